@@ -1,0 +1,1 @@
+"""Sharp and flat directions of neural-network training: curvature, training segments, figures."""

@@ -1,0 +1,10 @@
+"""The one exception whose message a person is meant to read without a traceback."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Something given from outside (a key, a file, a flag) is wrong.
+
+    The message says where (the path of the key or file), what was found, and what is allowed or to be done.
+    """
