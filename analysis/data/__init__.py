@@ -1,1 +1,48 @@
+"""Data sets by name, each with the same bytes whatever its source.
 
+Nothing heavy is imported here: names and descriptions are read while the workflow is parsed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from analysis.data.catalogue import Description, describe, names
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Description", "default_data_dir", "describe", "load", "names"]
+
+
+def default_data_dir() -> Path:
+    """The folder `data/` of the project, or of the working directory for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    return (root if (root / "pyproject.toml").is_file() else Path.cwd()) / "data"
+
+
+def load(name: str, data_dir: Path | str | None = None, download: bool = True) -> xr.Dataset:
+    """One data set, from files if they are there, else by download, the wheel or the generator.
+
+    Args:
+        name: one of `names()`.
+        data_dir: folder with the layouts of the data sets' own sites (`MNIST/raw/`,
+            `cifar-10-batches-bin/` or `cifar-10-batches-py/`, `SST-2/`); downloads go there too.
+            Default: `default_data_dir()`. Not looked at for data that need no download.
+        download: whether missing files may be downloaded.
+
+    Returns:
+        Images: `inputs` uint8 (example, row, column) or (example, channel, row, column); text: `sentences`
+        str (example). Both: `labels` uint8 (example), and the attributes name, title, sha256, source,
+        synthetic (0 or 1) and classes.
+
+    Raises:
+        InputError: unknown name; data missing, cut short, or with another checksum; unusable folder.
+    """
+    entry = describe(name)
+    # By name, so that the code of one source is no dependency of another's.
+    module = importlib.import_module(f"analysis.data.{entry.module}")
+    folder = default_data_dir() if data_dir is None else Path(data_dir)
+    return cast("xr.Dataset", module.load(entry, data_dir=folder, download=download))

@@ -1,0 +1,96 @@
+"""From raw arrays to a checked dataset: canonical bytes, their checksum, the schema."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from analysis.data.catalogue import Description
+from analysis.errors import InputError
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+_IMAGE_DIMS = {2: ("row", "column"), 3: ("channel", "row", "column")}
+
+
+def image_sha256(inputs: Pixels, labels: Pixels) -> str:
+    """SHA-256 of uint8 pixels [N, ...] in C order followed by uint8 labels [N]."""
+    digest = hashlib.sha256(np.ascontiguousarray(inputs, dtype=np.uint8).tobytes())
+    digest.update(np.ascontiguousarray(labels, dtype=np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def text_sha256(sentences: Sequence[str], labels: Sequence[int]) -> str:
+    """SHA-256 of the lines `label<TAB>sentence`, joined by newlines, in UTF-8."""
+    lines = (f"{label}\t{sentence}" for label, sentence in zip(labels, sentences, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def image_dataset(
+    entry: Description, inputs: Pixels, labels: Pixels, *, source: str, where: str, advice: str
+) -> xr.Dataset:
+    """The dataset of an image collection, once its bytes are known to be the right ones.
+
+    Args:
+        entry: what the catalogue says.
+        inputs: uint8 [N, *entry.shape].
+        labels: uint8 [N].
+        source: for the attributes: where the bytes came from, in words without a path.
+        where: for an error's reader: the file or files read.
+        advice: for an error's reader: what to do if the bytes are wrong.
+
+    Raises:
+        InputError: the bytes do not have the catalogue's checksum.
+    """
+    _refuse_wrong(entry, image_sha256(inputs, labels), where, advice)
+    dims = ("example", *_IMAGE_DIMS[len(entry.shape)])
+    return xr.Dataset(
+        {"inputs": (dims, np.ascontiguousarray(inputs)), "labels": ("example", np.ascontiguousarray(labels))},
+        attrs=_attrs(entry, source),
+    )
+
+
+def text_dataset(
+    entry: Description,
+    sentences: Sequence[str],
+    labels: Sequence[int],
+    *,
+    source: str,
+    where: str,
+    advice: str,
+) -> xr.Dataset:
+    """The dataset of a text collection, once its bytes are known to be the right ones.
+
+    Args, errors: as `image_dataset`, with N sentences and N labels.
+    """
+    _refuse_wrong(entry, text_sha256(sentences, labels), where, advice)
+    # object dtype: what netCDF's variable-length strings come back as, so a reload is identical.
+    strings = np.array(list(sentences), dtype=object)
+    return xr.Dataset(
+        {"sentences": ("example", strings), "labels": ("example", np.array(labels, dtype=np.uint8))},
+        attrs=_attrs(entry, source),
+    )
+
+
+def _attrs(entry: Description, source: str) -> dict[str, str | int]:
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "sha256": entry.sha256,
+        "source": source,
+        "synthetic": int(entry.synthetic),  # netCDF attributes have no booleans
+        "classes": entry.classes,
+    }
+
+
+def _refuse_wrong(entry: Description, found: str, where: str, advice: str) -> None:
+    if found != entry.sha256:
+        raise InputError(
+            f"{where}: not the data of {entry.title} ({entry.name}).\n"
+            f"  SHA-256 found:    {found}\n"
+            f"  SHA-256 expected: {entry.sha256}\n"
+            f"  {advice}"
+        )

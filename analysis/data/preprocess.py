@@ -1,0 +1,159 @@
+"""From datasets to tensors: scaled images, token ids, labels, the first n examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+
+from analysis.errors import InputError
+
+SCALINGS = ("unit", "channel", "pixel")
+PADDING, UNKNOWN = 0, 1
+_SPECIAL = ("<padding>", "<unknown>")
+
+
+def first(ds: xr.Dataset, examples: int) -> xr.Dataset:
+    """The first examples, with a title that says so; the dataset itself if it has just as many.
+
+    A class that the subset lacks is allowed; its number then stands in the attribute `missing_classes`.
+    The attribute `sha256` stays that of the whole set, which together with `first` identifies the subset.
+
+    Raises:
+        InputError: fewer than one, or more than there are.
+    """
+    total = ds.sizes["example"]
+    if not 1 <= examples <= total:
+        raise InputError(
+            f"{ds.attrs['title']} ({ds.attrs['name']}): {examples:,} examples asked for, "
+            f"but it has {total:,}. Allowed: 1 to {total:,}."
+        )
+    subset = ds.isel(example=slice(None, examples)).copy()
+    if examples < total:
+        subset.attrs["title"] = f"{ds.attrs['title']}, first {examples:,}"
+        subset.attrs["first"] = examples
+    present = set(np.unique(subset["labels"].values).tolist())
+    missing = [str(label) for label in range(int(ds.attrs["classes"])) if label not in present]
+    if missing:
+        subset.attrs["missing_classes"] = ", ".join(missing)
+    return subset
+
+
+def label_tensor(ds: xr.Dataset) -> torch.Tensor:
+    """Labels as int64 [N]."""
+    return torch.from_numpy(ds["labels"].values.astype(np.int64))
+
+
+def image_tensors(
+    train: xr.Dataset, test: xr.Dataset, scaling: str, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of both splits, scaled alike.
+
+    Args:
+        train: image dataset with N examples; it alone gives the statistics.
+        test: image dataset with M examples of the same shape.
+        scaling: "unit": to [0, 1]; "channel": less the channel's mean, divided by its standard deviation;
+            "pixel": the same for each pixel of each channel. What is constant in the training split
+            becomes 0 in both.
+        dtype: floating-point type of the result.
+
+    Returns:
+        [N, C, H, W] and [M, C, H, W]; C = 1 for MNIST.
+
+    Raises:
+        InputError: unknown scaling, text instead of images, or splits of different shapes.
+    """
+    if scaling not in SCALINGS:
+        raise InputError(f'Unknown image scaling "{scaling}". Allowed: {", ".join(SCALINGS)}.')
+    train_pixels, test_pixels = _pixels(train), _pixels(test)
+    if train_pixels.shape[1:] != test_pixels.shape[1:]:
+        raise InputError(
+            f"{train.attrs['name']} has images of shape {train_pixels.shape[1:]}, "
+            f"{test.attrs['name']} of shape {test_pixels.shape[1:]}: they are no splits of one data set."
+        )
+    if scaling == "unit":
+        # A division: exactly 1 for white, which multiplying by 1/255 does not promise.
+        train_inputs, test_inputs = (torch.from_numpy(p).to(dtype) / 255 for p in (train_pixels, test_pixels))
+        return train_inputs, test_inputs
+    mean, factor = _standardisation(train_pixels, (0, 2, 3) if scaling == "channel" else (0,))
+    shift, scale = torch.from_numpy(mean).to(dtype), torch.from_numpy(factor).to(dtype)
+    train_inputs, test_inputs = (
+        torch.from_numpy(p).to(dtype).sub_(shift).mul_(scale) for p in (train_pixels, test_pixels)
+    )
+    return train_inputs, test_inputs
+
+
+def _pixels(ds: xr.Dataset) -> np.ndarray:
+    """uint8 [N, C, H, W]."""
+    if "inputs" not in ds:
+        raise InputError(f"{ds.attrs['name']} holds text, not images: a model for images cannot read it.")
+    values = ds["inputs"].values
+    return values if values.ndim == 4 else values[:, None]
+
+
+def _standardisation(pixels: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and 1/deviation (0 where constant) over `axes`, float64, with `axes` kept as 1.
+
+    Sums of integers are exact: no order of summation shows, and "constant" is no matter of rounding.
+    """
+    count = int(np.prod([pixels.shape[axis] for axis in axes]))
+    squares = np.square(np.arange(256, dtype=np.uint32))[pixels]
+    total = pixels.sum(axis=axes, dtype=np.int64, keepdims=True).astype(object)  # Python's integers
+    total_squares = squares.sum(axis=axes, dtype=np.int64, keepdims=True).astype(object)
+    spread = np.asarray(count * total_squares - total * total, dtype=np.float64)  # count² × variance
+    mean = np.asarray(total / count, dtype=np.float64)
+    deviation = np.sqrt(spread) / count
+    return mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+
+
+def token_tensors(
+    train: xr.Dataset, test: xr.Dataset, max_length: int
+) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
+    """Sentences of both splits as word ids, padded at the end to `max_length`.
+
+    Words are what stands between whitespace. 0 is padding, 1 an unknown word; the training split's words
+    follow in order of first appearance. A test sentence that is longer is cut.
+
+    Args:
+        train: text dataset with N examples; it alone gives the vocabulary.
+        test: text dataset with M examples.
+        max_length: words a sentence, T.
+
+    Returns:
+        int64 [N, T], int64 [M, T], and the vocabulary: each id's word, "<padding>" and "<unknown>" first.
+
+    Raises:
+        InputError: a training sentence has more than `max_length` words, or images instead of text.
+    """
+    train_words, test_words = _words(train), _words(test)
+    longest = max(len(words) for words in train_words)
+    if longest > max_length:
+        raise InputError(
+            f"{train.attrs['title']} ({train.attrs['name']}) has a sentence of {longest} words, "
+            f"more than max_length = {max_length}. Allowed: max_length of at least {longest}."
+        )
+    ids: dict[str, int] = {}
+    for words in train_words:
+        for word in words:
+            ids.setdefault(word, len(_SPECIAL) + len(ids))
+    return (
+        _ids(train_words, ids, max_length),
+        _ids(test_words, ids, max_length),
+        (*_SPECIAL, *ids),
+    )
+
+
+def _words(ds: xr.Dataset) -> list[list[str]]:
+    if "sentences" not in ds:
+        raise InputError(f"{ds.attrs['name']} holds images, not text: a model for text cannot read it.")
+    return [str(sentence).split() for sentence in ds["sentences"].values]
+
+
+def _ids(sentences: Sequence[Sequence[str]], ids: dict[str, int], max_length: int) -> torch.Tensor:
+    table = torch.full((len(sentences), max_length), PADDING, dtype=torch.int64)
+    for row, words in enumerate(sentences):
+        kept = [ids.get(word, UNKNOWN) for word in words[:max_length]]
+        table[row, : len(kept)] = torch.tensor(kept, dtype=torch.int64)
+    return table
