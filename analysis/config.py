@@ -1,0 +1,221 @@
+"""Configuration files: their models, and how a mistake in them is told.
+
+`experiments.yaml` says what is trained and drawn; a profile (`quick.yaml`, …) says with which numbers. Both are
+read here, before any job starts, and nothing else reads them. `analysis.plan` joins the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from analysis.errors import InputError
+from analysis.specs import Count, FilterSpec, Fraction, Frozen, Positive, ProbeSpec, Real, Seed, StopSpec
+
+# Names become parts of paths, so they hold nothing that could leave a folder.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Label = Annotated[str, StringConstraints(pattern=r"^[^<>&\"'\\/\x00-\x1f]+$", max_length=80)]
+
+
+# ---------------------------------------------------------------- experiments.yaml
+class Setting(Frozen):
+    """A kind of model with its loss. Data and sizes are the profile's."""
+
+    title: Label
+    model: str
+    loss: Literal["mse", "cross_entropy"] = "mse"
+
+
+class Segment(Frozen):
+    """One update rule, run from where `parent` ends, in each of `settings`."""
+
+    settings: tuple[Name, ...]
+    parent: Name | None = None
+    rule: Literal["sgd", "gd"]
+    alpha_dom: Real = 1.0
+    beta_bulk: Real = 1.0
+    stop: Literal["steps", "aligned"] = "steps"
+
+
+class Figure(Frozen):
+    """Drawn by analysis/figures/<module>.py from runs, each named by its last segment."""
+
+    module: Name
+    caption: str
+    settings: tuple[Name, ...]
+    runs: dict[Label, Name]
+
+
+class Experiments(Frozen):
+    settings: dict[Name, Setting]
+    segments: dict[Name, Segment]
+    figures: dict[Name, Figure]
+
+
+# ---------------------------------------------------------------- quick.yaml, laptop.yaml, paper.yaml
+class Data(Frozen):
+    """The first `examples` of a training subset and `test_examples` of a test subset (all, if not given)."""
+
+    train: str
+    test: str
+    examples: Count | None = None
+    test_examples: Count | None = None
+    scaling: Literal["unit", "channel", "pixel"] = "unit"
+    max_length: Count = 64
+
+
+class Numbers(Frozen):
+    """One segment's length: `steps` more, or up to the global `step`. `aligned` segments end earlier, as soon
+    as the EMA of χ_k(∇L) passes `alignment_ema`."""
+
+    steps: Annotated[int, Field(ge=0, strict=True)] | None = None
+    step: Annotated[int, Field(ge=0, strict=True)] | None = None
+    alignment_ema: Fraction | None = None
+    learning_rate: Positive | None = None
+
+
+class SettingNumbers(Frozen):
+    data: Data
+    model: dict[str, Any]
+    k: Count | None = None  # number of classes, if not given
+    seed: Seed = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    learning_rate: Positive
+    batch_size: Count
+    refresh_every: Count = 1
+    tolerance: Positive = FilterSpec.model_fields["tolerance"].default
+    probes: ProbeSpec
+    segments: dict[Name, Numbers]
+
+
+class Profile(Frozen):
+    title: Label
+    batch_steps: Count = 2000  # sibling segments share one process until their filtered steps exceed this
+    settings: dict[Name, SettingNumbers]
+
+
+# ---------------------------------------------------------------- reading
+M = TypeVar("M", bound=BaseModel)
+
+
+def read(path: Path, model: type[M]) -> M:
+    """The file as `model`.
+
+    Raises:
+        InputError: with a line per mistake: file, path of the key, what was found, what is allowed.
+    """
+    return validate(load_yaml(path), model, str(path))
+
+
+def load_yaml(path: Path) -> Any:
+    """The file's content, safely loaded; duplicate keys are refused."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise InputError(f"{where}: is not valid YAML: {getattr(error, 'problem', error)}") from error
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply") from None
+    except ValueError as error:  # an impossible date, say
+        raise InputError(f"{path}: holds a value that YAML cannot read: {error}") from error
+
+
+def validate(content: Any, model: type[M], where: str) -> M:
+    """`content` as `model`; `where` begins each line of the error."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(detail, model) for detail in error.errors()]
+        raise InputError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (YAML would silently keep the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                if key_node.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f'key "{key_node.value}" is given twice', key_node.start_mark
+                    )
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    place = [str(part) for part in detail["loc"] if part != "[key]"]
+    path = ".".join(place) or "(the file)"
+    found = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        allowed = allowed_keys(model, detail["loc"][:-1])
+        return f"{path}: unknown key{suggest(place[-1], allowed)}"
+    if detail["type"] == "missing":
+        return f"{path}: missing; it has to be given"
+    shown = repr(found)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{path}: found {shown}; {message}"
+
+
+def suggest(found: str, allowed: list[str]) -> str:
+    """'; did you mean "width"? Allowed: …', or just what is allowed."""
+    close = difflib.get_close_matches(found, allowed, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ";"
+    return f"{hint} allowed: {', '.join(allowed) or 'nothing'}"
+
+
+def allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model that stands at `location` below `model`."""
+    current: Any = model
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        else:  # dict[Name, Something], tuple[Something, ...], Something | None
+            current = _inner(current)
+        current = _unwrap(current)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _inner(annotation: Any) -> Any:
+    arguments = [a for a in get_args(annotation) if a not in (type(None), Ellipsis)]
+    return arguments[-1] if arguments else None
+
+
+def _unwrap(annotation: Any) -> Any:
+    while True:
+        arguments = get_args(annotation)
+        models = [a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)]
+        if type(None) in arguments and models:
+            annotation = models[0]
+        else:
+            return annotation
+
+
+def stop_spec(stop: str, numbers: Numbers) -> StopSpec:
+    """The stop of a segment (`stop` of experiments.yaml) with a profile's numbers.
+
+    Raises:
+        ValueError: where the numbers do not fit; the message names the key relative to the segment.
+    """
+    if (numbers.steps is None) == (numbers.step is None):
+        raise ValueError("give exactly one of steps (so many more) and step (up to that one)")
+    if stop == "aligned" and numbers.alignment_ema is None:
+        raise ValueError("alignment_ema is missing: this segment stops when the alignment passes it")
+    if stop != "aligned" and numbers.alignment_ema is not None:
+        raise ValueError("alignment_ema is not allowed: this segment stops by steps")
+    return StopSpec(steps=numbers.steps, step=numbers.step, alignment_ema=numbers.alignment_ema)

@@ -1,0 +1,46 @@
+"""PyTorch's default initialisation, drawn from a generator of one's own (the defaults draw from the global one)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Initialise every parameter as the `reset_parameters` of its module would, in order of registration.
+
+    The draws are those that PyTorch makes when the model is built after seeding its global generator alike
+    (tested bit for bit).
+
+    Raises:
+        TypeError: for a module with parameters of its own whose default is not known here.
+    """
+    done: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module in done:
+            continue
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            _linear(module, generator)
+        elif isinstance(module, nn.MultiheadAttention):
+            _linear(module.out_proj, generator)
+            nn.init.xavier_uniform_(module.in_proj_weight, generator=generator)
+            module.in_proj_bias.zero_()
+            module.out_proj.bias.zero_()
+            done.add(module.out_proj)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(generator=generator)
+        elif isinstance(module, nn.LayerNorm):
+            module.weight.fill_(1)
+            module.bias.zero_()
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise TypeError(f"no default initialisation is known for {name} ({type(module).__name__})")
+
+
+def _linear(module: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+    if module.bias is not None:
+        bound = 1 / math.sqrt(module.weight[0].numel())
+        module.bias.uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,39 @@
+"""Numbers of parameters, without building a model (the plan must not wait for torch)."""
+
+from __future__ import annotations
+
+import math
+
+from analysis.data.catalogue import describe
+from analysis.specs import CNNSpec, MLPSpec, ProblemSpec, TransformerSpec
+
+
+def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
+    """P of a problem's model; for text a lower bound unless the vocabulary's size is given.
+
+    Raises:
+        ValueError: if the model and the data do not fit; the message says how.
+    """
+    info, spec = describe(problem.data.train), problem.model
+    wanted = "text" if isinstance(spec, TransformerSpec) else "image"
+    if info.kind != wanted:
+        raise ValueError(f"a {spec.kind} takes {wanted} data; {problem.data.train} is {info.kind}")
+    if isinstance(spec, MLPSpec):
+        sizes = [math.prod(info.shape), *[spec.width] * spec.hidden_layers, info.classes]
+        return sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    if isinstance(spec, CNNSpec):
+        channels, rows, columns = (1, *info.shape)[-3:]
+        total = 0
+        for _ in range(spec.convolutions):
+            total += (9 * channels + 1) * spec.channels
+            channels, rows, columns = spec.channels, rows // 2, columns // 2
+        if rows * columns == 0:
+            raise ValueError(
+                f"{spec.convolutions} poolings leave nothing of an image of {info.shape[-2:]} pixels"
+            )
+        return total + (channels * rows * columns + 1) * info.classes
+    if spec.width % spec.heads:
+        raise ValueError(f"the width {spec.width} must be a multiple of the number of heads, {spec.heads}")
+    w, f = spec.width, spec.feed_forward
+    layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
+    return (vocabulary + problem.data.max_length + 2) * w + spec.layers * layer + (w + 1) * info.classes

@@ -1,0 +1,137 @@
+"""Resolved specifications: what a segment or a figure is made from, every value explicit.
+
+Plain frozen values and nothing else (no behaviour), free of torch, so the workflow can read them in
+milliseconds. They are hashed by value into the names of results (`analysis.plan`); this module is therefore
+the only one that a code fingerprint leaves out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: object) -> object:
+    """YAML reads `1e-3` as a string; take it as the number it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---------------------------------------------------------------- models (sizes; the code is analysis/models/<kind>.py)
+class MLPSpec(Frozen):
+    kind: Literal["mlp"] = "mlp"
+    width: Count
+    hidden_layers: Count = 2
+    activation: Literal["tanh", "relu"] = "tanh"
+
+
+class CNNSpec(Frozen):
+    kind: Literal["cnn"] = "cnn"
+    channels: Count
+    convolutions: Count = 2
+
+
+class TransformerSpec(Frozen):
+    kind: Literal["transformer"] = "transformer"
+    width: Count
+    heads: Count
+    layers: Count = 2
+    feed_forward: Count
+
+
+ModelSpec = Annotated[MLPSpec | CNNSpec | TransformerSpec, Field(discriminator="kind")]
+MODELS: dict[str, type[Frozen]] = {"mlp": MLPSpec, "cnn": CNNSpec, "transformer": TransformerSpec}
+
+# ---------------------------------------------------------------- data
+
+
+class DataSpec(Frozen):
+    """`examples` first training examples of subset `train`, tested on the first `test_examples` of `test`."""
+
+    train: str
+    train_sha256: str
+    examples: Count
+    test: str
+    test_sha256: str
+    test_examples: Count
+    scaling: Literal["unit", "channel", "pixel"] = "unit"  # images
+    max_length: Count = 64  # text, in words
+
+
+class ProblemSpec(Frozen):
+    """Model, data and loss: what is minimised. `k` is the dimension of the dominant subspace."""
+
+    data: DataSpec
+    model: ModelSpec
+    loss: Literal["mse", "cross_entropy"]
+    k: Count
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+# ---------------------------------------------------------------- training
+
+
+class RuleSpec(Frozen):
+    """Update rule; `batch_size` None is the full batch. The code is analysis/optim/<kind>.py."""
+
+    kind: Literal["sgd"]
+    learning_rate: Positive
+    batch_size: Count | None
+
+
+class FilterSpec(Frozen):
+    """update ← α_dom P_k update + β_bulk P_k^⊥ update, with P_k recomputed every `refresh_every` steps."""
+
+    alpha_dom: Real = 1.0
+    beta_bulk: Real = 1.0
+    refresh_every: Count = 1
+    tolerance: Positive = 1e-2  # residuals relative to λ_k
+
+
+class StopSpec(Frozen):
+    """Stop at the global step `step`, or after `steps` more, or as soon as the alignment's EMA passes a threshold.
+
+    Exactly one of `steps` and `step`; with `alignment_ema` it is the longest the segment may last.
+    """
+
+    steps: Annotated[int, Field(ge=0, strict=True)] | None = None
+    step: Annotated[int, Field(ge=0, strict=True)] | None = None
+    alignment_ema: Fraction | None = None
+
+
+class ProbeSpec(Frozen):
+    """Intervals in steps; each probe also runs at a segment's first and last step."""
+
+    loss: Count
+    test: Count
+    spectrum: Count
+    tolerance: Positive = 1e-2  # residuals of the 2k eigenvalues relative to λ_2k
+    ema_factor: Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)] = 0.9
+
+
+class SegmentSpec(Frozen):
+    """Everything that decides a segment's arrays, but its parent's state and the code."""
+
+    problem: ProblemSpec
+    seed: Seed
+    rule: RuleSpec
+    filter: FilterSpec | None  # None: the update as it is, and no curvature for it
+    stop: StopSpec
+    probes: ProbeSpec
+    parent: str | None

@@ -1,0 +1,116 @@
+"""Files between the stages: xarray datasets in netCDF and states in safetensors, always whole.
+
+Everything is written under a temporary name in the same folder and moved into place (`os.replace`), so a file
+under its final name is complete. What differs between two equal runs (versions, machine, times) stands in the
+one attribute `provenance`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROVENANCE = "provenance"
+
+
+def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write `dataset`, compressed, atomically; `provenance` is added to that of this environment.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    attributes = {**dataset.attrs, PROVENANCE: json.dumps({**environment(), **(provenance or {})}, sort_keys=True)}
+    encoding = {
+        name: {"zlib": True, "complevel": 4, "shuffle": True}
+        for name, variable in dataset.variables.items()
+        if variable.dtype.kind in "fiub" and variable.size > 64
+    }
+    whole = dataset.assign_attrs(attributes)
+    write_atomically(path, lambda target: whole.to_netcdf(target, engine="netcdf4", encoding=encoding))
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """The whole dataset, in memory.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
+            return dataset.load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: is no readable netCDF file ({error}); delete it and run again") from error
+
+
+def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and JSON-able metadata atomically as safetensors.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    text = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+    write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata that `write_tensors` wrote.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: is no readable safetensors file ({error}); delete it and run again") from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a temporary file beside `path`, then move it there.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); the folder must exist, be writable and have room"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for provenance."""
+    packages = ("torch", "numpy", "xarray", "netcdf4")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in packages},
+    }

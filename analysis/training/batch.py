@@ -1,0 +1,88 @@
+"""Training sibling segments from files to files, in one process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from analysis.specs import SegmentSpec
+from analysis.store import read_dataset, write_dataset
+from analysis.training.segment import CHECKPOINT_SECONDS, Interrupted, train_segment
+from analysis.training.state import read_state, write_state
+
+log = logging.getLogger(__name__)
+
+
+def train_batch(
+    segments: Sequence[str],
+    *,
+    data: Sequence[str],
+    parents: Sequence[str],
+    trajectories: Sequence[str],
+    states: Sequence[str],
+    threads: int,
+    interrupted: Callable[[], bool] = lambda: False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> None:
+    """Train segments that share data and parent; each ends in files of its own.
+
+    Checkpoints stand beside, in `checkpoints/<id>.safetensors`, and stay until the whole batch is done: the workflow
+    engine deletes all outputs of a job that fails, and finished siblings then come back from theirs.
+
+    Args:
+        segments: `PlannedSegment.params` of each.
+        data: files of the training and the test subset.
+        parents: the file of the parent's state, if there is one.
+        trajectories: output file of each segment.
+        states: output file of each segment.
+        threads: of torch; fixed, since another number rounds otherwise.
+        interrupted: as in `train_segment`.
+        checkpoint_seconds: as in `train_segment`.
+
+    Raises:
+        InputError: if a file is damaged or an output cannot be written.
+        SystemExit: if interrupted, with what to do.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    train, test = (read_dataset(Path(path)) for path in data)
+    parent = read_state(Path(parents[0])) if parents else None
+    checkpoints = []
+    for params, trajectory, state in zip(segments, map(Path, trajectories), map(Path, states), strict=True):
+        wanted = json.loads(params)
+        name, begun = wanted["id"], time.monotonic()
+        checkpoint = trajectory.parents[2] / "checkpoints" / f"{name}.safetensors"
+        checkpoints.append(checkpoint)
+        try:
+            result = train_segment(
+                SegmentSpec.model_validate(wanted["spec"]),
+                name,
+                train,
+                test,
+                parent,
+                checkpoint=checkpoint,
+                checkpoint_seconds=checkpoint_seconds,
+                interrupted=interrupted,
+            )
+        except Interrupted as stop:
+            log.error("%s", stop)
+            raise SystemExit(130) from None
+        seconds = time.monotonic() - begun
+        provenance = {"fingerprint": wanted["fingerprint"], "threads": threads, "seconds": round(seconds, 2)}
+        write_state(result.state, state, name)
+        write_dataset(result.trajectory, trajectory, provenance)
+        log.info(
+            "%s: %s at step %d by %s, %.0f s",
+            name,
+            result.trajectory.attrs["status"],
+            result.state.step,
+            result.trajectory.attrs["stopped_by"],
+            seconds,
+        )
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,297 @@
+"""One segment: an update rule, run from its parent's final state until its stop, with probes on the way."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from analysis.curvature import DominantSubspace, Hessian, NonFiniteProductError, TopEigenspace, top_eigenspace
+from analysis.errors import InputError
+from analysis.optim import build as build_rule
+from analysis.optim.subspace_filter import filter_update
+from analysis.specs import SegmentSpec
+from analysis.training.probes import Records, Schedule, to_dataset
+from analysis.training.problem import Problem, make_problem
+from analysis.training.sampler import Sampler
+from analysis.training.state import Checkpoint, State, read_checkpoint, write_checkpoint
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0
+PROGRESS_SECONDS = 5.0
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; its checkpoint is written, and the same command continues from it."""
+
+
+class _Diverged(ArithmeticError):
+    """A number that decides what comes next is not finite."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a segment leaves: what it measured, and the state its children begin from."""
+
+    trajectory: xr.Dataset
+    state: State
+
+
+def train_segment(
+    spec: SegmentSpec,
+    name: str,
+    train: xr.Dataset,
+    test: xr.Dataset,
+    parent: State | None,
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Train one segment, from its checkpoint if there is one.
+
+    Args:
+        spec: what to do.
+        name: the segment's id, for messages and attributes.
+        train: training subset (schema of `analysis.data`).
+        test: test subset.
+        parent: final state of the parent; None for a segment that begins at the initialisation.
+        checkpoint: file to continue from and to write to every `checkpoint_seconds`; it is left there, with the
+            finished segment in it, for the caller to remove once the result is safe.
+        checkpoint_seconds: longest stretch of training that a kill can lose.
+        interrupted: asked before each step; True writes the checkpoint and raises `Interrupted`.
+
+    Raises:
+        InputError: if data, parent or checkpoint do not fit the specification.
+        Interrupted: see above.
+    """
+    problem = make_problem(spec.problem, train, test, spec.seed)
+    run = _Run(spec, name, problem, _begin(spec, name, problem, parent, checkpoint))
+    saved = time.monotonic()
+    while run.checkpoint.stopped_by is None:
+        stop = interrupted()
+        if checkpoint is not None and (stop or time.monotonic() - saved >= checkpoint_seconds):
+            write_checkpoint(run.checkpoint, checkpoint)
+            saved = time.monotonic()
+        if stop:
+            raise Interrupted(f"{name}: interrupted at step {run.state.step}; the same command continues from there")
+        run.advance()
+    if checkpoint is not None:
+        write_checkpoint(run.checkpoint, checkpoint)
+    return run.result()
+
+
+def _begin(
+    spec: SegmentSpec, name: str, problem: Problem, parent: State | None, checkpoint: Path | None
+) -> Checkpoint:
+    size = problem.training.theta.numel()
+    if checkpoint is not None and checkpoint.exists():
+        try:
+            resumed = read_checkpoint(checkpoint)
+        except InputError as error:
+            log.warning("%s; starting the segment anew", error)
+        else:
+            log.info("%s: continues from its checkpoint at step %d", name, resumed.state.step)
+            return resumed
+    if (parent is None) != (spec.parent is None):
+        raise InputError(f"{name}: its parent is {spec.parent}; the state given is {'none' if parent is None else 'one'}")
+    if parent is None:
+        state = State(theta=problem.training.theta)
+        state.optimizer = build_rule(spec.rule).initial_state(state.theta)
+    else:
+        if parent.theta.numel() != size:
+            raise InputError(
+                f"{name}: its parent {spec.parent} holds {parent.theta.numel()} parameters, the model has {size}"
+            )
+        state = replace(parent, optimizer=build_rule(spec.rule).initial_state(parent.theta))
+    return Checkpoint(
+        state,
+        start=state.theta,
+        first_step=state.step,
+        counters={"probe_products": 0, "filter_products": 0, "refreshes": 0, "unconverged_refreshes": 0},
+    )
+
+
+class _Run:
+    """The loop's body. Everything that must survive an interruption is in `checkpoint`."""
+
+    def __init__(self, spec: SegmentSpec, name: str, problem: Problem, checkpoint: Checkpoint) -> None:
+        self.spec, self.name, self.problem, self.checkpoint = spec, name, problem, checkpoint
+        self.state = checkpoint.state
+        self.records = Records(checkpoint.records)
+        self.rule = build_rule(spec.rule)
+        self.sampler = Sampler(spec.problem.data.examples, spec.rule.batch_size, spec.seed)
+        first, probes = checkpoint.first_step, spec.probes
+        self.last_step = spec.stop.step if spec.stop.step is not None else first + (spec.stop.steps or 0)
+        self.loss_schedule = Schedule(first, probes.loss)
+        self.test_schedule = Schedule(first, probes.test)
+        self.spectrum_schedule = Schedule(first, probes.spectrum)
+        self.begun = self.reported = time.monotonic()
+        self.begun_step = self.state.step
+
+    # ------------------------------------------------------------ one step
+    def advance(self) -> None:
+        """Measure at the current step, then make one update, unless the segment ends here."""
+        if self.state.diverged_at is not None:
+            self.checkpoint.stopped_by = "divergence of an earlier segment"
+            return
+        step = self.state.step
+        try:
+            measured = self._probe(last=step >= self.last_step)
+            if self.checkpoint.stopped_by is not None:
+                return
+            update = self._update()
+        except (_Diverged, NonFiniteProductError) as error:
+            self._diverge(str(error))
+            return
+        if not bool(torch.isfinite(update).all()):
+            self._diverge("the update is not finite")
+            return
+        if measured is not None:
+            self.records.amend("update_alignment", float(measured.alignment(update)))
+        self.state.theta = self.state.theta + update
+        self.state.step = step + 1
+        self._report()
+
+    def _update(self) -> Tensor:
+        indices = self.sampler.indices(self.state.step)
+        update, self.state.optimizer = self.rule.update(
+            self.state.theta,
+            lambda theta: self.problem.training.gradient(theta, indices),
+            self.state.optimizer,
+        )
+        weights = self.spec.filter
+        if weights is None:
+            return update
+        if (self.state.step - self.checkpoint.first_step) % weights.refresh_every == 0:
+            self._refresh(weights.tolerance)
+        assert self.checkpoint.dominant is not None
+        return filter_update(
+            update,
+            DominantSubspace(self.checkpoint.dominant),
+            alpha_dom=weights.alpha_dom,
+            beta_bulk=weights.beta_bulk,
+        )
+
+    def _refresh(self, tolerance: float) -> None:
+        found = self._top(self.spec.problem.k, self.state.filter_basis, tolerance)
+        self.checkpoint.dominant, self.state.filter_basis = found.eigenvectors, found.basis
+        self._count("filter_products", found.products)
+        self._count("refreshes", 1)
+        self._count("unconverged_refreshes", int(not found.converged))
+
+    def _top(self, k: int, basis: Tensor | None, tolerance: float) -> TopEigenspace:
+        return top_eigenspace(Hessian(self.problem.training, self.state.theta), k, init=basis, tol=tolerance)
+
+    def _count(self, name: str, amount: int) -> None:
+        self.checkpoint.counters[name] += amount
+
+    # ------------------------------------------------------------ measuring
+    def _probe(self, last: bool) -> DominantSubspace | None:
+        """Run the probes that are due; the subspace if it was measured. Ends the segment where it is to end."""
+        step, theta = self.state.step, self.state.theta
+        spectrum_due = self.spectrum_schedule.due(step, last)
+        dominant = self._probe_spectrum() if spectrum_due else None
+        threshold = self.spec.stop.alignment_ema
+        if threshold is not None and spectrum_due and (self.state.alignment_ema or 0.0) > threshold:
+            last = True
+            self.checkpoint.stopped_by = "alignment_ema"
+        elif last:
+            self.checkpoint.stopped_by = "steps"
+        if self.loss_schedule.due(step, last):
+            value, gradient = self.problem.training.value_and_gradient(theta)
+            if not math.isfinite(value):
+                raise _Diverged("the training loss is not finite")
+            self.records.add(
+                "step",
+                step,
+                loss=float(value),
+                gradient_norm=float(gradient.norm()),
+                distance=float((theta - self.checkpoint.start).norm()),
+            )
+        if self.test_schedule.due(step, last):
+            self.records.add(
+                "test_step",
+                step,
+                test_loss=float(self.problem.test.value(theta)),
+                test_accuracy=self.problem.test_accuracy(theta),
+            )
+        return dominant
+
+    def _probe_spectrum(self) -> DominantSubspace:
+        """Top-2k eigenvalues, χ_k(∇L) and its EMA."""
+        k, theta = self.spec.problem.k, self.state.theta
+        gradient = self.problem.training.gradient(theta)
+        if not bool(torch.isfinite(gradient).all()):
+            raise _Diverged("the gradient is not finite")
+        found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
+        self.state.spectrum_basis = found.basis
+        self._count("probe_products", found.products)
+        dominant = DominantSubspace(found.eigenvectors[:, :k])
+        alignment = float(dominant.alignment(gradient))
+        # A segment's first measurement is its parent's last one: it enters the average once.
+        if self.state.alignment_ema is None:
+            self.state.alignment_ema = alignment
+        elif self.state.step != self.checkpoint.first_step or self.spec.parent is None:
+            factor = self.spec.probes.ema_factor
+            self.state.alignment_ema = factor * self.state.alignment_ema + (1 - factor) * alignment
+        self.records.add(
+            "spectrum_step",
+            self.state.step,
+            eigenvalues=found.eigenvalues.double().numpy(),
+            residual=float(found.residuals.max()),
+            converged=int(found.converged),
+            alignment=alignment,
+            alignment_ema=self.state.alignment_ema,
+            update_alignment=math.nan,
+            probe_products=self.checkpoint.counters["probe_products"],
+            filter_products=self.checkpoint.counters["filter_products"],
+        )
+        return dominant
+
+    # ------------------------------------------------------------ ending
+    def _diverge(self, reason: str) -> None:
+        log.warning("%s: diverged at step %d: %s", self.name, self.state.step, reason)
+        self.state.diverged_at = self.state.step
+        self.checkpoint.stopped_by = "divergence"
+
+    def result(self) -> Result:
+        by = self.checkpoint.stopped_by or ""
+        attributes = {
+            "id": self.name,
+            "status": "diverged" if self.state.diverged_at is not None else "completed",
+            "stopped_by": by,
+            "first_step": self.checkpoint.first_step,
+            "last_step": self.state.step,
+            "diverged_at": -1 if self.state.diverged_at is None else self.state.diverged_at,
+            "parameters": self.problem.training.theta.numel(),
+            "train_title": self.problem.titles[0],
+            "test_title": self.problem.titles[1],
+            **self.checkpoint.counters,
+        }
+        count = min(2 * self.spec.problem.k, self.problem.training.theta.numel())
+        return Result(to_dataset(self.records, self.spec, count, attributes), self.state)
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self.reported < PROGRESS_SECONDS:
+            return
+        self.reported = now
+        rate = (self.state.step - self.begun_step) / (now - self.begun)
+        left = (self.last_step - self.state.step) / rate
+        log.info(
+            "%s: step %d of %d, loss %.3g, at most %d:%02d left",
+            self.name,
+            self.state.step,
+            self.last_step,
+            self.records.rows["loss"][-1],
+            *divmod(round(left), 60),
+        )

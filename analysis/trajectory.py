@@ -1,0 +1,60 @@
+"""Reading trajectories: a run from its segments, and in words what was run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+DIMENSIONS = ("step", "test_step", "spectrum_step")
+
+
+def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
+    """One trajectory from the segments of a path, parents first.
+
+    A child's first measurement is at its parent's last step: the parent's row is dropped there, since the child's
+    also knows the update made. Distances stay those from each segment's own start. Attributes are the last
+    segment's, and `switches` lists where the later segments begin.
+    """
+    kept = []
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        if following is not None:
+            for dimension in DIMENSIONS:
+                ends_before = following[dimension].values.min(initial=np.iinfo(np.int64).max)
+                segment = segment.sel({dimension: segment[dimension] < ends_before})
+        kept.append(segment)
+    whole = xr.Dataset(attrs=dict(segments[-1].attrs))
+    for dimension in DIMENSIONS:
+        names = [n for n, v in segments[-1].data_vars.items() if dimension in v.dims]
+        whole = whole.merge(xr.concat([s[names] for s in kept], dimension), combine_attrs="override")
+    whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
+    return whole
+
+
+def specification(trajectory: xr.Dataset) -> dict[str, Any]:
+    """The segment's specification (`analysis.specs.SegmentSpec` as plain values)."""
+    return json.loads(trajectory.attrs["specification"])
+
+
+def what_was_run(trajectory: xr.Dataset) -> str:
+    """Model, data and loss as they were run, e.g. for a panel's title. Two lines."""
+    problem = specification(trajectory)["problem"]
+    model = problem["model"]
+    sizes = {
+        "mlp": lambda m: f"{m['hidden_layers']} × {m['width']} {m['activation']}",
+        "cnn": lambda m: f"{m['convolutions']} × {m['channels']} channels",
+        "transformer": lambda m: f"{m['layers']} layers, width {m['width']}, {m['heads']} heads",
+    }
+    size = sizes.get(model["kind"], lambda m: ", ".join(f"{k} {v}" for k, v in m.items() if k != "kind"))
+    loss = {"mse": "MSE", "cross_entropy": "cross-entropy"}[problem["loss"]]
+    return f"{size(model)}, P = {trajectory.attrs['parameters']:,}, {loss}\n{trajectory.attrs['train_title']}"
+
+
+def how_it_was_run(trajectory: xr.Dataset) -> str:
+    """Learning rate and batch size, e.g. "lr 0.01, batch 50"."""
+    rule = specification(trajectory)["rule"]
+    batch = "full batch" if rule["batch_size"] is None else f"batch {rule['batch_size']}"
+    return f"lr {rule['learning_rate']:g}, {batch}"

@@ -1,0 +1,27 @@
+# Segments of training. Their names hash all that decides them, so one that exists is done, and there is a rule only
+# for those that are missing: siblings together in one process, each with files of its own (DESIGN.md, section 4).
+
+for batch in PLAN.batches(is_trained):
+
+    rule:
+        name:
+            f"train_segment:{batch.name}"
+        input:
+            data=ancient([data(d) for d in batch.segments[0].subsets]),
+            parent=ancient([state(p) for p in {s.spec.parent for s in batch.segments} if p]),
+        output:
+            trajectories=[trajectory(s.id) for s in batch.segments],
+            states=[state(s.id) for s in batch.segments],
+        log:
+            f"{RESULTS}/logs/train/{batch.name}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/train/{batch.name}.tsv"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            segments=[s.params for s in batch.segments],
+        message:
+            f"Training {', '.join(s.id for s in batch.segments)}"
+        script:
+            "../scripts/train_segment.py"

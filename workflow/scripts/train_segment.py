@@ -1,0 +1,15 @@
+"""Rule train_segment: a batch of sibling segments, one after the other, in one process."""
+
+from analysis.jobs import job
+from analysis.training.batch import train_batch
+
+with job(snakemake.log[0]) as interrupted:
+    train_batch(
+        snakemake.params.segments,
+        data=snakemake.input.data,
+        parents=snakemake.input.parent,
+        trajectories=snakemake.output.trajectories,
+        states=snakemake.output.states,
+        threads=snakemake.threads,
+        interrupted=interrupted,
+    )
