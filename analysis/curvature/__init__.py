@@ -1,0 +1,18 @@
+"""Curvature of training losses: exact products, eigenspaces, energies. A library in its own right."""
+
+from analysis.curvature.eigensolver import NonFiniteProductError, TopEigenspace, top_eigenspace
+from analysis.curvature.objective import Objective
+from analysis.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
+from analysis.curvature.subspace import DominantSubspace
+
+__all__ = [
+    "DominantSubspace",
+    "FunctionalHessian",
+    "GaussNewton",
+    "Hessian",
+    "NonFiniteProductError",
+    "Objective",
+    "TopEigenspace",
+    "joint_products",
+    "top_eigenspace",
+]

@@ -1,0 +1,279 @@
+"""Exact products with the loss Hessian H, its Gauss–Newton part H_o and its functional part H_f.
+
+With f the model's outputs, ℓ the loss and J = ∂f/∂θ:
+
+    H_o = 1/N Σ Jᵀ (∂²ℓ/∂f²) J          H_f = 1/N Σ Σ_c (∂ℓ/∂f_c) ∂²f_c/∂θ²          H = H_o + H_f
+
+All products are double backward passes. With s(r) = Jᵀ r, the model's backward pass for a cotangent r:
+
+    H v   = backward of ⟨∇L, v⟩            through the differentiable gradient
+    J v   = backward of ⟨s(r), v⟩ to r     (s is linear in r)
+    H_f v = backward of ⟨s(r), v⟩ to θ     with r = ∂ℓ/∂f held constant
+    H_o v = s((∂²ℓ/∂f²) J v)
+
+so one backward pass through s gives J v and H_f v together, and one more through f gives H_o v.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from analysis.curvature.objective import Objective
+from analysis.errors import InputError
+
+
+class _Graph:
+    """What products on one chunk share: the differentiable passes at θ, built once."""
+
+    def __init__(self, objective: Objective, leaves: list[Tensor], inputs: Tensor, targets: Tensor) -> None:
+        self.leaves = leaves
+        with torch.enable_grad():
+            self.build(objective, inputs, targets)
+
+    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+        raise NotImplementedError
+
+    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
+        """For each operator, the products as pieces in the parameters' shapes.
+
+        Args:
+            vectors: Pieces in the parameters' shapes, with a leading dimension K where `block`.
+            block: K vectors at once.
+        """
+        raise NotImplementedError
+
+
+def _backward(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], *, block: bool
+) -> list[Tensor]:
+    """Vector–Jacobian product(s); zeros where there is no dependence. The graph stays."""
+    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    if not live:
+        lead = cotangents[0].shape[:1] if block else ()
+        return [i.new_zeros((*lead, *i.shape)) for i in inputs]
+    return list(
+        torch.autograd.grad(
+            [o for o, _ in live],
+            inputs,
+            [c for _, c in live],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+            is_grads_batched=block,
+        )
+    )
+
+
+class _HessianGraph(_Graph):
+    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+        share = objective.chunk_loss(objective.forward(self.leaves, inputs), targets)
+        self.gradients: Sequence[Tensor] = [torch.zeros_like(p) for p in self.leaves]
+        if share.requires_grad:
+            self.gradients = torch.autograd.grad(
+                share, self.leaves, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+
+    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
+        return (_backward(self.gradients, self.leaves, vectors, block=block),)
+
+
+class _SplitGraph(_Graph):
+    """f, s(r) = Jᵀ r and the loss as a function of f alone."""
+
+    wanted: tuple[bool, bool] = (True, True)  # H_o, H_f
+
+    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+        self.outputs = objective.forward(self.leaves, inputs)
+        # The loss by itself: a leaf at the outputs, so that its derivatives stop there.
+        self.at = self.outputs.detach().requires_grad_()
+        share = objective.chunk_loss(self.at, targets)
+        (self.slope,) = _differentiable_grad(share, [self.at])
+        self.cotangent = self.slope.detach().requires_grad_(self.wanted[0])
+        self.pulled: Sequence[Tensor] = [torch.zeros_like(p) for p in self.leaves]
+        if self.outputs.requires_grad:
+            self.pulled = torch.autograd.grad(
+                self.outputs,
+                self.leaves,
+                self.cotangent,
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+
+    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
+        outer, functional = self.wanted
+        inputs = [self.cotangent] * outer + list(self.leaves) * functional
+        parts = _backward(self.pulled, inputs, vectors, block=block)
+        result: tuple[list[Tensor], ...] = ()
+        if outer:
+            (bent,) = _backward([self.slope], [self.at], [parts.pop(0)], block=block)
+            result += (_backward([self.outputs], self.leaves, [bent], block=block),)
+        if functional:
+            result += (parts,)
+        return result
+
+
+class _OuterGraph(_SplitGraph):
+    wanted = (True, False)
+
+
+class _FunctionalGraph(_SplitGraph):
+    wanted = (False, True)
+
+
+def _differentiable_grad(share: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    if not share.requires_grad:
+        return [torch.zeros_like(i) for i in inputs]
+    return torch.autograd.grad(share, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
+
+
+class _Products:
+    """Products on all chunks with one kind of graph, kept between calls where it fits in memory."""
+
+    def __init__(self, objective: Objective, theta: Tensor, kind: type[_Graph], results: int) -> None:
+        objective.check_theta(theta)
+        self.objective = objective
+        self.theta = theta.detach().clone()  # the caller may go on and change it in place
+        self.kind = kind
+        self.results = results
+        self._kept: list[_Graph] = []
+        self._kept_size = 0
+
+    def __call__(self, vectors: Tensor) -> list[Tensor]:
+        """Products with vectors [K, P] as rows; one [K, P] per operator."""
+        return self.objective.with_halving(lambda: self._all_chunks(vectors))
+
+    def _all_chunks(self, vectors: Tensor) -> list[Tensor]:
+        objective = self.objective
+        size = objective.chunk_size
+        count = -(-len(objective.inputs) // size)
+        if self._kept_size != size:
+            self._kept = []
+            self._kept_size = size
+        keep = objective.graph_fits
+        leaves = self._kept[0].leaves if self._kept else objective.leaves(self.theta)
+        totals: list[Tensor] = []
+        for i, (x, y) in enumerate(objective.chunks()):
+            if i < len(self._kept):
+                graph = self._kept[i]
+            else:
+                graph = self.kind(objective, leaves, x, y)
+                if keep:
+                    self._kept.append(graph)
+            parts = self._one_chunk(graph, vectors)
+            if count == 1:
+                return parts
+            if not totals:
+                totals = [p.double() for p in parts]
+            else:
+                for total, part in zip(totals, parts, strict=True):
+                    total.add_(part)
+        return [t.to(vectors.dtype) for t in totals]
+
+    def _one_chunk(self, graph: _Graph, vectors: Tensor) -> list[Tensor]:
+        objective = self.objective
+        if self._in_blocks(len(vectors)):
+            pieces = self._split(vectors)
+            return [
+                torch.cat([p.reshape(len(vectors), -1) for p in parts], dim=1)
+                for parts in graph.products(pieces, block=True)
+            ]
+        results = [torch.empty_like(vectors) for _ in range(self.results)]
+        for k in range(len(vectors)):
+            pieces = [
+                p.view(s) for p, s in zip(vectors[k].split(objective.lengths), objective.shapes, strict=True)
+            ]
+            for result, parts in zip(results, graph.products(pieces, block=False), strict=True):
+                torch.cat([p.reshape(-1) for p in parts], out=result[k])
+        return results
+
+    def _split(self, vectors: Tensor) -> list[Tensor]:
+        objective = self.objective
+        return [
+            p.reshape(len(vectors), *s)
+            for p, s in zip(vectors.split(objective.lengths, dim=1), objective.shapes, strict=True)
+        ]
+
+    def _in_blocks(self, count: int) -> bool:
+        return False
+
+
+class CurvatureOperator:
+    """A symmetric linear operator on R^P at one θ: size, dtype, device, matvec, matmat.
+
+    Differentiable passes at θ are built with the first product and kept for the next ones where the
+    objective's memory budget allows.
+    """
+
+    _graph: type[_Graph]
+
+    def __init__(self, objective: Objective, theta: Tensor) -> None:
+        """Binds the objective at θ [P]; computes nothing yet.
+
+        Raises:
+            InputError: θ has another size, dtype or device than the objective.
+        """
+        self._products = _Products(objective, theta, self._graph, results=1)
+        self.size = objective.size
+        self.dtype = objective.dtype
+        self.device = objective.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """The product with one vector [P], [P]."""
+        _check_vectors(v, self, ndim=1)
+        return self._products(v.detach().unsqueeze(0))[0][0]
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The products with the columns of V [P, K], [P, K] (stored column by column)."""
+        _check_vectors(V, self, ndim=2)
+        return self._products(V.detach().T.contiguous())[0].T
+
+
+class Hessian(CurvatureOperator):
+    """The Hessian H of the loss."""
+
+    _graph = _HessianGraph
+
+
+class GaussNewton(CurvatureOperator):
+    """The Gauss–Newton (outer-product) part H_o of the Hessian; positive semi-definite for convex losses."""
+
+    _graph = _OuterGraph
+
+
+class FunctionalHessian(CurvatureOperator):
+    """The functional part H_f = H − H_o: the model's own curvature, weighted with ∂ℓ/∂f."""
+
+    _graph = _FunctionalGraph
+
+
+def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """H V, H_o V and H_f V, each [P, K], from shared work.
+
+    H V is the sum of the other two, which are computed independently of each other.
+
+    Args:
+        objective: Model, loss and data.
+        theta: [P].
+        V: [P, K].
+
+    Raises:
+        InputError: θ or V does not fit the objective.
+    """
+    products = _Products(objective, theta, _SplitGraph, results=2)
+    _check_vectors(V, objective, ndim=2)
+    outer, functional = products(V.detach().T.contiguous())
+    return (outer + functional).T, outer.T, functional.T
+
+
+def _check_vectors(v: Tensor, like: Objective | CurvatureOperator, ndim: int) -> None:
+    fits = v.ndim == ndim and v.shape[0] == like.size
+    if not fits or v.dtype != like.dtype or v.device != like.device:
+        shape = [like.size, "K"][:ndim]
+        raise InputError(
+            f"expected a tensor {shape} of {like.dtype} on {like.device}, not {list(v.shape)} of {v.dtype} "
+            f"on {v.device}"
+        )
