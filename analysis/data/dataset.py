@@ -47,8 +47,9 @@ def image_dataset(
     """
     _refuse_wrong(entry, image_sha256(inputs, labels), where, advice)
     dims = ("example", *_IMAGE_DIMS[len(entry.shape)])
+    # Copies: a view would keep a whole file in memory, and torch warns of read-only arrays.
     return xr.Dataset(
-        {"inputs": (dims, np.ascontiguousarray(inputs)), "labels": ("example", np.ascontiguousarray(labels))},
+        {"inputs": (dims, np.array(inputs, order="C")), "labels": ("example", np.array(labels, order="C"))},
         attrs=_attrs(entry, source),
     )
 
