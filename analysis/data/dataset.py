@@ -68,8 +68,7 @@ def text_dataset(
     Args, errors: as `image_dataset`, with N sentences and N labels.
     """
     _refuse_wrong(entry, text_sha256(sentences, labels), where, advice)
-    # object dtype: what netCDF's variable-length strings come back as, so a reload is identical.
-    strings = np.array(list(sentences), dtype=object)
+    strings = np.array(list(sentences), dtype=str)  # what xarray reads netCDF's strings as
     return xr.Dataset(
         {"sentences": ("example", strings), "labels": ("example", np.array(labels, dtype=np.uint8))},
         attrs=_attrs(entry, source),

@@ -109,8 +109,8 @@ def _get(folder: Path) -> None:
     except (ImportError, RuntimeError):  # RuntimeError: torch and torchvision of different builds
         _get_without_torchvision(folder)
         return
-    # Only the mirror with TLS. (torchvision itself tries it without once more if that fails: the checksums,
-    # its own and the one of the canonical bytes, are what the data rest on.) The class's name names the folder.
+    # Only the mirror with TLS. (If that fails, torchvision tries it once more without: what the data rest on
+    # are the checksums, its own and that of the canonical bytes.) The class's name names the folder.
     over_tls = type("MNIST", (MNIST,), {"mirrors": [MIRROR]})
     over_tls(root=folder, download=True)
 
