@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_cifar_of_wrong_size(change: int, problem: str, tmp_path: Path) -> None:
 class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
     """Writes bytes as Python 2 did its strings, which is what the published files hold."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def save_bytes(self, value: bytes) -> None:
         self.write(b"T" + struct.pack("<i", len(value)) + value)
