@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from analysis.data.catalogue import Description, describe, names
+from analysis.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,10 +40,16 @@ def load(name: str, data_dir: Path | str | None = None, download: bool = True) -
         synthetic (0 or 1) and classes.
 
     Raises:
-        InputError: unknown name; data missing, cut short, or with another checksum; unusable folder.
+        InputError: unknown name; data missing, cut short, unreadable or with another checksum; unusable
+            folder.
     """
     entry = describe(name)
     # By name, so that the code of one source is no dependency of another's.
     module = importlib.import_module(f"analysis.data.{entry.module}")
     folder = default_data_dir() if data_dir is None else Path(data_dir)
-    return cast("xr.Dataset", module.load(entry, data_dir=folder, download=download))
+    try:
+        return cast("xr.Dataset", module.load(entry, data_dir=folder, download=download))
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or folder}: cannot be read ({error.strerror or error})."
+        ) from error

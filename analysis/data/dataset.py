@@ -47,8 +47,9 @@ def image_dataset(
     """
     _refuse_wrong(entry, image_sha256(inputs, labels), where, advice)
     dims = ("example", *_IMAGE_DIMS[len(entry.shape)])
+    # Copies: a view would keep a whole file in memory, and torch warns of read-only arrays.
     return xr.Dataset(
-        {"inputs": (dims, np.ascontiguousarray(inputs)), "labels": ("example", np.ascontiguousarray(labels))},
+        {"inputs": (dims, np.array(inputs, order="C")), "labels": ("example", np.array(labels, order="C"))},
         attrs=_attrs(entry, source),
     )
 
@@ -67,8 +68,7 @@ def text_dataset(
     Args, errors: as `image_dataset`, with N sentences and N labels.
     """
     _refuse_wrong(entry, text_sha256(sentences, labels), where, advice)
-    # object dtype: what netCDF's variable-length strings come back as, so a reload is identical.
-    strings = np.array(list(sentences), dtype=object)
+    strings = np.array(list(sentences), dtype=str)  # what xarray reads netCDF's strings as
     return xr.Dataset(
         {"sentences": ("example", strings), "labels": ("example", np.array(labels, dtype=np.uint8))},
         attrs=_attrs(entry, source),

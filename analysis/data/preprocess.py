@@ -30,7 +30,7 @@ def first(ds: xr.Dataset, examples: int) -> xr.Dataset:
             f"{ds.attrs['title']} ({ds.attrs['name']}): {examples:,} examples asked for, "
             f"but it has {total:,}. Allowed: 1 to {total:,}."
         )
-    subset = ds.isel(example=slice(None, examples)).copy()
+    subset = ds.isel(example=slice(None, examples)).copy(deep=True)
     if examples < total:
         subset.attrs["title"] = f"{ds.attrs['title']}, first {examples:,}"
         subset.attrs["first"] = examples

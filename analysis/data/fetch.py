@@ -1,0 +1,192 @@
+"""Missing data: download once, check, put in place whole, or say what a person can do.
+
+Nothing half-written stands under a final name: downloads and unpacking happen in a folder of their own
+inside the data folder, and finished files are moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from analysis.data.catalogue import Description
+from analysis.errors import InputError
+
+SCHEMES = ("https",)
+TIMEOUT_SECONDS = 30
+NO_DOWNLOAD = "The quick profile needs no download."
+
+
+def check_folder(data_dir: Path, *, download: bool) -> None:
+    """Refuse a data folder that is a file, or is missing and not ours to create.
+
+    A missing folder is created before a download if its parent exists; a missing parent is rather a misprint.
+
+    Raises:
+        InputError: as said.
+    """
+    if data_dir.is_dir():
+        return
+    if data_dir.exists():
+        raise InputError(
+            f"{data_dir}: the data folder is a file. Give a folder, the one that holds MNIST/, "
+            "cifar-10-batches-bin/ or SST-2/."
+        )
+    if not download or not data_dir.absolute().parent.is_dir():
+        raise InputError(
+            f"{data_dir}: the data folder does not exist. Create it, or give the folder that holds MNIST/, "
+            f"cifar-10-batches-bin/ or SST-2/. {NO_DOWNLOAD}"
+        )
+
+
+def obtain(
+    entry: Description,
+    data_dir: Path,
+    *,
+    files: Sequence[str],
+    present: Callable[[], bool],
+    get: Callable[[Path], None],
+    urls: Sequence[str],
+    download: bool,
+) -> bool:
+    """Make sure that files are there; those that are there are never replaced.
+
+    Args:
+        entry: the data set they are for.
+        data_dir: the data folder.
+        files: their paths below it.
+        present: whether what `entry` needs is there, in whatever form.
+        get: downloads into a folder that it is given, leaving `files` there.
+        urls: where `get` looks, for an error's reader.
+        download: whether downloading is allowed.
+
+    Returns:
+        Whether something was downloaded.
+
+    Raises:
+        InputError: unusable folder; nothing there and downloading off, impossible, or with a wrong checksum.
+    """
+    check_folder(data_dir, download=download)
+    if present():
+        return False
+    what = f"{entry.title} ({entry.name})"
+    wanted = "".join(f"\n    {data_dir / file}" for file in files)
+    by_hand = (
+        f"  What to do: get {', '.join(urls)}, unpack it, and put the files there by hand"
+        "{allow}.\n"
+        f"  {NO_DOWNLOAD}"
+    )
+    if not download:
+        raise InputError(
+            f"{what}: no data, and downloading is off.\n  Looked for:{wanted}\n"
+            + by_hand.format(allow=", or allow downloading")
+        )
+    with contextlib.ExitStack() as stack:
+        try:
+            data_dir.mkdir(exist_ok=True)
+            stack.enter_context(_locked(data_dir))
+            scratch = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir))
+            )
+        except OSError as error:
+            raise InputError(
+                f"{data_dir}: cannot write to the data folder ({error.strerror}), so {what} cannot be "
+                f"downloaded there.\n  Looked for:{wanted}\n"
+                + by_hand.format(allow=", make the folder writable, or give another one")
+            ) from error
+        if present():  # another process was faster
+            return False
+        try:
+            get(scratch)
+        # ValueError: pooch's word for a wrong checksum; RuntimeError: torchvision's for most things.
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{what}: no data, and the download failed.\n  Looked for:{wanted}\n"
+                f"  Tried: {', '.join(urls)}\n  Error: {error}\n"
+                + by_hand.format(allow=", or try again later")
+            ) from error
+        for file in files:
+            target = data_dir / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                os.replace(scratch / file, target)
+    return True
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One download at a time: the training and the test split are often asked for at once."""
+    with (folder / ".download.lock").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks: both download, neither is harmed
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def retrieve(url: str, *, known_hash: str, path: Path) -> None:
+    """Download one file to `path`, with a progress bar; it is there only if its hash is right.
+
+    Args:
+        url: https only.
+        known_hash: "<algorithm>:<hexadecimal digest>".
+        path: where to.
+
+    Raises:
+        ValueError: not https, or the wrong hash. The message has both.
+        OSError: no network (`requests`' exceptions are OSErrors).
+    """
+    import pooch  # here: it costs 0.2 s that data already present need not spend
+
+    if urlsplit(url).scheme not in SCHEMES:
+        raise ValueError(f"{url}: downloads use {', '.join(SCHEMES)} only")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pooch.retrieve(
+        url,
+        known_hash=known_hash,
+        fname=path.name,
+        path=path.parent,
+        downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS),
+    )
+
+
+def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
+    """Take `members`, and nothing else, out of a zip or tar archive.
+
+    The files are written to `folder / member`: no name, link or permission in the archive has a say.
+
+    Raises:
+        ValueError: a member is missing or not a plain file, or the archive is broken.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            opener = _members(archive, stack)
+            for member in members:
+                target = folder / member
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opener(member) as source, target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except (KeyError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise ValueError(f"{archive.name}: broken archive ({error})") from error
+
+
+def _members(archive: Path, stack: contextlib.ExitStack) -> Callable[[str], IO[bytes]]:
+    if archive.suffix == ".zip":
+        return stack.enter_context(zipfile.ZipFile(archive)).open
+    tar = stack.enter_context(tarfile.open(archive))  # noqa: SIM115 (the caller's stack closes it)
+
+    def opened(member: str) -> IO[bytes]:
+        info = tar.getmember(member)
+        file = tar.extractfile(info) if info.isreg() else None
+        if file is None:
+            raise tarfile.TarError(f"{member} is no plain file")
+        return file
+
+    return opened
