@@ -66,6 +66,7 @@ class Data(Frozen):
     examples: Count | None = None
     test_examples: Count | None = None
     scaling: Literal["unit", "channel", "pixel"] = "unit"
+    pooling: Count = 1
     max_length: Count = 64
 
 

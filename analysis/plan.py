@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -29,6 +29,9 @@ from analysis.specs import (
     RuleSpec,
     SegmentSpec,
 )
+
+if TYPE_CHECKING:
+    from analysis.specs import ModelSpec
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "workflow" / "config"
 
@@ -133,7 +136,11 @@ class _Join:
     """Experiments with a profile's numbers; collects mistakes and raises them together."""
 
     def __init__(
-        self, experiments: config.Experiments, profile: config.Profile, experiments_path: str, profile_path: str
+        self,
+        experiments: config.Experiments,
+        profile: config.Profile,
+        experiments_path: str,
+        profile_path: str,
     ) -> None:
         self.experiments, self.profile = experiments, profile
         self.experiments_path, self.profile_path = experiments_path, profile_path
@@ -180,19 +187,17 @@ class _Join:
         for name, setting in e.settings.items():
             if setting.model not in MODELS:
                 hint = config.suggest(setting.model, list(MODELS))
-                self._wrong(
-                    self.experiments_path, f"settings.{name}.model", f"unknown model {setting.model!r}{hint}"
-                )
+                self._wrong(self.experiments_path, f"settings.{name}.model", f"unknown model {setting.model!r}{hint}")
         for name, segment in e.segments.items():
             key = f"segments.{name}"
             for s in segment.settings:
                 self._known(f"{key}.settings", s, e.settings, "setting")
-            if segment.parent is not None and self._known(
-                f"{key}.parent", segment.parent, e.segments, "segment"
-            ):
+            if segment.parent is not None and self._known(f"{key}.parent", segment.parent, e.segments, "segment"):
                 for s in sorted(set(segment.settings) - set(e.segments[segment.parent].settings)):
                     self._wrong(
-                        self.experiments_path, f"{key}.parent", f"{segment.parent!r} is not run in setting {s!r}"
+                        self.experiments_path,
+                        f"{key}.parent",
+                        f"{segment.parent!r} is not run in setting {s!r}",
                     )
         self._check_cycles()
         for name, figure in e.figures.items():
@@ -209,7 +214,9 @@ class _Join:
         for s in p.settings:
             if s not in e.settings:
                 self._wrong(
-                    self.profile_path, f"settings.{s}", f"unknown setting{config.suggest(s, list(e.settings))}"
+                    self.profile_path,
+                    f"settings.{s}",
+                    f"unknown setting{config.suggest(s, list(e.settings))}",
                 )
                 continue
             run_here = [n for n, segment in e.segments.items() if s in segment.settings]
@@ -273,9 +280,7 @@ class _Join:
             self.mistakes += str(error).replace(".model: ", ".model.").splitlines()
             return None
         if "kind" in numbers.model:
-            self._wrong(
-                self.profile_path, f"{key}.model.kind", "unknown key; the model is chosen in experiments.yaml"
-            )
+            self._wrong(self.profile_path, f"{key}.model.kind", "unknown key; the model is chosen in experiments.yaml")
             return None
         if data is None:
             return None
@@ -288,15 +293,13 @@ class _Join:
             )
         k = numbers.k or info.classes
         try:
-            problem = ProblemSpec(data=data, model=model, loss=entry.loss, k=k, dtype=numbers.dtype)
+            problem = ProblemSpec(data=data, model=cast("ModelSpec", model), loss=entry.loss, k=k, dtype=numbers.dtype)
             parameters = parameter_count(problem)
         except (ValidationError, ValueError) as error:
             self._wrong(self.profile_path, f"{key}.model", str(error))
             return None
         if k > parameters:
-            self._wrong(
-                self.profile_path, f"{key}.k", f"found {k}; at most the number of parameters, {parameters}"
-            )
+            self._wrong(self.profile_path, f"{key}.k", f"found {k}; at most the number of parameters, {parameters}")
         return problem
 
     def _data(self, data: config.Data, key: str) -> DataSpec | None:
@@ -324,9 +327,7 @@ class _Join:
             counts[count_key] = wanted or available
         train, test = describe(data.train), describe(data.test)
         if (train.kind, train.classes) != (test.kind, test.classes):
-            self._wrong(
-                self.profile_path, f"{key}.test", f"{data.test} is no test split for {data.train}"
-            )
+            self._wrong(self.profile_path, f"{key}.test", f"{data.test} is no test split for {data.train}")
             return None
         return DataSpec(
             train=data.train,
@@ -334,6 +335,7 @@ class _Join:
             test=data.test,
             test_sha256=test.sha256,
             scaling=data.scaling,
+            pooling=data.pooling,
             max_length=data.max_length,
             **counts,
         )
@@ -380,9 +382,7 @@ class _Join:
         try:
             code = fingerprint(module)
         except KeyError:
-            self._wrong(
-                self.experiments_path, f"figures.{name}.module", f"there is no {module.replace('.', '/')}.py"
-            )
+            self._wrong(self.experiments_path, f"figures.{name}.module", f"there is no {module.replace('.', '/')}.py")
             code = ""
         panels = [
             {

@@ -33,7 +33,10 @@ def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any]
     Raises:
         InputError: if the folder or the disk does not take it.
     """
-    attributes = {**dataset.attrs, PROVENANCE: json.dumps({**environment(), **(provenance or {})}, sort_keys=True)}
+    attributes = {
+        **dataset.attrs,
+        PROVENANCE: json.dumps({**environment(), **(provenance or {})}, sort_keys=True),
+    }
     encoding = {
         name: {"zlib": True, "complevel": 4, "shuffle": True}
         for name, variable in dataset.variables.items()

@@ -50,7 +50,9 @@ def what_was_run(trajectory: xr.Dataset) -> str:
     }
     size = sizes.get(model["kind"], lambda m: ", ".join(f"{k} {v}" for k, v in m.items() if k != "kind"))
     loss = {"mse": "MSE", "cross_entropy": "cross-entropy"}[problem["loss"]]
-    return f"{size(model)}, P = {trajectory.attrs['parameters']:,}, {loss}\n{trajectory.attrs['train_title']}"
+    pooling = problem["data"]["pooling"]
+    pooled = f" (pixels averaged {pooling} × {pooling})" if pooling > 1 else ""
+    return f"{size(model)}, P = {trajectory.attrs['parameters']:,}, {loss}\n{trajectory.attrs['train_title']}{pooled}"
 
 
 def how_it_was_run(trajectory: xr.Dataset) -> str:

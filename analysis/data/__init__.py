@@ -50,6 +50,4 @@ def load(name: str, data_dir: Path | str | None = None, download: bool = True) -
     try:
         return cast("xr.Dataset", module.load(entry, data_dir=folder, download=download))
     except OSError as error:
-        raise InputError(
-            f"{error.filename or folder}: cannot be read ({error.strerror or error})."
-        ) from error
+        raise InputError(f"{error.filename or folder}: cannot be read ({error.strerror or error}).") from error

@@ -81,9 +81,7 @@ def obtain(
     what = f"{entry.title} ({entry.name})"
     wanted = "".join(f"\n    {data_dir / file}" for file in files)
     by_hand = (
-        f"  What to do: get {', '.join(urls)}, unpack it, and put the files there by hand"
-        "{allow}.\n"
-        f"  {NO_DOWNLOAD}"
+        f"  What to do: get {', '.join(urls)}, unpack it, and put the files there by hand{{allow}}.\n  {NO_DOWNLOAD}"
     )
     if not download:
         raise InputError(
@@ -94,9 +92,7 @@ def obtain(
         try:
             data_dir.mkdir(exist_ok=True)
             stack.enter_context(_locked(data_dir))
-            scratch = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir))
-            )
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".download-", dir=data_dir)))
         except OSError as error:
             raise InputError(
                 f"{data_dir}: cannot write to the data folder ({error.strerror}), so {what} cannot be "
@@ -111,8 +107,7 @@ def obtain(
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{what}: no data, and the download failed.\n  Looked for:{wanted}\n"
-                f"  Tried: {', '.join(urls)}\n  Error: {error}\n"
-                + by_hand.format(allow=", or try again later")
+                f"  Tried: {', '.join(urls)}\n  Error: {error}\n" + by_hand.format(allow=", or try again later")
             ) from error
         for file in files:
             target = data_dir / file

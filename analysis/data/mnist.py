@@ -96,9 +96,7 @@ def _read(path: Path) -> bytes:
     except EOFError:
         pass  # the caller compares sizes
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
-            f"{path}: damaged ({error}). Remove the file; the next run downloads it again."
-        ) from error
+        raise InputError(f"{path}: damaged ({error}). Remove the file; the next run downloads it again.") from error
     return bytes(content)
 
 

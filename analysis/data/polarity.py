@@ -75,8 +75,7 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
         [label for _, label in rows],
         source="generated",
         where="analysis/data/polarity.py",
-        advice="The generator or numpy's Philox has changed: restore the module, "
-        "or use the locked dependencies.",
+        advice="The generator or numpy's Philox has changed: restore the module, or use the locked dependencies.",
     )
 
 

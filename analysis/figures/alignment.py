@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -13,8 +14,8 @@ from analysis.trajectory import specification
 def draw(panels: Sequence[Panel]) -> Figure:
     """χ_k(∇L) and, dashed, its exponential moving average, one panel a setting."""
     figure, all_axes = style.panels_in_a_row(len(panels))
-    measured = {"color": style.BLUE, "linewidth": 0.8, "alpha": 0.75}
-    average = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "linewidth": 1.4}
+    measured: dict[str, Any] = {"color": style.BLUE, "linewidth": 0.8, "alpha": 0.75}
+    average: dict[str, Any] = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "linewidth": 1.4}
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()
         axes.plot(run.spectrum_step, run.alignment, **measured)
@@ -23,7 +24,5 @@ def draw(panels: Sequence[Panel]) -> Figure:
         style.describe(axes, f"{panel.title} (k = {specification(run)['problem']['k']})", run)
     all_axes[0].set_ylabel("alignment χₖ(∇L)")
     factor = specification(run)["probes"]["ema_factor"]
-    style.legend_below(
-        figure, [("χₖ(∇L)", measured), (f"moving average (factor {factor:g})", average)]
-    )
+    style.legend_below(figure, [("χₖ(∇L)", measured), (f"moving average (factor {factor:g})", average)])
     return figure

@@ -16,9 +16,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()
         k = specification(run)["problem"]["k"]
-        look = {"linewidth": 0.9}
-        axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(k + 1, None)), color=style.NEXT_K, **look)
-        axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(None, k)), color=style.FIRST_K, **look)
+        axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(k + 1, None)), color=style.NEXT_K, linewidth=0.9)
+        axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(None, k)), color=style.FIRST_K, linewidth=0.9)
         style.describe(axes, f"{panel.title} (k = {k})", run)
     all_axes[0].set_ylabel("Hessian eigenvalues")
     style.legend_below(

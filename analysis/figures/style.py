@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
@@ -23,7 +25,7 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", 
 VERMILION = "#D55E00"
 FIRST_K, NEXT_K, AVERAGE = BLUE, ORANGE, ORANGE
 
-RUNS: dict[str, dict[str, object]] = {
+RUNS: dict[str, dict[str, Any]] = {
     "SGD": {"color": BLUE, "linestyle": "-"},
     "Dom-SGD": {"color": VERMILION, "linestyle": (0, (5, 1.5))},
     "Bulk-SGD": {"color": GREEN, "linestyle": (0, (1.2, 1.2))},
@@ -104,22 +106,22 @@ def mark_switch(axes: Axes, run: xr.Dataset) -> None:
         )
 
 
-def mark_divergence(axes: Axes, run: xr.Dataset, color: object) -> None:
+def mark_divergence(axes: Axes, run: xr.Dataset, color: str) -> None:
     """A cross on the step axis where the run diverged, if it did."""
     if run.attrs["status"] == "diverged":
         axes.plot(
             run.attrs["diverged_at"],
             0.02,
             marker="x",
-            color=str(color),
+            color=color,
             transform=axes.get_xaxis_transform(),
             clip_on=False,
         )
 
 
-def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """One legend under all panels, where it covers nothing."""
-    handles = [Line2D([], [], label=label, **look) for label, look in entries]  # type: ignore[arg-type]
+    handles = [Line2D([], [], label=label, **look) for label, look in entries]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
@@ -130,7 +132,4 @@ def save(figure: Figure, outputs: Mapping[str, Path]) -> None:
         "png": {"Software": None},
     }
     for kind, path in outputs.items():
-        write_atomically(
-            path,
-            lambda target, kind=kind: figure.savefig(target, format=kind, dpi=DPI, metadata=metadata[kind]),
-        )
+        write_atomically(path, partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata[kind]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from itertools import pairwise
 
 from analysis.data.catalogue import describe
 from analysis.specs import CNNSpec, MLPSpec, ProblemSpec, TransformerSpec
@@ -18,19 +18,18 @@ def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
     wanted = "text" if isinstance(spec, TransformerSpec) else "image"
     if info.kind != wanted:
         raise ValueError(f"a {spec.kind} takes {wanted} data; {problem.data.train} is {info.kind}")
+    channels, rows, columns = (1, *info.shape)[-3:] if wanted == "image" else (0, 0, 0)
+    rows, columns = rows // problem.data.pooling, columns // problem.data.pooling
     if isinstance(spec, MLPSpec):
-        sizes = [math.prod(info.shape), *[spec.width] * spec.hidden_layers, info.classes]
-        return sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+        sizes = [channels * rows * columns, *[spec.width] * spec.hidden_layers, info.classes]
+        return sum((a + 1) * b for a, b in pairwise(sizes))
     if isinstance(spec, CNNSpec):
-        channels, rows, columns = (1, *info.shape)[-3:]
         total = 0
         for _ in range(spec.convolutions):
             total += (9 * channels + 1) * spec.channels
             channels, rows, columns = spec.channels, rows // 2, columns // 2
         if rows * columns == 0:
-            raise ValueError(
-                f"{spec.convolutions} poolings leave nothing of an image of {info.shape[-2:]} pixels"
-            )
+            raise ValueError(f"{spec.convolutions} poolings leave nothing of the images")
         return total + (channels * rows * columns + 1) * info.classes
     if spec.width % spec.heads:
         raise ValueError(f"the width {spec.width} must be a multiple of the number of heads, {spec.heads}")

@@ -29,9 +29,7 @@ class Transformer(nn.Module):
         self.words = nn.Embedding(vocabulary, spec.width)
         self.positions = nn.Embedding(length + 1, spec.width)
         self.class_token = nn.Embedding(1, spec.width)
-        self.layers = nn.ModuleList(
-            Layer(spec.width, spec.heads, spec.feed_forward) for _ in range(spec.layers)
-        )
+        self.layers = nn.ModuleList(Layer(spec.width, spec.heads, spec.feed_forward) for _ in range(spec.layers))
         self.readout = nn.Linear(spec.width, outputs)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from analysis.curvature import Objective
 from analysis.data.preprocess import first, image_tensors, label_tensor, token_tensors
@@ -49,6 +50,8 @@ def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: i
         shape: tuple[int, ...] = (len(vocabulary), spec.data.max_length)
     else:
         inputs, test_inputs = image_tensors(train, test, spec.data.scaling, dtype)
+        if spec.data.pooling > 1:
+            inputs, test_inputs = (avg_pool2d(x, spec.data.pooling) for x in (inputs, test_inputs))
         shape = tuple(inputs.shape[1:])
     generator = torch.Generator().manual_seed(seed)
     model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype)

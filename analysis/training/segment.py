@@ -89,9 +89,7 @@ def train_segment(
     return run.result()
 
 
-def _begin(
-    spec: SegmentSpec, name: str, problem: Problem, parent: State | None, checkpoint: Path | None
-) -> Checkpoint:
+def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None, checkpoint: Path | None) -> Checkpoint:
     size = problem.training.theta.numel()
     if checkpoint is not None and checkpoint.exists():
         try:
@@ -102,7 +100,9 @@ def _begin(
             log.info("%s: continues from its checkpoint at step %d", name, resumed.state.step)
             return resumed
     if (parent is None) != (spec.parent is None):
-        raise InputError(f"{name}: its parent is {spec.parent}; the state given is {'none' if parent is None else 'one'}")
+        raise InputError(
+            f"{name}: its parent is {spec.parent}; the state given is {'none' if parent is None else 'one'}"
+        )
     if parent is None:
         state = State(theta=problem.training.theta)
         state.optimizer = build_rule(spec.rule).initial_state(state.theta)

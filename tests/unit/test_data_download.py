@@ -47,9 +47,7 @@ class Server:
                 if self.command == "GET":
                     outer.requests.append(self.path)
 
-        self.http = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
-        )
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         self.url = f"http://127.0.0.1:{self.http.server_port}/"
 
 
@@ -138,9 +136,7 @@ def test_a_wrong_present_file_is_refused_and_not_downloaded_over(served_sst: Ser
     assert served_sst.requests == []
 
 
-def test_wrong_archive_is_refused(
-    served_sst: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_archive_is_refused(served_sst: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = sst2.SHA256
     monkeypatch.setattr(sst2, "SHA256", "5" * 64)
     with pytest.raises(InputError) as caught:
@@ -153,9 +149,7 @@ def test_wrong_archive_is_refused(
 
 
 @pytest.mark.parametrize("packed", ["missing member", "no archive"])
-def test_broken_archive(
-    packed: str, served_sst: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_archive(packed: str, served_sst: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = _zip({"SST-2/train.tsv": b"x"}) if packed == "missing member" else b"<html>Sorry</html>"
     (served_sst.folder / "SST-2.zip").write_bytes(archive)
     monkeypatch.setattr(sst2, "SHA256", hashlib.sha256(archive).hexdigest())
@@ -242,9 +236,7 @@ def _check_mnist(server: Server, data: Path) -> None:
     assert sorted(set(server.requests)) == sorted(f"/{name}.gz" for name in mnist.MD5)
 
 
-def test_mnist_without_torchvision(
-    served_mnist: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mnist_without_torchvision(served_mnist: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)  # its import now fails
     _check_mnist(served_mnist, tmp_path / "data")
 

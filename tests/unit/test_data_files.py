@@ -23,9 +23,7 @@ from analysis.data.preprocess import token_tensors
 from analysis.errors import InputError
 
 REAL = Path(os.environ.get("DATA_DIR", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
-real_data = pytest.mark.skipif(
-    not REAL.is_dir(), reason="no real data: set DATA_DIR to a folder that has them"
-)
+real_data = pytest.mark.skipif(not REAL.is_dir(), reason="no real data: set DATA_DIR to a folder that has them")
 
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 
@@ -42,9 +40,7 @@ def tiny_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[np.ndar
     raw.mkdir(parents=True)
     (raw / MNIST_FILES[0]).write_bytes(struct.pack(">4I", 2051, 6, 3, 2) + images.tobytes())
     (raw / MNIST_FILES[1]).write_bytes(struct.pack(">2I", 2049, 6) + labels.tobytes())
-    entry = replace(
-        describe("mnist5k"), examples=4, shape=(3, 2), sha256=image_sha256(images[:4], labels[:4])
-    )
+    entry = replace(describe("mnist5k"), examples=4, shape=(3, 2), sha256=image_sha256(images[:4], labels[:4]))
     monkeypatch.setitem(CATALOGUE, "mnist5k", entry)
     monkeypatch.setitem(mnist.PUBLISHED, "train", 6)
     return images[:4], labels[:4]
@@ -57,9 +53,7 @@ def tiny_cifar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[np.ndar
     (tmp_path / cifar.BINARY).mkdir()
     records = np.concatenate([labels[:, None], images.reshape(5, -1)], axis=1)
     (tmp_path / cifar.BINARY / "data_batch_1.bin").write_bytes(records.tobytes())
-    entry = replace(
-        describe("cifar5k"), examples=3, shape=(3, 2, 2), sha256=image_sha256(images[:3], labels[:3])
-    )
+    entry = replace(describe("cifar5k"), examples=3, shape=(3, 2, 2), sha256=image_sha256(images[:3], labels[:3]))
     monkeypatch.setitem(CATALOGUE, "cifar5k", entry)
     monkeypatch.setattr(cifar, "RECORDS", 5)
     return images, labels
@@ -116,8 +110,7 @@ def test_mnist_cut_short(name: str, expected: int, kept: int, tmp_path: Path) ->
     path = tmp_path / "MNIST" / "raw" / name
     path.write_bytes(path.read_bytes()[:kept])
     assert _message("mnist5k", tmp_path) == (
-        f"{path}: cut short. Found {kept} bytes, expected {expected}. "
-        "Remove the file; the next run downloads it again."
+        f"{path}: cut short. Found {kept} bytes, expected {expected}. Remove the file; the next run downloads it again."
     )
 
 
@@ -147,9 +140,7 @@ def test_mnist_wrong_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MNIST_FILES)
-def test_mnist_one_changed_byte_is_refused(
-    name: str, tiny_mnist: tuple[np.ndarray, ...], tmp_path: Path
-) -> None:
+def test_mnist_one_changed_byte_is_refused(name: str, tiny_mnist: tuple[np.ndarray, ...], tmp_path: Path) -> None:
     path = tmp_path / "MNIST" / "raw" / name
     content = bytearray(path.read_bytes())
     content[17 if "images" in name else 9] ^= 1
@@ -233,9 +224,7 @@ def test_cifar_python_layout(
 
 
 @pytest.mark.usefixtures("tiny_cifar")
-def test_cifar_python_layout_needs_its_md5_before_it_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cifar_python_layout_needs_its_md5_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / cifar.BINARY / "data_batch_1.bin").unlink()
     (tmp_path / cifar.PYTHON).mkdir()
     path = tmp_path / cifar.PYTHON / "data_batch_1"

@@ -46,18 +46,14 @@ def _text(*sentences: str, name: str = "some") -> xr.Dataset:
 def test_unit_scaling() -> None:
     pixels = np.array([[[0, 51], [102, 255]]])
     train, test = image_tensors(_images(pixels), _images(255 - pixels), "unit", torch.float64)
-    torch.testing.assert_close(
-        train, torch.tensor([[[[0, 0.2], [0.4, 1]]]], dtype=torch.float64), rtol=0, atol=1e-16
-    )
+    torch.testing.assert_close(train, torch.tensor([[[[0, 0.2], [0.4, 1]]]], dtype=torch.float64), rtol=0, atol=1e-16)
     assert test.flatten().tolist()[0] == 1.0
     assert test.flatten().tolist()[3] == 0.0
 
 
 @pytest.mark.parametrize(("scaling", "axes"), [("channel", (0, 2, 3)), ("pixel", (0,))])
 @pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3)])
-def test_standardisation_is_by_the_training_split(
-    scaling: str, axes: tuple[int, ...], shape: tuple[int, ...]
-) -> None:
+def test_standardisation_is_by_the_training_split(scaling: str, axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
     raw, raw_test = _random(0, 50, *shape), _random(1, 20, *shape)
     train, test = image_tensors(_images(raw), _images(raw_test), scaling, torch.float64)
     four, four_test = (x.reshape(len(x), -1, *shape[-2:]).astype(float) for x in (raw, raw_test))
@@ -70,9 +66,7 @@ def test_standardisation_is_by_the_training_split(
 
 def test_constant_pixels_become_zero_in_both_splits() -> None:
     raw = _random(0, 30, 3, 3)
-    raw[:, 1, 1] = (
-        77  # 30 × 77² is no exact float mean of squares after division; integers know it is constant
-    )
+    raw[:, 1, 1] = 77  # 30 × 77² is no exact float mean of squares after division; integers know it is constant
     train, test = image_tensors(_images(raw), _images(_random(1, 5, 3, 3)), "pixel", torch.float32)
     for values in (train, test):
         assert torch.all(values[:, 0, 1, 1] == 0)
@@ -128,9 +122,7 @@ def test_unknown_scaling() -> None:
 
 def test_splits_of_different_shape() -> None:
     with pytest.raises(InputError, match=r"a has images of shape \(1, 2, 2\), b of shape \(3, 2, 2\)"):
-        image_tensors(
-            _images(_random(0, 2, 2, 2), "a"), _images(_random(0, 2, 3, 2, 2), "b"), "unit", torch.float32
-        )
+        image_tensors(_images(_random(0, 2, 2, 2), "a"), _images(_random(0, 2, 3, 2, 2), "b"), "unit", torch.float32)
 
 
 def test_kinds_are_not_mixed_up() -> None:
@@ -172,8 +164,7 @@ def test_training_sentence_too_long() -> None:
     with pytest.raises(InputError) as caught:
         token_tensors(_text("a b c d", "a", name="polarity"), _text("a"), 3)
     assert str(caught.value) == (
-        "Polarity (polarity) has a sentence of 4 words, more than max_length = 3. "
-        "Allowed: max_length of at least 4."
+        "Polarity (polarity) has a sentence of 4 words, more than max_length = 3. Allowed: max_length of at least 4."
     )
 
 
@@ -222,6 +213,5 @@ def test_first_of_more_than_there_are(examples: int) -> None:
     with pytest.raises(InputError) as caught:
         first(load("polarity1k"), examples)
     assert str(caught.value) == (
-        f"polarity-1k (synthetic) (polarity1k): {examples:,} examples asked for, but it has 1,000. "
-        "Allowed: 1 to 1,000."
+        f"polarity-1k (synthetic) (polarity1k): {examples:,} examples asked for, but it has 1,000. Allowed: 1 to 1,000."
     )

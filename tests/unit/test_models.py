@@ -94,8 +94,8 @@ def test_transformer_equals_torchs_encoder():
         2,
         enable_nested_tensor=False,
     )
-    theirs = ("self_attn.", "linear1.", "linear2.", "norm1.", "norm2.")
-    ours = ("attention.", "expand.", "contract.", "norm_attention.", "norm_feed_forward.")
+    theirs = ("norm1.", "norm2.", "self_attn.", "linear1.", "linear2.")
+    ours = ("norm_attention.", "norm_feed_forward.", "attention.", "expand.", "contract.")
     state = model.layers.state_dict()
     for a, b in zip(ours, theirs, strict=True):
         state = {k.replace(a, b): v for k, v in state.items()}
@@ -109,9 +109,7 @@ def test_transformer_equals_torchs_encoder():
 def test_padding_changes_nothing():
     model = transformer()
     short = torch.tensor([[2, 3, 4]])
-    torch.testing.assert_close(
-        model(short), model(torch.tensor([[2, 3, 4, 0, 0, 0]])), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(model(short), model(torch.tensor([[2, 3, 4, 0, 0, 0]])), rtol=1e-12, atol=1e-12)
 
 
 def test_transformer_has_second_derivatives():
@@ -149,7 +147,7 @@ def test_full_size_mlp_has_the_papers_parameters():
     ("spec", "train", "message"),
     [
         (MLPSpec(width=9), "sst1k", "a mlp takes image data; sst1k is text"),
-        (CNNSpec(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing"),
+        (CNNSpec(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing of the images"),
         (TransformerSpec(width=9, heads=2, feed_forward=16), "sst1k", "multiple of the number of heads"),
     ],
 )

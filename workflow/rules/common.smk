@@ -33,6 +33,4 @@ def is_trained(segment):
 
 
 def figures():
-    return expand(
-        f"{RESULTS}/figures/{{figure}}.{{format}}", figure=PLAN.figures, format=["pdf", "png"]
-    )
+    return expand(f"{RESULTS}/figures/{{figure}}.{{format}}", figure=PLAN.figures, format=["pdf", "png"])

@@ -1,0 +1,67 @@
+# Everything a user does. `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PROFILE ?= quick
+PYTHON ?= python3
+# Where data sets are read from, and downloaded to if they are not there (the quick profile needs none).
+DATA_DIR ?= data
+export DATA_DIR
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FLAGS ?=
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local --config profile=$(PROFILE)
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo
+	@echo "Variables: PROFILE=quick|laptop|paper  DATA_DIR=folder  FLAGS='more flags for snakemake'"
+
+.PHONY: install
+install: $(STAMP)  ## Create .venv with the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; found " + sys.version.split()[0] + ". Set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: reproduce
+reproduce: $(STAMP)  ## Train, measure and draw everything of PROFILE
+	@$(SNAKEMAKE) $(FLAGS)
+	@echo "Figures: $(CURDIR)/results/$(PROFILE)/figures"
+
+.PHONY: dry-run
+dry-run: $(STAMP)  ## Say what `reproduce` would do, and do nothing
+	@$(SNAKEMAKE) --dry-run $(FLAGS)
+
+.PHONY: test
+test: $(STAMP)  ## Run every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: check
+check: $(STAMP)  ## Check style, types, import layers and the workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile workflow
+	@$(SNAKEMAKE) --lint
+
+.PHONY: stale
+stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REMOVE=yes removes them)
+	@$(BIN)/python -m analysis stale --profile $(PROFILE) $(if $(filter yes,$(REMOVE)),--remove)
+
+.PHONY: lock
+lock:  ## Resolve the dependencies anew (versions and hashes only)
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean:  ## Remove the results of PROFILE (not the archived ones)
+	rm -rf results/$(PROFILE)

@@ -1,0 +1,55 @@
+"""Command line: `python -m analysis stale`. Everything else is the workflow's (see the Makefile)."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from analysis.errors import InputError
+from analysis.plan import CONFIG_DIR, Plan, load_plan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    stale_parser = commands.add_parser("stale", help="list results that nothing of a profile refers to any more")
+    stale_parser.add_argument("--profile", default="quick")
+    stale_parser.add_argument("--config-dir", type=Path, default=CONFIG_DIR)
+    stale_parser.add_argument("--results", type=Path, default=Path("results"))
+    stale_parser.add_argument("--remove", action="store_true", help="remove them")
+    given = parser.parse_args(arguments)
+    try:
+        plan = load_plan(given.profile, given.config_dir)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    found = stale(plan, given.results / plan.profile)
+    for path in found:
+        print(path)
+        if given.remove:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    print(f"{len(found)} stale results {'removed' if given.remove else 'found'}")
+    return 0
+
+
+def stale(plan: Plan, results: Path) -> list[Path]:
+    """Segments, checkpoints, data and figures below `results` that the plan does not name."""
+    named = {
+        "segments": set(plan.segments),
+        "checkpoints": set(plan.segments),
+        "data": set(plan.subsets),
+        "figures": set(plan.figures),
+    }
+    return sorted(
+        path
+        for folder, names in named.items()
+        for path in results.glob(f"{folder}/*")
+        if (path.name if path.is_dir() else path.stem) not in names
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
