@@ -201,7 +201,7 @@ class _Run:
         spectrum_due = self.spectrum_schedule.due(step, last)
         dominant = self._probe_spectrum() if spectrum_due else None
         threshold = self.spec.stop.alignment_ema
-        if threshold is not None and spectrum_due and (self.state.alignment_ema or 0.0) > threshold:
+        if threshold is not None and spectrum_due and self.state.alignment_ema > threshold:
             last = True
             self.checkpoint.stopped_by = "alignment_ema"
         elif last:
@@ -238,9 +238,7 @@ class _Run:
         dominant = DominantSubspace(found.eigenvectors[:, :k])
         alignment = float(dominant.alignment(gradient))
         # A segment's first measurement is its parent's last one: it enters the average once.
-        if self.state.alignment_ema is None:
-            self.state.alignment_ema = alignment
-        elif self.state.step != self.checkpoint.first_step or self.spec.parent is None:
+        if self.state.step != self.checkpoint.first_step or self.spec.parent is None:
             factor = self.spec.probes.ema_factor
             self.state.alignment_ema = factor * self.state.alignment_ema + (1 - factor) * alignment
         self.records.add(
