@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -67,13 +68,14 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     Raises:
         InputError: if the folder or the disk does not take it.
     """
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # Copies: safetensors refuses tensors that share memory, as a start and a present θ may.
+    contiguous = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     text = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata that `write_tensors` wrote.
+    """Tensors (in memory of their own, aligned as torch's always are) and metadata that `write_tensors` wrote.
 
     Raises:
         InputError: if the file is missing or damaged.
@@ -81,7 +83,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError) as error:

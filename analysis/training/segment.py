@@ -183,7 +183,8 @@ class _Run:
 
     def _refresh(self, tolerance: float) -> None:
         found = self._top(self.spec.problem.k, self.state.filter_basis, tolerance)
-        self.checkpoint.dominant, self.state.filter_basis = found.eigenvectors, found.basis
+        self.checkpoint.dominant = found.eigenvectors.contiguous()
+        self.state.filter_basis = found.basis.contiguous()  # the layout a checkpoint gives back: rounding depends on it
         self._count("filter_products", found.products)
         self._count("refreshes", 1)
         self._count("unconverged_refreshes", int(not found.converged))
@@ -233,7 +234,7 @@ class _Run:
         if not bool(torch.isfinite(gradient).all()):
             raise _Diverged("the gradient is not finite")
         found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
-        self.state.spectrum_basis = found.basis
+        self.state.spectrum_basis = found.basis.contiguous()
         self._count("probe_products", found.products)
         dominant = DominantSubspace(found.eigenvectors[:, :k])
         alignment = float(dominant.alignment(gradient))
