@@ -17,8 +17,10 @@ rule all:
     default_target: True
     input:
         figures(),
+        claims(),
 
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"

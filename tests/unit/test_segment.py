@@ -54,9 +54,7 @@ def spec(
     }
     return SegmentSpec(
         problem=ProblemSpec(
-            data=DataSpec(
-                train="noise", train_sha256="0", examples=N, test="noise", test_sha256="0", test_examples=11
-            ),
+            data=DataSpec(train="noise", train_sha256="0", examples=N, test="noise", test_sha256="0", test_examples=11),
             model=MLPSpec(width=4, hidden_layers=1),
             loss="mse",
             k=K,
