@@ -17,7 +17,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         for label, run in panel.runs.items():
             axes.plot(run.step, run.loss, **style.RUNS[label])
             style.mark_divergence(axes, run, style.RUNS[label]["color"])
-        axes.set_yscale("log")
+        style.log_axis(axes)
         first = next(iter(panel.runs.values()))
         style.describe(axes, panel.title, first)
         style.mark_switch(axes, first)
