@@ -162,7 +162,8 @@ def _start(
         return _random(operator, block, generator)
     if init.ndim != 2 or init.shape[0] != operator.size or not bool(init.norm().isfinite()):
         raise InputError(f"init must be a finite matrix [{operator.size}, m], not {list(init.shape)}")
-    rows = _orthonormal(init.detach().to(device=operator.device, dtype=operator.dtype).T, None)
+    rows = init.detach().to(device=operator.device, dtype=operator.dtype).T
+    rows = _orthonormal(torch.nn.functional.normalize(rows, dim=1, eps=0.0).nan_to_num(0.0), None)
     if len(rows) < k:
         rows = torch.cat([rows, _random(operator, k - len(rows), generator, rows)])
     return rows
@@ -292,7 +293,8 @@ def check_finite(norms: Tensor, images: Tensor, before: int) -> None:
 def _orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Tensor:
     """Orthonormal rows that span `rows`, orthogonal to the orthonormal rows `against`.
 
-    Directions are dropped where the rows reach less than `floor`, or no further than their rounding errors.
+    Directions are dropped where the rows reach less than `floor`, or no further than rounding errors (of the
+    rows, or of their Gram matrix: 1e-7 of the longest).
     Passes repeat until one finds nothing left to do; rows that are orthonormal already cost one.
     """
     eps = torch.finfo(rows.dtype).eps
@@ -314,7 +316,7 @@ def _orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Te
             wide = rows.double()
             gram = (wide @ wide.T).cpu()
         weights, directions = torch.linalg.eigh(gram)
-        least = max(10 * eps * float(lengths.max()), floor if attempt == 0 else 0.0)
+        least = max(max(10 * eps, 1e-7) * float(lengths.max()), floor if attempt == 0 else 0.0)
         keep = weights.clamp_min(0).sqrt() > least
         change = (directions[:, keep] / weights[keep].sqrt()).flip(1)
         rows = change.T.to(rows) @ rows
