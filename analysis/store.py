@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from analysis.errors import InputError
 
@@ -67,7 +66,11 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     Raises:
         InputError: if the folder or the disk does not take it.
     """
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    import torch  # here: it takes seconds, that data sets and figures need not wait for
+    from safetensors.torch import save_file
+
+    # Copies: safetensors refuses tensors that share memory, as a segment's start and its first θ do.
+    contiguous = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     text = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
 
