@@ -1,5 +1,7 @@
 # Trains, measures and draws what a profile asks for: `make reproduce`, or by hand
 #   snakemake --workflow-profile workflow/profiles/local --config profile=quick
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -9,7 +11,6 @@ include: "workflow/rules/common.smk"
 
 
 wildcard_constraints:
-    subset="|".join(PLAN.subsets),
     figure="|".join(PLAN.figures),
 
 
@@ -18,6 +19,10 @@ rule all:
     input:
         figures(),
         claims(),
+
+
+onerror:
+    print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
 
 
 include: "workflow/rules/data.smk"

@@ -454,9 +454,9 @@ def rule_slug(spec: SegmentSpec) -> str:
 
 
 def segment_fingerprint(spec: SegmentSpec) -> str:
-    """The code that decides a segment: its function, and the modules it chooses by name."""
+    """The code that decides a segment: its rule's function, and the modules that are chosen by name."""
     return fingerprint(
-        "analysis.training.segment",
+        "analysis.training.batch",
         f"analysis.models.{spec.problem.model.kind}",
         f"analysis.optim.{spec.rule.kind}",
     )

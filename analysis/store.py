@@ -15,10 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import xarray as xr
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from analysis.errors import InputError
 
@@ -68,8 +66,13 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     Raises:
         InputError: if the folder or the disk does not take it.
     """
-    # Copies: safetensors refuses tensors that share memory, as a start and a present θ may.
-    contiguous = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    import torch  # here: it takes seconds, that data sets and figures need not wait for
+    from safetensors.torch import save_file
+
+    # Copies: safetensors refuses tensors that share memory, as a segment's start and its first θ do.
+    contiguous = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     text = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
 

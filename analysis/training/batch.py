@@ -49,7 +49,7 @@ def train_batch(
         SystemExit: if interrupted, with what to do.
     """
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: seconds
     train, test = (read_dataset(Path(path)) for path in data)
     parent = read_state(Path(parents[0])) if parents else None
     checkpoints = []

@@ -85,10 +85,11 @@ def test_every_configured_claim_has_a_function_and_the_reverse():
 
 def write_runs(folder: Path, dom: xr.Dataset) -> tuple[str, dict[str, Path]]:
     for name, dataset in {"sgd": SGD, "dom": dom}.items():
-        alone = dataset.assign_attrs(first_step=0).assign(
-            test_loss=("test_step", [1.0]), test_step=("test_step", [0])
+        alone = dataset.assign_attrs(first_step=0).assign(test_loss=("test_step", [1.0]), test_step=("test_step", [0]))
+        write_dataset(
+            alone.drop_attrs(deep=False).assign_attrs({k: v for k, v in alone.attrs.items() if k != "switches"}),
+            folder / f"{name}.nc",
         )
-        write_dataset(alone.drop_attrs(deep=False).assign_attrs({k: v for k, v in alone.attrs.items() if k != "switches"}), folder / f"{name}.nc")
     panel = {"setting": "mlp", "title": "MLP", "runs": [["SGD", ["sgd"]], ["Dom-SGD", ["dom"]]]}
     params = json.dumps({"claims": [{"name": "song-1", "panels": [panel]}]})
     return params, {name: folder / f"{name}.nc" for name in ("sgd", "dom")}

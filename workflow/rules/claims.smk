@@ -3,7 +3,8 @@
 
 rule judge:
     input:
-        [trajectory(s) for s in PLAN.claims.segments],
+        trajectories=[trajectory(s) for s in PLAN.claims.segments],
+        specification=lambda wildcards: specification("claims", PLAN.claims.params),
     output:
         json=f"{RESULTS}/claims.json",
         csv=f"{RESULTS}/claims.csv",
@@ -11,8 +12,6 @@ rule judge:
         f"{RESULTS}/logs/judge.log",
     benchmark:
         f"{RESULTS}/benchmarks/judge.tsv"
-    params:
-        claims=PLAN.claims.params,
     message:
         "Judging the claims"
     script:

@@ -32,6 +32,21 @@ def is_trained(segment):
     return Path(trajectory(segment)).exists() and Path(state(segment)).exists()
 
 
+def specification(name, content):
+    """A file with what a cheap stage is given. As an input it reruns the stage when it changes, also where the
+    engine's own records are lost (as params would not), and it is touched only then."""
+    path = Path(RESULTS, "specifications", f"{name}.json")
+    try:
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise WorkflowError(
+            f"{path}: cannot be written ({error.strerror}); the results folder must be writable"
+        )
+    return str(path)
+
+
 def figures():
     return expand(f"{RESULTS}/figures/{{figure}}.{{format}}", figure=PLAN.figures, format=["pdf", "png"])
 

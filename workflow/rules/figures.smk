@@ -3,7 +3,10 @@
 
 rule figure:
     input:
-        lambda wildcards: [trajectory(s) for s in PLAN.figures[wildcards.figure].segments],
+        trajectories=lambda wildcards: [trajectory(s) for s in PLAN.figures[wildcards.figure].segments],
+        specification=lambda wildcards: specification(
+            f"figures/{wildcards.figure}", PLAN.figures[wildcards.figure].params
+        ),
     output:
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
         png=f"{RESULTS}/figures/{{figure}}.png",
@@ -11,8 +14,6 @@ rule figure:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
-    params:
-        figure=lambda wildcards: PLAN.figures[wildcards.figure].params,
     message:
         "Figure {wildcards.figure}"
     script:

@@ -1,5 +1,6 @@
 # Segments of training. Their names hash all that decides them, so one that exists is done, and there is a rule only
-# for those that are missing: siblings together in one process, each with files of its own (DESIGN.md, section 4).
+# for those that are missing: siblings together in one process, each with files of its own.
+# No `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
 
 for batch in PLAN.batches(is_trained):
 
@@ -7,8 +8,8 @@ for batch in PLAN.batches(is_trained):
         name:
             f"train_segment:{batch.name}"
         input:
-            data=ancient([data(d) for d in batch.segments[0].subsets]),
-            parent=ancient([state(p) for p in {s.spec.parent for s in batch.segments} if p]),
+            data=[data(d) for d in batch.segments[0].subsets],
+            parent=[state(p) for p in {s.spec.parent for s in batch.segments} if p],
         output:
             trajectories=[trajectory(s.id) for s in batch.segments],
             states=[state(s.id) for s in batch.segments],

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from analysis.figures import draw_figure
 from analysis.jobs import job
 
 with job(snakemake.log[0]):
-    trajectories = {Path(path).parent.name: Path(path) for path in snakemake.input}
+    from analysis.figures import draw_figure
+
+    trajectories = {Path(path).parent.name: Path(path) for path in snakemake.input.trajectories}
     outputs = {kind: Path(snakemake.output[kind]) for kind in ("pdf", "png")}
-    draw_figure(snakemake.params.figure, trajectories, outputs)
+    draw_figure(Path(snakemake.input.specification).read_text(encoding="utf-8"), trajectories, outputs)

@@ -1,9 +1,10 @@
 """Rule train_segment: a batch of sibling segments, one after the other, in one process."""
 
 from analysis.jobs import job
-from analysis.training.batch import train_batch
 
-with job(snakemake.log[0]) as interrupted:
+with job(snakemake.log[0], asks=True) as interrupted:
+    from analysis.training.batch import train_batch
+
     train_batch(
         snakemake.params.segments,
         data=snakemake.input.data,
