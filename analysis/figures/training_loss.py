@@ -11,14 +11,15 @@ from analysis.trajectory import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Training loss on a log axis, one panel a setting, the runs from their common beginning on."""
+    """Training loss on a log axis, one panel a setting; the common beginning is drawn as the first run's."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
+        first = next(iter(panel.runs.values()))
         for label, run in panel.runs.items():
-            axes.plot(run.step, run.loss, **style.RUNS[label])
+            own = run if run is first else run.sel(step=run.step >= run.attrs["switches"][-1])
+            axes.plot(own.step, own.loss, **style.RUNS[label])
             style.mark_divergence(axes, run, style.RUNS[label]["color"])
         style.log_axis(axes)
-        first = next(iter(panel.runs.values()))
         style.describe(axes, panel.title, first)
         style.mark_switch(axes, first)
     all_axes[0].set_ylabel("training loss")
