@@ -1,0 +1,67 @@
+"""What the documents say is so: targets exist, figures and claims are those that are configured, examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.claims import CLAIMS
+from analysis.config import Experiments, read
+from analysis.plan import CONFIG_DIR, load_plan
+from analysis.training.probes import VARIABLES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIGURES = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+EXPERIMENTS = read(CONFIG_DIR / "experiments.yaml", Experiments)
+
+
+def test_targets_in_the_readme_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"reproduce", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize("text", [README, FIGURES], ids=["README.md", "docs/figures.md"])
+def test_tables_of_figures_are_complete(text):
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `([a-z0-9-]+)` \|(.*)\|$", text, re.M) if row[0] in text}
+    assert set(EXPERIMENTS.figures) <= set(rows)
+    claims = {c for name in EXPERIMENTS.figures for c in re.findall(r"song-[a-z0-9-]+|zs-[a-z-]+", rows[name])}
+    assert claims <= set(CLAIMS)
+
+
+def test_modules_in_the_table_are_the_configured_ones():
+    for name, figure in EXPERIMENTS.figures.items():
+        row = next(line for line in FIGURES.splitlines() if line.startswith(f"| `{name}`"))
+        assert f"`{figure.module.replace('-', '_')}`" in row
+
+
+def test_every_variable_of_a_trajectory_is_documented():
+    for name in VARIABLES:
+        assert f"`{name}`" in FIGURES
+
+
+@pytest.mark.parametrize("profile", ["quick", "laptop", "paper"])
+def test_every_profile_has_every_figure_in_every_setting(profile):
+    plan = load_plan(profile)
+    assert set(plan.figures) == set(EXPERIMENTS.figures)
+    assert f"| `{profile}`" in README
+    for name, figure in EXPERIMENTS.figures.items():
+        for setting in figure.settings:
+            assert f'"setting":"{setting}"' in plan.figures[name].params
+
+
+def test_the_example_in_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tensor(" in done.stdout
+
+
+def test_links_lead_somewhere():
+    for path in re.findall(r"\]\(([^)#:]+)\)", README + FIGURES):
+        assert (ROOT / path).exists(), path
