@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROVENANCE = "provenance"
+_METADATA = "metadata"
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
@@ -71,7 +72,7 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
 
     # Copies: safetensors refuses tensors that share memory, as a segment's start and its first θ do.
     contiguous = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    text = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+    text = {_METADATA: json.dumps(metadata, sort_keys=True)}  # one entry: several would come in a random order
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
 
 
@@ -83,7 +84,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
