@@ -18,6 +18,7 @@ rule all:
     default_target: True
     input:
         figures(),
+        claims(),
 
 
 onerror:
@@ -27,3 +28,4 @@ onerror:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"

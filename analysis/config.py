@@ -51,10 +51,18 @@ class Figure(Frozen):
     runs: dict[Label, Name]
 
 
+class Claim(Frozen):
+    """Judged by the function of the same name in analysis/claims."""
+
+    settings: tuple[Name, ...]
+    runs: dict[Label, Name]
+
+
 class Experiments(Frozen):
     settings: dict[Name, Setting]
     segments: dict[Name, Segment]
     figures: dict[Name, Figure]
+    claims: dict[Name, Claim] = Field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- quick.yaml, laptop.yaml, paper.yaml

@@ -62,6 +62,12 @@ class PlannedFigure:
 
 
 @dataclass(frozen=True)
+class PlannedClaims:
+    segments: tuple[str, ...]  # ids, each once
+    params: str  # sorted JSON: claims with their panels, fingerprint
+
+
+@dataclass(frozen=True)
 class Batch:
     """Missing segments with the same parent, which one process trains one after the other."""
 
@@ -76,6 +82,7 @@ class Plan:
     batch_steps: int
     segments: dict[str, PlannedSegment]  # by id, parents before children
     figures: dict[str, PlannedFigure]
+    claims: PlannedClaims
     runs: dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) of experiments.yaml -> path of ids
 
     @property
@@ -172,6 +179,7 @@ class _Join:
             self.profile.batch_steps,
             segments,
             {f: figure for f, figure in figures.items() if figure.segments},
+            self._claims(runs),
             runs,
         )
 
@@ -200,15 +208,19 @@ class _Join:
                         f"{segment.parent!r} is not run in setting {s!r}",
                     )
         self._check_cycles()
-        for name, figure in e.figures.items():
-            for s in figure.settings:
-                self._known(f"figures.{name}.settings", s, e.settings, "setting")
-            for label, run in figure.runs.items():
-                if self._known(f"figures.{name}.runs.{label}", run, e.segments, "segment"):
-                    for s in sorted(set(figure.settings) - set(e.segments[run].settings)):
+        users: dict[str, config.Figure | config.Claim] = {
+            **{f"figures.{name}": figure for name, figure in e.figures.items()},
+            **{f"claims.{name}": claim for name, claim in e.claims.items()},
+        }
+        for key, user in users.items():
+            for s in user.settings:
+                self._known(f"{key}.settings", s, e.settings, "setting")
+            for label, run in user.runs.items():
+                if self._known(f"{key}.runs.{label}", run, e.segments, "segment"):
+                    for s in sorted(set(user.settings) - set(e.segments[run].settings)):
                         self._wrong(
                             self.experiments_path,
-                            f"figures.{name}.runs.{label}",
+                            f"{key}.runs.{label}",
                             f"segment {run!r} is not run in setting {s!r}",
                         )
         for s in p.settings:
@@ -384,18 +396,31 @@ class _Join:
         except KeyError:
             self._wrong(self.experiments_path, f"figures.{name}.module", f"there is no {module.replace('.', '/')}.py")
             code = ""
-        panels = [
+        panels = self._panels(entry, runs)
+        params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
+        return PlannedFigure(name, _segments(panels), canonical(params))
+
+    def _claims(self, runs: dict[tuple[str, str], tuple[str, ...]]) -> PlannedClaims:
+        claims = [{"name": n, "panels": self._panels(c, runs)} for n, c in self.experiments.claims.items()]
+        ids = dict.fromkeys(i for claim in claims for i in _segments(claim["panels"]))
+        return PlannedClaims(tuple(ids), canonical({"claims": claims, "code": fingerprint("analysis.claims")}))
+
+    def _panels(
+        self, user: config.Figure | config.Claim, runs: dict[tuple[str, str], tuple[str, ...]]
+    ) -> list[dict[str, Any]]:
+        return [
             {
                 "setting": setting,
                 "title": self.experiments.settings[setting].title,
-                "runs": [[label, list(runs[setting, run])] for label, run in entry.runs.items()],  # in order
+                "runs": [[label, list(runs[setting, run])] for label, run in user.runs.items()],  # in order
             }
-            for setting in entry.settings
+            for setting in user.settings
             if setting in self.profile.settings
         ]
-        ids = dict.fromkeys(i for panel in panels for _, path in panel["runs"] for i in path)
-        params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
-        return PlannedFigure(name, tuple(ids), canonical(params))
+
+
+def _segments(panels: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(i for panel in panels for _, path in panel["runs"] for i in path))
 
 
 # ---------------------------------------------------------------- names

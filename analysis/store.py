@@ -71,13 +71,15 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     from safetensors.torch import save_file
 
     # Copies: safetensors refuses tensors that share memory, as a segment's start and its first θ do.
-    contiguous = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    contiguous = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     text = {_METADATA: json.dumps(metadata, sort_keys=True)}  # one entry: several would come in a random order
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata that `write_tensors` wrote.
+    """Tensors (in memory of their own, aligned as torch's always are) and metadata that `write_tensors` wrote.
 
     Raises:
         InputError: if the file is missing or damaged.
@@ -85,7 +87,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError) as error:

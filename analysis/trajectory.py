@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 DIMENSIONS = ("step", "test_step", "spectrum_step")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One setting of a figure or a claim: its runs by label, each from its first step."""
+
+    setting: str
+    title: str
+    runs: dict[str, xr.Dataset]
+    segments: dict[str, list[str]]
+
+
+def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
+    """The panels of a planned figure or claim, with their runs put together from segments."""
+    return [
+        Panel(
+            panel["setting"],
+            panel["title"],
+            {label: concatenate([datasets[i] for i in path]) for label, path in panel["runs"]},
+            {label: path for label, path in panel["runs"]},
+        )
+        for panel in planned["panels"]
+    ]
 
 
 def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:

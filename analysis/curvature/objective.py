@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # What one example's graph of a Hessian product holds, relative to what its forward pass saves: the forward
 # pass, the backward pass made differentiable, and the temporaries of the second backward pass.
-_GRAPH_FACTOR = 4
+GRAPH_FACTOR = 4
 _MINIBATCH = 64
 _CPU_BUDGET = 1 << 30
 _CUDA_BUDGET_FRACTION = 8  # one eighth of the device's memory
@@ -200,14 +200,14 @@ class Objective:
         """Examples evaluated at once: as given, or from the memory budget; halved when memory ran out."""
         if self._chunk_size is None:
             count = len(self.inputs)
-            fitting = max(1, self.memory_budget // max(1, _GRAPH_FACTOR * self.bytes_per_example))
+            fitting = max(1, self.memory_budget // max(1, GRAPH_FACTOR * self.bytes_per_example))
             chunks = -(-count // min(fitting, count))
             self._chunk_size = -(-count // chunks)  # equal chunks rather than a small last one
         return self._chunk_size
 
     @property
     def bytes_per_example(self) -> int:
-        """Bytes that the forward pass of one more example saves for the backward pass."""
+        """Bytes that the forward pass of one more example saves for the backward pass, beside its input."""
         if self._bytes_per_example is None:
             if len(self.inputs) == 1:
                 self._bytes_per_example = 1
@@ -218,18 +218,21 @@ class Objective:
     @property
     def graph_fits(self) -> bool:
         """Whether the graphs of all chunks together stay within the memory budget."""
-        return _GRAPH_FACTOR * self.bytes_per_example * len(self.inputs) <= self.memory_budget
+        return GRAPH_FACTOR * self.bytes_per_example * len(self.inputs) <= self.memory_budget
 
     def _saved_bytes(self, count: int) -> int:
         storages: dict[int, int] = {}
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
+            if storage.data_ptr() == data:
+                return tensor  # there anyway
             storages[storage.data_ptr()] = min(storage.nbytes(), tensor.numel() * tensor.element_size())
             kept.append(tensor)  # so that no address is used twice
             return tensor
 
         kept: list[Tensor] = []
+        data = self.inputs.untyped_storage().data_ptr()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.enable_grad():
             outputs = self.forward(self.leaves(self.theta), self.inputs[:count])
             self.chunk_loss(outputs, self.targets[:count])
@@ -249,7 +252,7 @@ class Objective:
             try:
                 return evaluate()
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error) or self.chunk_size == 1:
+                if not is_out_of_memory(error) or self.chunk_size == 1:
                     raise
             # Outside the handler, so that the traceback no longer holds the tensors.
             if self.device.type == "cuda":
@@ -342,7 +345,8 @@ def _batch_dependence(module: nn.Module) -> str | None:
     return None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out, on a GPU or in the CPU's allocator."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     message = str(error)

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import xarray as xr
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One setting of a figure: its runs by label, each from its first step."""
-
-    setting: str
-    title: str
-    runs: dict[str, xr.Dataset]
 
 
 def draw_figure(params: str, trajectories: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
@@ -35,17 +21,9 @@ def draw_figure(params: str, trajectories: Mapping[str, Path], outputs: Mapping[
     """
     from analysis.figures import style
     from analysis.store import read_dataset
-    from analysis.trajectory import concatenate
+    from analysis.trajectory import read_panels
 
     figure = json.loads(params)
     datasets = {name: read_dataset(path) for name, path in trajectories.items()}
-    panels = [
-        Panel(
-            panel["setting"],
-            panel["title"],
-            {label: concatenate([datasets[i] for i in path]) for label, path in panel["runs"]},
-        )
-        for panel in figure["panels"]
-    ]
     with style.applied():
-        style.save(import_module(figure["module"]).draw(panels), outputs)
+        style.save(import_module(figure["module"]).draw(read_panels(figure, datasets)), outputs)

@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.figures import Panel, style
-from analysis.trajectory import specification
+from analysis.figures import style
+from analysis.trajectory import Panel, specification
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

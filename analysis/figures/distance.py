@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import Panel, style
+from analysis.figures import style
+from analysis.trajectory import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import Panel, style
-from analysis.trajectory import specification
+from analysis.figures import style
+from analysis.trajectory import Panel, specification
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.store import write_atomically
 from analysis.trajectory import how_it_was_run, what_was_run
@@ -31,7 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "Bulk-SGD": {"color": GREEN, "linestyle": (0, (1.2, 1.2))},
 }
 
-PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.1  # inches
+PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
 LEGEND_HEIGHT = 0.35
 DPI = 160
 
@@ -71,20 +71,33 @@ def panels_in_a_row(count: int) -> tuple[Figure, list[Axes]]:
 
 def describe(axes: Axes, title: str, run: xr.Dataset) -> None:
     """The panel's title: the setting, and how it was really run."""
-    details = what_was_run(run)
-    axes.set_title(f"{title}\n", fontweight="bold", fontsize=10, loc="left")
-    axes.text(
-        0,
-        1.02,
-        f"{details}, {how_it_was_run(run)}",
-        transform=axes.transAxes,
-        fontsize=7,
+    lines = [*what_was_run(run).splitlines(), how_it_was_run(run)]
+    axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=6 + 9 * len(lines))
+    axes.annotate(
+        "\n".join(lines),
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=6.8,
         color="#404040",
         va="bottom",
+        linespacing=1.25,
     )
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=axes)
+
+
+def log_axis(axes: Axes) -> None:
+    """A log axis with its numbers written out, also where it spans less than a decade."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 6, 8), numticks=12)
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def mark_switch(axes: Axes, run: xr.Dataset) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import Panel, style
+from analysis.figures import style
+from analysis.trajectory import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -16,7 +17,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         for label, run in panel.runs.items():
             axes.plot(run.step, run.loss, **style.RUNS[label])
             style.mark_divergence(axes, run, style.RUNS[label]["color"])
-        axes.set_yscale("log")
+        style.log_axis(axes)
         first = next(iter(panel.runs.values()))
         style.describe(axes, panel.title, first)
         style.mark_switch(axes, first)

@@ -184,7 +184,8 @@ class _Run:
 
     def _refresh(self, tolerance: float) -> None:
         found = self._top(self.spec.problem.k, self.state.filter_basis, tolerance)
-        self.checkpoint.dominant, self.state.filter_basis = found.eigenvectors, found.basis
+        self.checkpoint.dominant = found.eigenvectors.contiguous()
+        self.state.filter_basis = found.basis.contiguous()  # the layout a checkpoint gives back: rounding depends on it
         self._count("filter_products", found.products)
         self._count("refreshes", 1)
         self._count("unconverged_refreshes", int(not found.converged))
@@ -202,7 +203,7 @@ class _Run:
         spectrum_due = self.spectrum_schedule.due(step, last)
         dominant = self._probe_spectrum() if spectrum_due else None
         threshold = self.spec.stop.alignment_ema
-        if threshold is not None and spectrum_due and (self.state.alignment_ema or 0.0) > threshold:
+        if threshold is not None and spectrum_due and self.state.alignment_ema > threshold:
             last = True
             self.checkpoint.stopped_by = "alignment_ema"
         elif last:
@@ -234,14 +235,12 @@ class _Run:
         if not bool(torch.isfinite(gradient).all()):
             raise _Diverged("the gradient is not finite")
         found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
-        self.state.spectrum_basis = found.basis
+        self.state.spectrum_basis = found.basis.contiguous()
         self._count("probe_products", found.products)
         dominant = DominantSubspace(found.eigenvectors[:, :k])
         alignment = float(dominant.alignment(gradient))
         # A segment's first measurement is its parent's last one: it enters the average once.
-        if self.state.alignment_ema is None:
-            self.state.alignment_ema = alignment
-        elif self.state.step != self.checkpoint.first_step or self.spec.parent is None:
+        if self.state.step != self.checkpoint.first_step or self.spec.parent is None:
             factor = self.spec.probes.ema_factor
             self.state.alignment_ema = factor * self.state.alignment_ema + (1 - factor) * alignment
         self.records.add(

@@ -21,7 +21,8 @@ class State:
         theta: parameters [P].
         step: global step, the number of updates made since initialisation.
         optimizer: what the update rule remembers.
-        alignment_ema: EMA of χ_k(∇L) over the measurements so far; None before the first.
+        alignment_ema: EMA of χ_k(∇L) over the measurements so far; 0 before the first, so that some thirty
+            aligned measurements are needed to pass 0.95, and not one.
         filter_basis: block [P, k + guard] that the filter's next refresh starts from.
         spectrum_basis: block [P, 2k + guard] that the next spectrum probe starts from.
         diverged_at: the step at which the run diverged, if it did.
@@ -30,7 +31,7 @@ class State:
     theta: Tensor
     step: int = 0
     optimizer: dict[str, Tensor] = field(default_factory=dict)
-    alignment_ema: float | None = None
+    alignment_ema: float = 0.0
     filter_basis: Tensor | None = None
     spectrum_basis: Tensor | None = None
     diverged_at: int | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -73,15 +75,22 @@ class Problem:
     def objective(self, chunk_size: int | None = None) -> Objective:
         return Objective(self.model, self.loss, self.inputs, self.targets, chunk_size)
 
-    def functions(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
+    def functions(
+        self, plain: bool = False
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
         """(outputs of θ, loss of outputs, θ), written independently of `Objective`."""
-        named = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
+        # A copy: `functional_call` does not put the parameters of a module that occurs twice back.
+        model = copy.deepcopy(self.model)
+        for module in model.modules():
+            if isinstance(module, CheckedLayerNorm):
+                module.plain = plain
+        named = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
         theta = torch.cat([p.flatten() for p in named.values()])
 
         def outputs(vector: Tensor) -> Tensor:
             pieces = vector.split([p.numel() for p in named.values()])
             swapped = {n: v.view_as(p) for (n, p), v in zip(named.items(), pieces, strict=True)}
-            return functional_call(self.model, swapped, (self.inputs,))
+            return functional_call(model, swapped, (self.inputs,))
 
         per_example = per_example_loss(self.loss) if isinstance(self.loss, str) else self.loss
 
@@ -90,23 +99,10 @@ class Problem:
 
         return outputs, mean_loss, theta
 
+    @functools.cached_property
     def dense(self) -> dict[str, Tensor]:
         """{"H", "H_o", "H_f"}: dense [P, P] float64 matrices."""
-        outputs, mean_loss, theta = self.functions()
-        for module in self.model.modules():
-            if isinstance(module, CheckedLayerNorm):
-                module.plain = True
-        try:
-            return self._dense(outputs, mean_loss, theta)
-        finally:
-            for module in self.model.modules():
-                if isinstance(module, CheckedLayerNorm):
-                    module.plain = False
-
-    @staticmethod
-    def _dense(
-        outputs: Callable[[Tensor], Tensor], mean_loss: Callable[[Tensor], Tensor], theta: Tensor
-    ) -> dict[str, Tensor]:
+        outputs, mean_loss, theta = self.functions(plain=True)
         z = outputs(theta)
         jacobian = jacrev(outputs)(theta).flatten(0, -2)
         bend = hessian(mean_loss)(z).reshape(z.numel(), z.numel())
@@ -150,14 +146,31 @@ def custom() -> Problem:
 PROBLEMS = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "custom": custom}
 
 
-@pytest.fixture(params=list(PROBLEMS))
-def problem(request: pytest.FixtureRequest) -> Problem:
-    """Each of the problems, in float64, the same ones every time."""
+@functools.cache
+def make(name: str) -> Problem:
+    """The problem of that name, in float64, the same one every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            return PROBLEMS[request.param]()
+            return PROBLEMS[name]()
         finally:
             torch.set_default_dtype(before)
+
+
+@pytest.fixture(params=list(PROBLEMS))
+def problem(request: pytest.FixtureRequest) -> Problem:
+    """Each of the problems."""
+    return make(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _isolated() -> Iterator[None]:
+    """One thread (small matrices gain nothing from two), and the global random state as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(threads)

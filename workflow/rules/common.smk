@@ -49,3 +49,7 @@ def specification(name, content):
 
 def figures():
     return expand(f"{RESULTS}/figures/{{figure}}.{{format}}", figure=PLAN.figures, format=["pdf", "png"])
+
+
+def claims():
+    return [f"{RESULTS}/claims.json", f"{RESULTS}/claims.csv"] if PLAN.claims.segments else []

