@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             f"{path}: cannot be written ({error}); the folder must exist, be writable and have room"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of which the first error, not this one, tells
+            temporary.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

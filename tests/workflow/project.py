@@ -101,7 +101,8 @@ class Project:
 
     def times(self) -> dict[str, int]:
         """When each result was written."""
-        found = (p for part in ("data", "segments", "figures") for p in (self.results() / part).rglob("*"))
+        aside = {"logs", "benchmarks", "specifications"}
+        found = (p for p in self.results().rglob("*") if p.relative_to(self.results()).parts[0] not in aside)
         return {str(p.relative_to(self.results())): p.stat().st_mtime_ns for p in found if p.is_file()}
 
     def edit(self, file: str, old: str, new: str) -> None:
@@ -112,13 +113,16 @@ class Project:
 
 
 def jobs(output: str) -> list[str]:
-    """What the engine says that it runs, a line each: a segment's id, "data <subset>" or "figure <name>"."""
+    """What the engine says that it runs: a segment's id, "data <subset>", "figure <name>" or "claims"."""
     found: set[str] = set()
     for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
         if message.startswith("Training "):
             found |= set(message.removeprefix("Training ").split(", "))
         else:
-            found.add(message.replace("Data set ", "data ").replace("Figure ", "figure "))
+            short = {"Data set ": "data ", "Figure ": "figure ", "Judging the claims": "claims"}
+            for words, name in short.items():
+                message = message.replace(words, name)
+            found.add(message)
     return sorted(found)
 
 

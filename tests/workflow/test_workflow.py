@@ -12,7 +12,8 @@ import pytest
 from analysis.plan import Plan
 from tests.workflow.project import Project, assert_same_dataset, jobs
 
-FIGURES = ["figure gradient-alignment", "figure loss", "figure spectrum", "figure travelled"]
+# Cheap stages: each result that is drawn or judged from trajectories
+CHEAP = ["claims", "figure gradient-alignment", "figure loss", "figure spectrum", "figure travelled"]
 SETTINGS = "workflow/config/tiny.yaml"
 
 
@@ -21,7 +22,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run. Nobody changes it."""
     project = Project.of_sources(tmp_path_factory.mktemp("finished"))
     plan = project.plan()
-    assert project.reproduce() == sorted([*plan.segments, *(f"data {s}" for s in plan.subsets), *FIGURES])
+    assert project.reproduce() == sorted([*plan.segments, *(f"data {s}" for s in plan.subsets), *CHEAP])
     return project
 
 
@@ -40,6 +41,7 @@ def test_every_result_is_there_and_nothing_else(finished: Project) -> None:
     expected = [f"data/{s}.nc" for s in plan.subsets]
     expected += [f"segments/{s}/{file}" for s in plan.segments for file in ("trajectory.nc", "state.safetensors")]
     expected += [f"figures/{f}.{kind}" for f in plan.figures for kind in ("pdf", "png")]
+    expected += ["claims.csv", "claims.json"]
     assert sorted(finished.times()) == sorted(expected)
     assert list((finished.results() / "checkpoints").iterdir()) == []
     figures = finished.results() / "figures"
@@ -56,7 +58,6 @@ def test_a_second_run_does_nothing(project: Project) -> None:
     assert f"Figures: {project.results()}/figures" in done.stdout
     assert jobs(done.stdout) == []
     assert project.times() == before
-
 
 
 def test_what_does_not_matter_changes_nothing(project: Project) -> None:
@@ -112,7 +113,7 @@ def test_a_number_of_the_first_segment_reruns_everything_but_data(project: Proje
     project.edit(SETTINGS, "warm-up: {steps: 10,", "warm-up: {steps: 9,")
     new = project.plan()
     assert not set(old.segments) & set(new.segments)
-    assert project.would_run() == sorted([*new.segments, *FIGURES])
+    assert project.would_run() == sorted([*new.segments, *CHEAP])
 
 
 def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
@@ -126,11 +127,6 @@ def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
     assert page.read_bytes() == content
 
 
-
-
-
-
-
 def test_only_deleted_segments_are_trained_again(project: Project) -> None:
     plan = project.plan()
     lost = [id_of(plan, "bulk-sgd"), id_of(plan, "dom-sgd")]
@@ -140,17 +136,17 @@ def test_only_deleted_segments_are_trained_again(project: Project) -> None:
     (project.path / "workflow/scripts/data.py").touch()
     shutil.rmtree(project.results() / "data")
     ran = project.would_run()
-    assert [job for job in ran if not job.startswith("figure ")] == sorted([*(f"data {s}" for s in plan.subsets), *lost])
+    assert [job for job in ran if job not in CHEAP] == sorted([*(f"data {s}" for s in plan.subsets), *lost])
 
 
 def test_a_line_of_the_optimizer_trains_again(project: Project) -> None:
     before = set(project.plan().segments)
     project.edit("analysis/optim/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *")
     ran = project.would_run()
-    segments = [job for job in ran if not job.startswith("figure ")]
+    segments = [job for job in ran if job not in CHEAP]
     assert len(segments) == len(before)
     assert not before & set(segments)
-    assert sorted(set(ran) - set(segments)) == FIGURES
+    assert sorted(set(ran) - set(segments)) == CHEAP
 
 
 def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> None:
@@ -163,9 +159,7 @@ def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> Non
 
 def test_the_style_draws_every_figure_and_trains_nothing(project: Project) -> None:
     project.edit("analysis/figures/style.py", "DPI = 160", "DPI = 161")
-    assert project.would_run() == FIGURES
-
-
+    assert project.would_run() == [job for job in CHEAP if job != "claims"]
 
 
 def set_times(folder: Path, year: int) -> None:
@@ -181,7 +175,7 @@ def test_copied_results_are_trusted_whatever_their_times(finished: Project, tmp_
     project = Project.of_sources(tmp_path)
     shutil.copytree(finished.path / "results", project.path / "results")
     set_times(project.results(), year)
-    assert set(project.would_run()) <= set(FIGURES)
+    assert set(project.would_run()) <= set(CHEAP)
 
 
 def test_a_caption_draws_its_figure_also_without_the_engines_records(project: Project) -> None:
@@ -202,5 +196,5 @@ def test_two_clones_give_the_same_datasets_and_the_same_figures(finished: Projec
         one, other = finished.results() / name, twin.results() / name
         if one.suffix == ".nc":
             assert_same_dataset(one, other)
-        else:  # states and figures
+        else:  # states, figures and claims
             assert one.read_bytes() == other.read_bytes(), name
