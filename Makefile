@@ -12,7 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local --config profile=$(PROFILE)
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local --config profile='$(PROFILE)'
+# One pipeline a profile at a time; what a killed one left locked is unlocked.
+LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
 
 .PHONY: help
 help:  ## List the targets
@@ -33,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 .PHONY: reproduce
 reproduce: $(STAMP)  ## Train, measure and draw everything of PROFILE
-	@$(SNAKEMAKE) $(FLAGS)
+	@$(LOCKED) $(SNAKEMAKE) $(FLAGS)
 	@echo "Figures: $(CURDIR)/results/$(PROFILE)/figures"
 
 .PHONY: dry-run

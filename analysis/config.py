@@ -166,7 +166,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    place = [str(part) for part in detail["loc"] if part != "[key]"]
+    place = [_printable(str(part)) for part in detail["loc"] if part != "[key]"]
     path = ".".join(place) or "(the file)"
     found = detail["input"]
     if detail["type"] == "extra_forbidden":
@@ -174,11 +174,15 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{path}: unknown key{suggest(place[-1], allowed)}"
     if detail["type"] == "missing":
         return f"{path}: missing; it has to be given"
-    shown = repr(found)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
+    shown = _printable(repr(found))
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{path}: found {shown}; {message}"
+
+
+def _printable(text: str) -> str:
+    """On one line, and not too long."""
+    shown = text if text.isprintable() else repr(text)[1:-1]
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def suggest(found: str, allowed: list[str]) -> str:
@@ -197,7 +201,8 @@ def allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> lis
         else:  # dict[Name, Something], tuple[Something, ...], Something | None
             current = _inner(current)
         current = _unwrap(current)
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    fields = current.model_fields if isinstance(current, type) and issubclass(current, BaseModel) else {}
+    return [name for name in fields if name != "kind"]  # kinds are chosen by other keys
 
 
 def _inner(annotation: Any) -> Any:

@@ -52,6 +52,30 @@ def reached(entries: Iterable[str]) -> frozenset[str]:
     return frozenset(found - BY_VALUE)
 
 
+def submodules(package: str) -> list[str]:
+    """The modules right within a package, sorted, without importing it."""
+    return sorted(path.stem for path in _source(package).parent.glob("*.py") if path.stem != "__init__")
+
+
+def defined(module: str) -> list[str]:
+    """The functions that a module defines, without importing it."""
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def keys(module: str, table: str) -> list[str]:
+    """The keys of a dictionary that a module defines under that name, without importing it."""
+    for node in ast.parse(_source(module).read_text(encoding="utf-8")).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if (
+            isinstance(target, ast.Name)
+            and target.id == table
+            and isinstance(value := getattr(node, "value", None), ast.Dict)
+        ):
+            return [key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    raise KeyError(f"{module} defines no dictionary {table}")
+
+
 @cache
 def _graph() -> grimp.ImportGraph:
     return grimp.build_graph(PACKAGE, cache_dir=None)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from analysis import config
 from analysis.data.catalogue import describe, names
 from analysis.errors import InputError
-from analysis.fingerprint import fingerprint
+from analysis.fingerprint import defined, fingerprint, keys, submodules
 from analysis.models.sizes import parameter_count
 from analysis.specs import (
     MODELS,
@@ -123,6 +123,8 @@ def load_plan(profile: str, config_dir: Path = CONFIG_DIR) -> Plan:
             f"profile: found {profile!r}; allowed: {', '.join(_profiles(config_dir))} (a file in {config_dir})"
         ) from None
     path = config_dir / f"{profile}.yaml"
+    if profile not in _profiles(config_dir) and path.is_file():
+        raise InputError(f"profile: {path} is no profile; allowed: {', '.join(_profiles(config_dir))}")
     if not path.is_file():
         hint = config.suggest(profile, _profiles(config_dir))
         raise InputError(f"profile: there is no {path}{hint}")
@@ -208,6 +210,9 @@ class _Join:
                         f"{segment.parent!r} is not run in setting {s!r}",
                     )
         self._check_cycles()
+        for name in e.claims:
+            if name not in (known := keys("analysis.claims", "CLAIMS")):
+                self._wrong(self.experiments_path, f"claims.{name}", f"unknown claim{config.suggest(name, known)}")
         users: dict[str, config.Figure | config.Claim] = {
             **{f"figures.{name}": figure for name, figure in e.figures.items()},
             **{f"claims.{name}": claim for name, claim in e.claims.items()},
@@ -391,11 +396,12 @@ class _Join:
     def _figure(self, name: str, runs: dict[tuple[str, str], tuple[str, ...]]) -> PlannedFigure:
         entry = self.experiments.figures[name]
         module = f"analysis.figures.{entry.module.replace('-', '_')}"
-        try:
+        code = ""
+        if entry.module in (known := figure_modules()):
             code = fingerprint(module)
-        except KeyError:
-            self._wrong(self.experiments_path, f"figures.{name}.module", f"there is no {module.replace('.', '/')}.py")
-            code = ""
+        else:
+            hint = config.suggest(entry.module, known)
+            self._wrong(self.experiments_path, f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
         panels = self._panels(entry, runs)
         params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
         return PlannedFigure(name, _segments(panels), canonical(params))
@@ -421,6 +427,11 @@ class _Join:
 
 def _segments(panels: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(i for panel in panels for _, path in panel["runs"] for i in path))
+
+
+def figure_modules() -> list[str]:
+    """Modules that draw, as configurations name them."""
+    return [m.replace("_", "-") for m in submodules("analysis.figures") if "draw" in defined(f"analysis.figures.{m}")]
 
 
 # ---------------------------------------------------------------- names

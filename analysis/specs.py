@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 def _number(value: object) -> object:
-    """YAML reads `1e-3` as a string; take it as the number it is."""
+    """YAML reads `1e-3` as a string; take it as the number it is. `yes` is none."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "Input should be a valid number")
     if isinstance(value, str):
         try:
             return float(value)

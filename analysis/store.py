@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROVENANCE = "provenance"
+_METADATA = "metadata"
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
@@ -73,7 +75,7 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     contiguous = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    text = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+    text = {_METADATA: json.dumps(metadata, sort_keys=True)}  # one entry: several would come in a random order
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
 
 
@@ -85,7 +87,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
             return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
@@ -111,7 +113,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             f"{path}: cannot be written ({error}); the folder must exist, be writable and have room"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of which the first error, not this one, tells
+            temporary.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

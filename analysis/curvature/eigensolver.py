@@ -154,9 +154,7 @@ def top_eigenspace(
     )
 
 
-def _start(
-    operator: SymmetricOperator, init: Tensor | None, block: int, k: int, generator: torch.Generator
-) -> Tensor:
+def _start(operator: SymmetricOperator, init: Tensor | None, block: int, k: int, generator: torch.Generator) -> Tensor:
     """Orthonormal start vectors as rows: random, or `init` with random ones where it has fewer than k."""
     if init is None:
         return _random(operator, block, generator)

@@ -75,9 +75,7 @@ class Objective:
         self._watched = [(name, m) for name, m in model.named_modules() if isinstance(m, _WATCHED)]
         self.check_layers()
         if len(inputs) == 0 or len(inputs) != len(targets):
-            raise InputError(
-                f"need as many targets as inputs, and one at least: {len(inputs)}, {len(targets)}"
-            )
+            raise InputError(f"need as many targets as inputs, and one at least: {len(inputs)}, {len(targets)}")
         if chunk_size is not None and chunk_size < 1:
             raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
         self.inputs = inputs.detach().to(
@@ -90,9 +88,7 @@ class Objective:
         if memory_budget is None:
             memory_budget = _CPU_BUDGET
             if self.device.type == "cuda":
-                memory_budget = (
-                    torch.cuda.get_device_properties(self.device).total_memory // _CUDA_BUDGET_FRACTION
-                )
+                memory_budget = torch.cuda.get_device_properties(self.device).total_memory // _CUDA_BUDGET_FRACTION
         self.memory_budget = memory_budget
         self._bytes_per_example: int | None = None
         self.halvings: list[tuple[int, int]] = []
@@ -188,8 +184,7 @@ class Objective:
         losses = self.loss(outputs, targets)
         if losses.shape != targets.shape[:1]:
             raise InputError(
-                f"the loss must return one value per example, shape [{len(targets)}], "
-                f"not {list(losses.shape)}"
+                f"the loss must return one value per example, shape [{len(targets)}], not {list(losses.shape)}"
             )
         return losses.sum() / (len(self.inputs) if count is None else count)
 
@@ -291,9 +286,7 @@ class Objective:
         inputs, targets = self.inputs[indices], self.targets[indices]
         return self.with_halving(lambda: self._sum_chunks(theta, inputs, targets, gradient))
 
-    def _sum_chunks(
-        self, theta: Tensor, inputs: Tensor, targets: Tensor, gradient: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _sum_chunks(self, theta: Tensor, inputs: Tensor, targets: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
         leaves = self.leaves(theta)
         # Working out a chunk size costs two small forward passes: not worth it for a minibatch.
         small = self._chunk_size is None and len(inputs) <= _MINIBATCH

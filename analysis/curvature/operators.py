@@ -190,9 +190,7 @@ class _Products:
                 self._batches = False  # some operation of the model cannot be batched: one by one
         results = [torch.empty_like(vectors) for _ in range(self.results)]
         for k in range(len(vectors)):
-            for result, parts in zip(
-                results, graph.products(self._split(vectors[k]), block=False), strict=True
-            ):
+            for result, parts in zip(results, graph.products(self._split(vectors[k]), block=False), strict=True):
                 torch.cat([p.reshape(-1) for p in parts], out=result[k])
         return results
 

@@ -48,9 +48,7 @@ def spectral_density(
         NonFiniteProductError: A product is not finite.
     """
     if probes < 1 or steps < 1 or grid < 1 or (width is not None and not width > 0):
-        raise InputError(
-            f"probes, steps, grid and width must be positive: {probes}, {steps}, {grid}, {width}"
-        )
+        raise InputError(f"probes, steps, grid and width must be positive: {probes}, {steps}, {grid}, {width}")
     if generator is None:
         generator = torch.Generator().manual_seed(_SEED)
     start = torch.randn(probes, operator.size, dtype=torch.float64, generator=generator)
@@ -90,9 +88,7 @@ def spectral_density(
     )
 
 
-def _lanczos(
-    operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, betas: np.ndarray, products: int
-) -> int:
+def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, betas: np.ndarray, products: int) -> int:
     """Lanczos from each row of `start` [K, P]; returns the products used so far, on top of `products`.
 
     Writes diagonals and off-diagonals into `alphas` and `betas` [K, steps]; an off-diagonal of exactly 0

@@ -51,9 +51,7 @@ class DominantSubspace:
         """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], 0 for v = 0: a scalar for [P], [K] for the columns of [P, K]."""
         norm = torch.linalg.vector_norm(v, dim=0)
         part = torch.linalg.vector_norm(self.basis.T @ v, dim=0)
-        return torch.where(
-            norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm
-        )
+        return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm)
 
     def overlap(self, other: DominantSubspace) -> float:
         """‖UᵀU'‖_F²/min(k, k') in [0, 1]: 1 for equal subspaces, the mean squared cosine of their angles."""

@@ -112,6 +112,7 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
                 f"{name}: its parent {spec.parent} holds {parent.theta.numel()} parameters, the model has {size}"
             )
         state = replace(parent, optimizer=build_rule(spec.rule).initial_state(parent.theta))
+    log.info("%s: begins at step %d", name, state.step)
     return Checkpoint(
         state,
         start=state.theta,

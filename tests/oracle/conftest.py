@@ -75,9 +75,7 @@ class Problem:
     def objective(self, chunk_size: int | None = None) -> Objective:
         return Objective(self.model, self.loss, self.inputs, self.targets, chunk_size)
 
-    def functions(
-        self, plain: bool = False
-    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
+    def functions(self, plain: bool = False) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
         """(outputs of θ, loss of outputs, θ), written independently of `Objective`."""
         # A copy: `functional_call` does not put the parameters of a module that occurs twice back.
         model = copy.deepcopy(self.model)

@@ -247,10 +247,7 @@ def test_float32_with_a_wide_spectrum() -> None:
     assert r.converged
     assert r.eigenvectors.dtype == torch.float32
     torch.testing.assert_close(r.eigenvectors.T @ r.eigenvectors, torch.eye(5), atol=1e-5, rtol=0)
-    assert (
-        DominantSubspace(r.eigenvectors).overlap(DominantSubspace(top(matrix.double(), 5).basis.float()))
-        > 0.9999
-    )
+    assert DominantSubspace(r.eigenvectors).overlap(DominantSubspace(top(matrix.double(), 5).basis.float())) > 0.9999
     # A tolerance below what float32 can reach must end, too.
     assert top_eigenspace(Dense(matrix), k=5, tol=1e-12).products < 200
 
@@ -265,9 +262,7 @@ def test_the_hessian_of_each_model(problem: Problem) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    spectrum=st.lists(
-        st.one_of(st.floats(-10, 10), st.sampled_from([0.0, 1.0, -1.0, 1e-3])), min_size=1, max_size=25
-    ),
+    spectrum=st.lists(st.one_of(st.floats(-10, 10), st.sampled_from([0.0, 1.0, -1.0, 1e-3])), min_size=1, max_size=25),
     k=st.integers(1, 8),
     warm=st.booleans(),
     guard=st.integers(0, 3),
@@ -277,18 +272,14 @@ def test_any_spectrum(spectrum: list[float], k: int, warm: bool, guard: int, see
     matrix = planted(spectrum, seed)
     init = None
     if warm:
-        init = torch.randn(
-            len(spectrum), k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-        )
+        init = torch.randn(len(spectrum), k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     r = top_eigenspace(Dense(matrix), k=k, init=init, tol=1e-8, max_products=5000, guard=guard)
     k = min(k, len(spectrum))
     scale = max(1e-12, float(np.abs(spectrum).max()))
     assert r.converged
     assert bool((r.eigenvalues.diff() <= 0).all())
     torch.testing.assert_close(r.eigenvectors.T @ r.eigenvectors, torch.eye(k, dtype=torch.float64))
-    torch.testing.assert_close(
-        r.basis.T @ r.basis, torch.eye(r.basis.shape[1], dtype=torch.float64), atol=1e-9, rtol=0
-    )
+    torch.testing.assert_close(r.basis.T @ r.basis, torch.eye(r.basis.shape[1], dtype=torch.float64), atol=1e-9, rtol=0)
     # Ritz values are below the eigenvalues, and each residual bounds the distance to some eigenvalue.
     expected = np.sort(spectrum)[::-1][:k]
     assert (r.eigenvalues.numpy() <= expected + 1e-11 * scale).all()

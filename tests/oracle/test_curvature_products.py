@@ -33,9 +33,7 @@ def identity(size: int) -> Tensor:
 
 @pytest.mark.parametrize("chunk_size", CHUNKS)
 @pytest.mark.parametrize("name", OPERATORS)
-def test_operator_equals_the_dense_matrix(
-    problem: Problem, name: str, chunk_size: int | None, mode: str
-) -> None:
+def test_operator_equals_the_dense_matrix(problem: Problem, name: str, chunk_size: int | None, mode: str) -> None:
     dense = problem.dense[name]
     objective = problem.objective(chunk_size)
     operator = OPERATORS[name](objective, objective.theta)
@@ -57,8 +55,7 @@ def test_joint_products_equal_the_dense_matrices(problem: Problem, chunk_size: i
 def test_the_parts_add_up_and_the_outer_one_is_positive(problem: Problem) -> None:
     objective = problem.objective(3)
     H, outer, functional = (
-        operator(objective, objective.theta).matmat(identity(objective.size))
-        for operator in OPERATORS.values()
+        operator(objective, objective.theta).matmat(identity(objective.size)) for operator in OPERATORS.values()
     )
     close(outer + functional, H)
     if problem.loss is not smooth_loss:  # not convex

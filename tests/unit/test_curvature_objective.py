@@ -44,8 +44,7 @@ REFUSED = {
 def test_batch_dependent_layers_are_refused_by_name(case: str) -> None:
     module, kind, reason = REFUSED[case]
     message = (
-        f"module '1.0' ({kind}): {reason}, so the loss is no function of θ alone; "
-        "call model.eval() or remove the layer"
+        f"module '1.0' ({kind}): {reason}, so the loss is no function of θ alone; call model.eval() or remove the layer"
     )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         Objective(small(nn.Sequential(module)), "mse", *data())
@@ -289,15 +288,11 @@ def test_wrong_shapes_are_refused_rather_than_broadcast() -> None:
     objective = Objective(model, "mse", inputs, targets)
     operator = Hessian(objective, theta)
     for use in (objective.value, lambda t: Hessian(objective, t)):
-        with pytest.raises(
-            InputError, match=r"theta must be a vector \[51\] of torch.float32 on cpu, not \[50\]"
-        ):
+        with pytest.raises(InputError, match=r"theta must be a vector \[51\] of torch.float32 on cpu, not \[50\]"):
             use(theta[:50])
     with pytest.raises(InputError, match=r"expected a tensor \[51\] of torch.float32 on cpu, not \[51, 1\]"):
         operator.matvec(theta[:, None])
-    with pytest.raises(
-        InputError, match=r"expected a tensor \[51, 'K'\] of torch.float32 on cpu, not \[51\]"
-    ):
+    with pytest.raises(InputError, match=r"expected a tensor \[51, 'K'\] of torch.float32 on cpu, not \[51\]"):
         operator.matmat(theta)
     with pytest.raises(InputError, match=r"of torch.float64 on cpu"):
         joint_products(objective, theta, torch.eye(51).double())
@@ -307,8 +302,6 @@ def test_inputs_are_cast_and_token_ids_are_not() -> None:
     inputs, targets = data()
     objective = Objective(small(nn.Tanh()).double(), "mse", inputs, targets)
     assert objective.inputs.dtype == objective.value(objective.theta).dtype == torch.float64
-    tokens = Objective(
-        nn.Sequential(nn.Embedding(5, 2), nn.Flatten()), "mse", targets[:, None], inputs[:, :2]
-    )
+    tokens = Objective(nn.Sequential(nn.Embedding(5, 2), nn.Flatten()), "mse", targets[:, None], inputs[:, :2])
     assert tokens.inputs.dtype == torch.int64
     assert tokens.gradient(tokens.theta).shape == (10,)

@@ -41,9 +41,7 @@ def test_overlap() -> None:
     assert (PLANE.k, PLANE.size) == (2, 4)
 
 
-@pytest.mark.parametrize(
-    "basis", [torch.ones(4, 2), torch.full((4, 1), torch.nan), torch.eye(4)[:, :2] * 1.01]
-)
+@pytest.mark.parametrize("basis", [torch.ones(4, 2), torch.full((4, 1), torch.nan), torch.eye(4)[:, :2] * 1.01])
 def test_a_basis_must_be_orthonormal(basis: torch.Tensor) -> None:
     with pytest.raises(InputError, match="the basis is not orthonormal"):
         DominantSubspace(basis)

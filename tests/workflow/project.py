@@ -1,0 +1,133 @@
+"""A copy of the sources in a folder of its own, and the user's commands run there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import xarray as xr
+
+from analysis.plan import Plan, load_plan
+from analysis.store import PROVENANCE, read_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).parent / "config"
+FOLDER = "a folder, naïve"  # a space, a comma and a letter that is not ASCII
+STOPPED = "Stopped. What is finished stays; the same command continues from there."
+
+
+class Project:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of_sources(cls, parent: Path) -> Project:
+        """The sources as in a fresh clone, with the tests' configuration and no results."""
+        path = parent / FOLDER
+        path.mkdir(parents=True)
+        for name in ("Snakefile", "Makefile", "pyproject.toml"):
+            shutil.copy(ROOT / name, path / name)
+        for name in ("analysis", "workflow"):
+            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in CONFIG.iterdir():
+            shutil.copy(file, path / "workflow" / "config" / file.name)
+        return cls(path)
+
+    def copy(self, parent: Path) -> Project:
+        """All of it, with the results, times of change and the engine's records."""
+        return Project(Path(shutil.copytree(self.path, parent / FOLDER)))
+
+    # ------------------------------------------------------------ running
+    def command(self, target: str = "reproduce", profile: str = "tiny", flags: str = "") -> list[str]:
+        # -o: the packages are those of the interpreter that runs the tests; nothing is installed.
+        variables = [f"BIN={Path(sys.executable).parent}", f"PROFILE={profile}", f"FLAGS={flags}"]
+        return ["make", "--no-print-directory", "-o", ".venv/.installed", *variables, target]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL"}
+        return {k: v for k, v in os.environ.items() if k not in unset} | {"PYTHONPATH": str(self.path)}
+
+    def run(
+        self, target: str = "reproduce", *, profile: str = "tiny", flags: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """`make <target>`, to its end; standard error is in `stdout` too."""
+        return subprocess.run(
+            self.command(target, profile, flags),
+            cwd=self.path,
+            env=self.environment | variables,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=500,
+            check=False,
+        )
+
+    def start(self, profile: str, output: Path) -> subprocess.Popen[bytes]:
+        """`make reproduce` in a process group of its own, as a terminal starts it."""
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                self.command(profile=profile),
+                cwd=self.path,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def reproduce(self, **options: str) -> list[str]:
+        """`make reproduce`; the jobs that it ran, sorted."""
+        done = self.run(**options)
+        assert done.returncode == 0, done.stdout
+        return jobs(done.stdout)
+
+    def would_run(self) -> list[str]:
+        """The jobs that `make reproduce` would run, sorted."""
+        done = self.run("dry-run")
+        assert done.returncode == 0, done.stdout
+        return jobs(done.stdout)
+
+    # ------------------------------------------------------------ looking and changing
+    def plan(self, profile: str = "tiny") -> Plan:
+        """The plan with the copy's configuration (and this process's code)."""
+        return load_plan(profile, self.path / "workflow" / "config")
+
+    def results(self, profile: str = "tiny") -> Path:
+        return self.path / "results" / profile
+
+    def times(self) -> dict[str, int]:
+        """When each result was written."""
+        aside = {"logs", "benchmarks", "specifications"}
+        found = (p for p in self.results().rglob("*") if p.relative_to(self.results()).parts[0] not in aside)
+        return {str(p.relative_to(self.results())): p.stat().st_mtime_ns for p in found if p.is_file()}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.path / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def jobs(output: str) -> list[str]:
+    """What the engine says that it runs: a segment's id, "data <subset>", "figure <name>" or "claims"."""
+    found: set[str] = set()
+    for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
+        if message.startswith("Training "):
+            found |= set(message.removeprefix("Training ").split(", "))
+        else:
+            short = {"Data set ": "data ", "Figure ": "figure ", "Judging the claims": "claims"}
+            for words, name in short.items():
+                message = message.replace(words, name)
+            found.add(message)
+    return sorted(found)
+
+
+def assert_same_dataset(one: Path, other: Path) -> None:
+    first, second = read_dataset(one), read_dataset(other)
+    for dataset in (first, second):
+        assert dataset.attrs.pop(PROVENANCE)
+    xr.testing.assert_identical(first, second)

@@ -1,0 +1,196 @@
+"""The true workflow when something goes wrong: what is said, what is left, and how it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from analysis.training.batch import train_batch
+from tests.workflow.project import STOPPED, Project, assert_same_dataset
+
+# Within a few seconds, if the machine has nothing else to do.
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.of_sources(tmp_path)
+
+
+@pytest.fixture
+def torch_settings() -> Iterator[None]:
+    """Restores what training sets for its process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("default")
+
+
+def wait_until(happened: Callable[[], object], process: subprocess.Popen[bytes], output: Path) -> None:
+    end = time.monotonic() + 2 * PATIENCE
+    while not happened():
+        assert process.poll() is None, f"ended too early:\n{output.read_text()}"
+        assert time.monotonic() < end, f"waited too long:\n{output.read_text()}"
+        time.sleep(0.02)
+
+
+def stop(process: subprocess.Popen[bytes], output: Path) -> tuple[str, float]:
+    """What the pipeline said, and how long it took to end."""
+    begun = time.monotonic()
+    assert process.wait(PATIENCE) != 0
+    return output.read_text(), time.monotonic() - begun
+
+
+def says(log: Path, text: str) -> bool:
+    return log.exists() and text in log.read_text()
+
+
+def trainers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [p for p in children if "python" in p.name() and p.cmdline()[-1].endswith("train_segment.py")]
+
+
+def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
+    project: Project, tmp_path: Path, torch_settings: None
+) -> None:
+    (segment,) = project.plan("long").segments.values()
+    folder = project.results("long") / "segments" / segment.id
+    log = project.results("long") / "logs" / "train" / f"{segment.id}.log"
+    checkpoint = project.results("long") / "checkpoints" / f"{segment.id}.safetensors"
+
+    # Ctrl-C in the middle of training: a terminal sends it to every process.
+    output = tmp_path / "first.txt"
+    first = project.start("long", output)
+    wait_until(lambda: says(log, "begins at step 0"), first, output)
+    time.sleep(0.4)
+    os.killpg(first.pid, signal.SIGINT)
+    said, seconds = stop(first, output)
+    assert seconds < 20  # loading the engine's own modules and one step; a second or two on a free machine
+    assert f"{segment.id}: interrupted at step " in said
+    assert "the same command continues from there" in said
+    assert STOPPED in said
+    assert "Traceback" not in said
+    assert checkpoint.exists()
+    assert not (folder / "trajectory.nc").exists()
+
+    # The training process killed: its checkpoint stays.
+    output = tmp_path / "second.txt"
+    second = project.start("long", output)
+    wait_until(lambda: says(log, "continues from its checkpoint"), second, output)
+    for trainer in trainers(second):
+        trainer.kill()
+    said, _ = stop(second, output)
+    assert STOPPED in said
+    assert checkpoint.exists()
+    assert not (folder / "trajectory.nc").exists()
+
+    # The same command ends it.
+    ran = project.reproduce(profile="long")
+    assert ran == [f"figure {f}" for f in project.plan("long").figures] + [segment.id]
+    assert "continues from its checkpoint at step " in log.read_text()
+    assert " at step 0" not in log.read_text()
+    assert not checkpoint.exists()
+
+    undisturbed = tmp_path / "undisturbed" / "segments" / segment.id
+    train_batch(
+        [segment.params],
+        data=[str(project.results("long") / "data" / f"{s}.nc") for s in segment.subsets],
+        parents=[],
+        trajectories=[str(undisturbed / "trajectory.nc")],
+        states=[str(undisturbed / "state.safetensors")],
+        threads=1,
+    )
+    assert_same_dataset(folder / "trajectory.nc", undisturbed / "trajectory.nc")
+    assert (folder / "state.safetensors").read_bytes() == (undisturbed / "state.safetensors").read_bytes()
+
+
+def test_one_pipeline_at_a_time_and_a_killed_one_locks_nothing(project: Project, tmp_path: Path) -> None:
+    output = tmp_path / "first.txt"
+    first = project.start("downloaded", output)
+    locks = project.path / ".snakemake" / "locks"
+    wait_until(lambda: locks.is_dir() and list(locks.iterdir()), first, output)
+    first.send_signal(signal.SIGSTOP)
+    for process in psutil.Process(first.pid).children(recursive=True):
+        process.send_signal(signal.SIGSTOP)
+    refused = project.run(profile="downloaded")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(PATIENCE)
+    assert refused.returncode != 0
+    assert "Error: another pipeline runs in this folder (process " in refused.stdout
+    assert "Wait for its end, or stop it." in refused.stdout
+    assert list(locks.iterdir()), "this test is to begin with a lock that a killed engine left"
+
+    again = project.run(profile="downloaded", DATA_DIR=str(damaged_mnist(tmp_path)))
+    assert "Directory cannot be locked" not in again.stdout
+    assert "Job stats:" in again.stdout
+
+
+def damaged_mnist(folder: Path) -> Path:
+    """MNIST's four files, each cut short after 100 bytes of content."""
+    raw = folder / "damaged" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for prefix, count in (("train", 60000), ("t10k", 10000)):
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, count, 28, 28) + bytes(100))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, count) + bytes(100))
+    return folder / "damaged"
+
+
+def test_a_data_file_that_is_cut_short(project: Project, tmp_path: Path) -> None:
+    folder = damaged_mnist(tmp_path)
+    done = project.run(profile="downloaded", DATA_DIR=str(folder))
+    assert done.returncode != 0
+    expected = 16 + 60000 * 28 * 28
+    assert (
+        f"Error: {folder}/MNIST/raw/train-images-idx3-ubyte: cut short. Found 116 bytes, expected {expected:,}. "
+        "Remove the file; the next run downloads it again."
+    ) in done.stdout
+    assert STOPPED in done.stdout
+    assert list(project.results("downloaded").rglob("*.nc")) == []
+
+
+def test_results_that_cannot_be_written(project: Project) -> None:
+    # A file where the folder should be: as a user with all rights, too, no folder can be made there.
+    (project.path / "results").write_text("no folder")
+    done = project.run()
+    assert done.returncode != 0
+    assert "results/tiny/specifications/figures/" in done.stdout
+    assert "cannot be written (Not a directory); the results folder must be writable" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert (project.path / "results").read_text() == "no folder"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write to read-only folders")
+def test_a_read_only_results_folder(project: Project) -> None:
+    (project.path / "results").mkdir(mode=0o555)
+    done = project.run()
+    assert done.returncode != 0
+    assert "cannot be written (Permission denied); the results folder must be writable" in done.stdout
+
+
+def test_a_mistake_in_the_configuration_stops_everything(project: Project) -> None:
+    project.edit("workflow/config/tiny.yaml", "learning_rate: 0.05", "learning_rte: 0.05")
+    for target in ("reproduce", "dry-run", "stale"):
+        done = project.run(target)
+        assert done.returncode != 0
+        assert (
+            'workflow/config/tiny.yaml: settings.mlp.learning_rte: unknown key; did you mean "learning_rate"?'
+        ) in done.stdout
+        assert "Traceback" not in done.stdout
+        assert "Figures:" not in done.stdout
+        assert not (project.path / "results").exists()
+
+
+def test_an_unknown_profile(project: Project) -> None:
+    done = project.run(profile="tinny")
+    assert done.returncode != 0
+    assert 'tinny.yaml; did you mean "tiny"? allowed: ' in done.stdout
+    assert not (project.path / "results").exists()

@@ -1,0 +1,200 @@
+"""The true workflow on a tiny configuration: what is made, and what a change makes again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from analysis.plan import Plan
+from tests.workflow.project import Project, assert_same_dataset, jobs
+
+# Cheap stages: each result that is drawn or judged from trajectories
+CHEAP = ["claims", "figure gradient-alignment", "figure loss", "figure spectrum", "figure travelled"]
+SETTINGS = "workflow/config/tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run. Nobody changes it."""
+    project = Project.of_sources(tmp_path_factory.mktemp("finished"))
+    plan = project.plan()
+    assert project.reproduce() == sorted([*plan.segments, *(f"data {s}" for s in plan.subsets), *CHEAP])
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished run, to be changed."""
+    return finished.copy(tmp_path)
+
+
+def id_of(plan: Plan, segment: str) -> str:
+    return plan.runs["mlp", segment][-1]
+
+
+def test_every_result_is_there_and_nothing_else(finished: Project) -> None:
+    plan = finished.plan()
+    expected = [f"data/{s}.nc" for s in plan.subsets]
+    expected += [f"segments/{s}/{file}" for s in plan.segments for file in ("trajectory.nc", "state.safetensors")]
+    expected += [f"figures/{f}.{kind}" for f in plan.figures for kind in ("pdf", "png")]
+    expected += ["claims.csv", "claims.json"]
+    assert sorted(finished.times()) == sorted(expected)
+    assert list((finished.results() / "checkpoints").iterdir()) == []
+    figures = finished.results() / "figures"
+    assert all(path.read_bytes().startswith(b"%PDF") for path in figures.glob("*.pdf"))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.glob("*.png"))
+    assert list(finished.results().rglob(".*")) == [], "temporary files are left"
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    before = project.times()
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    assert "Nothing to be done" in done.stdout
+    assert f"Figures: {project.results()}/figures" in done.stdout
+    assert jobs(done.stdout) == []
+    assert project.times() == before
+
+
+def test_what_does_not_matter_changes_nothing(project: Project) -> None:
+    # Times of change of results, configuration, code and the scripts of expensive rules
+    for path in [*project.results().rglob("*.nc"), *project.results().rglob("*.safetensors")]:
+        path.touch()
+    for name in (SETTINGS, "analysis/training/segment.py", "workflow/scripts/train_segment.py"):
+        (project.path / name).touch()
+    # Comments and layout
+    project.edit("analysis/optim/sgd.py", "class Rule:", "# A remark.\n\n\nclass Rule:")
+    project.edit("analysis/figures/distance.py", "def draw(", "# A remark.\ndef draw(")
+    project.edit("workflow/rules/train.smk", "for batch in", "# A remark.\nfor batch in")
+    project.edit(SETTINGS, "title: tiny", "# A remark.\ntitle: 'tiny'")
+    # Code that nothing here reaches
+    project.edit("analysis/models/cnn.py", "def build(", "UNUSED = 1\n\n\ndef build(")
+    # Data that no missing segment needs
+    shutil.rmtree(project.results() / "data")
+    assert project.would_run() == []
+
+
+def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project) -> None:
+    before, old = project.times(), project.plan()
+    project.edit(SETTINGS, "late-gd: {steps: 4}", "late-gd: {steps: 4, learning_rate: 0.01}")
+    new = project.plan()
+    assert set(new.segments) - set(old.segments) == {id_of(new, "late-gd")}
+    assert project.reproduce() == sorted([id_of(new, "late-gd"), "figure loss"])
+    after = project.times()
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {
+        f"segments/{id_of(new, 'late-gd')}/trajectory.nc",
+        f"segments/{id_of(new, 'late-gd')}/state.safetensors",
+        "figures/loss.pdf",
+        "figures/loss.png",
+    }
+    assert set(before) <= set(after), "what is referred to no more stays until `make stale`"
+
+    # `make stale` finds just the old segment, and removes it on request.
+    old_folder = f"results/tiny/segments/{id_of(old, 'late-gd')}"
+    assert project.run("stale").stdout.splitlines() == [old_folder, "1 stale results found"]
+    assert (project.path / old_folder).is_dir()
+    project.run("stale", REMOVE="yes")
+    assert not (project.path / old_folder).exists()
+
+
+def test_a_number_of_a_segment_in_the_middle_reruns_its_descendants(project: Project) -> None:
+    project.edit(SETTINGS, "bulk-sgd: {steps: 8}", "bulk-sgd: {steps: 9}")
+    plan = project.plan()
+    assert project.would_run() == sorted([id_of(plan, "bulk-sgd"), id_of(plan, "late-gd"), "figure loss"])
+
+
+def test_a_number_of_the_first_segment_reruns_everything_but_data(project: Project) -> None:
+    old = project.plan()
+    project.edit(SETTINGS, "warm-up: {steps: 10,", "warm-up: {steps: 9,")
+    new = project.plan()
+    assert not set(old.segments) & set(new.segments)
+    assert project.would_run() == sorted([*new.segments, *CHEAP])
+
+
+def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
+    before = project.times()
+    page = project.results() / "figures/travelled.pdf"
+    content = page.read_bytes()
+    page.unlink()
+    assert project.reproduce() == ["figure travelled"]
+    after = project.times()
+    assert {n for n in after if after[n] != before[n]} == {"figures/travelled.pdf", "figures/travelled.png"}
+    assert page.read_bytes() == content
+
+
+def test_only_deleted_segments_are_trained_again(project: Project) -> None:
+    plan = project.plan()
+    lost = [id_of(plan, "bulk-sgd"), id_of(plan, "dom-sgd")]
+    (project.results() / "segments" / lost[0] / "trajectory.nc").unlink()
+    (project.results() / "segments" / lost[1] / "state.safetensors").unlink()
+    # Data and scripts that are newer than all results are no reason for more, nor to forget what is missing.
+    (project.path / "workflow/scripts/data.py").touch()
+    shutil.rmtree(project.results() / "data")
+    ran = project.would_run()
+    assert [job for job in ran if job not in CHEAP] == sorted([*(f"data {s}" for s in plan.subsets), *lost])
+
+
+def test_a_line_of_the_optimizer_trains_again(project: Project) -> None:
+    before = set(project.plan().segments)
+    project.edit("analysis/optim/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *")
+    ran = project.would_run()
+    segments = [job for job in ran if job not in CHEAP]
+    assert len(segments) == len(before)
+    assert not before & set(segments)
+    assert sorted(set(ran) - set(segments)) == CHEAP
+
+
+def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> None:
+    before = project.times()
+    project.edit("analysis/figures/distance.py", "axes.set_ylim(bottom=0)", "axes.set_ylim(bottom=-1)")
+    assert project.reproduce() == ["figure travelled"]
+    after = project.times()
+    assert {n for n in after if after[n] != before[n]} == {"figures/travelled.pdf", "figures/travelled.png"}
+
+
+def test_the_style_draws_every_figure_and_trains_nothing(project: Project) -> None:
+    project.edit("analysis/figures/style.py", "DPI = 160", "DPI = 161")
+    assert project.would_run() == [job for job in CHEAP if job != "claims"]
+
+
+def set_times(folder: Path, year: int) -> None:
+    """Times of change in that year, in an order that makes no sense."""
+    begin = (year - 1970) * 365.25 * 86400
+    for count, path in enumerate(sorted(folder.rglob("*"), reverse=True)):
+        os.utime(path, (begin + count, begin + count))
+
+
+@pytest.mark.parametrize("year", [1990, 2035])
+def test_copied_results_are_trusted_whatever_their_times(finished: Project, tmp_path: Path, year: int) -> None:
+    """A fresh clone with archived results, without the engine's records: no training; figures at most."""
+    project = Project.of_sources(tmp_path)
+    shutil.copytree(finished.path / "results", project.path / "results")
+    set_times(project.results(), year)
+    assert set(project.would_run()) <= set(CHEAP)
+
+
+def test_a_caption_draws_its_figure_also_without_the_engines_records(project: Project) -> None:
+    shutil.rmtree(project.path / ".snakemake")
+    now = time.time()
+    for path in (project.results() / "figures").iterdir():
+        os.utime(path, (now, now))
+    project.edit("workflow/config/experiments.yaml", "Distance from the switching step", "Distance travelled")
+    time.sleep(0.01)
+    assert project.would_run() == ["figure travelled"]
+
+
+def test_two_clones_give_the_same_datasets_and_the_same_figures(finished: Project, tmp_path: Path) -> None:
+    twin = Project.of_sources(tmp_path / "a longer path")
+    twin.reproduce()
+    assert sorted(twin.times()) == sorted(finished.times())
+    for name in finished.times():
+        one, other = finished.results() / name, twin.results() / name
+        if one.suffix == ".nc":
+            assert_same_dataset(one, other)
+        else:  # states, figures and claims
+            assert one.read_bytes() == other.read_bytes(), name
