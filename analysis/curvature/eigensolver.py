@@ -60,7 +60,8 @@ class TopEigenspace:
         products: Matrix-vector products used; a block of m counts m.
         converged: Whether every residual is at most tol · |λ_k| (see `top_eigenspace`).
         basis: [P, m], k <= m <= k + guard, orthonormal: pass it as `init` to the next, nearby problem. One
-            power step ahead of the Ritz vectors, so usually closer to the eigenspace; no product verifies it.
+            power step ahead of the Ritz vectors, in their order, so `basis[:, :k]` is usually closer to the
+            eigenspace than `eigenvectors`; no product verifies it.
     """
 
     eigenvalues: Tensor
@@ -293,7 +294,8 @@ def _orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Te
 
     Directions are dropped where the rows reach less than `floor`, or no further than rounding errors (of the
     rows, or of their Gram matrix: 1e-7 of the longest).
-    Passes repeat until one finds nothing left to do; rows that are orthonormal already cost one.
+    Where none is dropped, row i of the result is the one nearest to row i. Passes repeat until one finds
+    nothing left to do; rows that are orthonormal already cost one.
     """
     eps = torch.finfo(rows.dtype).eps
     for attempt in range(3):
@@ -316,6 +318,10 @@ def _orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Te
         weights, directions = torch.linalg.eigh(gram)
         least = max(max(10 * eps, 1e-7) * float(lengths.max()), floor if attempt == 0 else 0.0)
         keep = weights.clamp_min(0).sqrt() > least
-        change = (directions[:, keep] / weights[keep].sqrt()).flip(1)
-        rows = change.T.to(rows) @ rows
+        if bool(keep.all()):  # the nearest orthonormal rows to the normalised ones: each stays what it was
+            weights, directions = torch.linalg.eigh(gram / lengths.outer(lengths))
+            change = (directions / weights.clamp_min(1e-15).sqrt()) @ directions.T / lengths
+        else:
+            change = (directions[:, keep] / weights[keep].sqrt()).T
+        rows = change.to(rows) @ rows
     return rows

@@ -1,0 +1,549 @@
+"""Benchmark of the curvature engine against what else there is; table, plot and JSON for docs/benchmarks/.
+
+    python benchmarks/curvature.py --data-dir DIR        # DIR holds MNIST/raw/*-ubyte; see --help
+
+It takes about ten minutes on one core.
+
+Refreshes: along consecutive SGD steps of an MLP on MNIST, every method finds the 10 largest eigenvalues of
+the loss Hessian at the same θ, one method after the other at each step, each timed next to its accuracy
+against tight eigenvectors. Products: time of H, H_o, H_f and joint products relative to one gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+
+from analysis.curvature import (
+    FunctionalHessian,
+    GaussNewton,
+    Hessian,
+    Objective,
+    joint_products,
+    top_eigenspace,
+)
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+K = 10
+Solution = tuple[Tensor, Tensor, int | None]  # eigenvalues [k], eigenvectors [P, k], products where counted
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array from a file in IDX format (unsigned bytes)."""
+    raw = path.read_bytes()
+    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def load(data_dir: Path, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` MNIST images, standardised as a whole [N, 784], and labels [N]."""
+    folder = data_dir / "MNIST" / "raw"
+    images = torch.tensor(read_idx(folder / "train-images-idx3-ubyte")[:count].reshape(count, -1) / 255.0)
+    labels = torch.tensor(read_idx(folder / "train-labels-idx1-ubyte")[:count].astype(np.int64))
+    return ((images - images.mean()) / images.std()).float(), labels
+
+
+def mlp(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(784, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10)
+    )
+
+
+# ---------------------------------------------------------------- the methods
+
+
+class HalfSquaredError(nn.Module):
+    """Mean over examples of ½‖f(x) − y‖² for class indices: our "mse", for libraries that take a module."""
+
+    reduction = "mean"  # curvlinops asks
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return 0.5 * (outputs - nn.functional.one_hot(targets, 10)).square().sum(1).mean()
+
+
+class Ours:
+    """Our solver, warm (from its own last basis) or cold."""
+
+    def __init__(self, objective: Objective, tol: float, *, warm: bool, block: int | None = None) -> None:
+        self.objective, self.tol, self.warm, self.block = objective, tol, warm, block
+        self.basis: Tensor | None = None
+
+    def __call__(self, theta: Tensor) -> Solution:
+        operator = Hessian(self.objective, theta)
+        r = top_eigenspace(operator, K, init=self.basis, tol=self.tol, block=self.block)
+        if self.warm:
+            self.basis = r.basis
+        return r.eigenvalues, r.eigenvectors, r.products
+
+
+class EdgeOfStability:
+    """SciPy's eigsh as the edge-of-stability code calls it: cold, default tolerance, one full pass a product.
+
+    Its `which` is the default LM, the largest in magnitude: the same vectors here, where |λ_min| < λ_k.
+    """
+
+    chunk = 1000  # its physical batch size
+
+    def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+        self.model, self.inputs, self.targets = model, inputs, targets
+        self.loss = HalfSquaredError()
+
+    def product(self, v: Tensor) -> Tensor:
+        parameters = list(self.model.parameters())
+        total = torch.zeros_like(v)
+        for x, y in zip(self.inputs.split(self.chunk), self.targets.split(self.chunk), strict=True):
+            share = self.loss(self.model(x), y) * (len(x) / len(self.inputs))
+            gradients = torch.autograd.grad(share, parameters, create_graph=True)
+            dot = nn.utils.parameters_to_vector(gradients).mul(v).sum()
+            parts = torch.autograd.grad(dot, parameters, retain_graph=True)
+            total += nn.utils.parameters_to_vector(parts)
+        return total
+
+    def __call__(self, theta: Tensor) -> Solution:
+        nn.utils.vector_to_parameters(theta.clone(), self.model.parameters())
+        count = 0
+
+        def multiply(v: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += 1
+            return self.product(torch.from_numpy(v.reshape(-1).astype(np.float32))).numpy()
+
+        operator = LinearOperator((len(theta), len(theta)), matvec=multiply, dtype=np.float32)
+        # A fixed start, for the sake of equal runs; any random one is as good.
+        start = np.random.default_rng(0).standard_normal(len(theta)).astype(np.float32)
+        values, vectors = eigsh(operator, K, v0=start)
+        order = np.argsort(values)[::-1].copy()
+        return torch.from_numpy(values[order]), torch.from_numpy(vectors[:, order]), count
+
+
+class Curvlinops(EdgeOfStability):
+    """curvlinops' Hessian under SciPy's eigsh, largest algebraic."""
+
+    def __call__(self, theta: Tensor) -> Solution:
+        import curvlinops
+
+        nn.utils.vector_to_parameters(theta.clone(), self.model.parameters())
+        data = list(zip(self.inputs.split(self.chunk), self.targets.split(self.chunk), strict=True))
+        operator = curvlinops.HessianLinearOperator(
+            self.model,
+            HalfSquaredError(),
+            [p for p in self.model.parameters() if p.requires_grad],
+            data,
+            check_deterministic=False,
+            num_data=len(self.inputs),
+        )
+        inner = operator.to_scipy()
+        count = 0
+
+        def multiply(v: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += 1
+            return inner @ v.reshape(-1).astype(np.float32)
+
+        start = np.random.default_rng(0).standard_normal(len(theta)).astype(np.float32)
+        wrapped = LinearOperator(inner.shape, matvec=multiply, dtype=np.float32)
+        values, vectors = eigsh(wrapped, K, which="LA", v0=start)
+        order = np.argsort(values)[::-1].copy()
+        return torch.from_numpy(values[order]), torch.from_numpy(vectors[:, order]), count
+
+
+class PyHessian(EdgeOfStability):
+    """PyHessian's power iteration with deflation, at its defaults; the largest in magnitude."""
+
+    def __call__(self, theta: Tensor) -> Solution:
+        from pyhessian import hessian
+
+        nn.utils.vector_to_parameters(theta.clone(), self.model.parameters())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            computer = hessian(self.model, HalfSquaredError(), data=(self.inputs, self.targets), cuda=False)
+            values, vectors = computer.eigenvalues(top_n=K)
+        self.model.zero_grad(set_to_none=True)
+        columns = [torch.cat([p.reshape(-1) for p in v]) for v in vectors]
+        return torch.tensor(values), torch.stack(columns, dim=1).detach(), None
+
+
+class HessianEigenthings(EdgeOfStability):
+    """hessian-eigenthings' Lanczos iteration at its defaults."""
+
+    def __call__(self, theta: Tensor) -> Solution:
+        import hessian_eigenthings as he
+
+        nn.utils.vector_to_parameters(theta.clone(), self.model.parameters())
+        operator = he.HessianOperator(
+            self.model, [(self.inputs, self.targets)], he.supervised_loss(HalfSquaredError())
+        )
+        r = he.lanczos(operator, k=K, which="LA", seed=0)
+        return r.eigenvalues, r.eigenvectors.T, r.iterations
+
+
+# ---------------------------------------------------------------- refreshes
+
+
+def refreshes(args: argparse.Namespace, width: int, count: int) -> dict[str, Any]:
+    """Every method along the same consecutive SGD steps."""
+    torch.manual_seed(args.seed)
+    model = mlp(width)
+    inputs, targets = load(args.data_dir, count)
+    objective = Objective(model, "mse", inputs, targets)
+    generator = torch.Generator().manual_seed(args.seed)
+
+    def sgd(theta: Tensor) -> Tensor:
+        batch = torch.randint(count, (50,), generator=generator)
+        return theta - args.lr * objective.gradient(theta, batch)
+
+    theta = objective.theta
+    for _ in range(args.warmup):
+        theta = sgd(theta)
+
+    methods: dict[str, Callable[[Tensor], Solution]] = {
+        **{f"ours, warm, tol {tol:g}": Ours(objective, tol, warm=True) for tol in (0.1, 0.05, 0.01)},
+        "ours, cold, tol 0.01": Ours(objective, 0.01, warm=False),
+        "ours, cold, block=1, tol 0.01": Ours(objective, 0.01, warm=False, block=1),
+        "SciPy eigsh, cold (edge-of-stability)": EdgeOfStability(model, inputs, targets),
+        "curvlinops + eigsh, cold": Curvlinops(model, inputs, targets),
+        "hessian-eigenthings, lanczos": HessianEigenthings(model, inputs, targets),
+        "PyHessian, eigenvalues(top_n=10)": PyHessian(model, inputs, targets),
+    }
+    skipped = {name: reason for name in methods if (reason := missing(name))}
+    for name, reason in skipped.items():
+        print(f"skipped {name}: {reason}")
+        del methods[name]
+
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
+    reference = top_eigenspace(Hessian(objective, theta), K, tol=1e-4, guard=10)
+    for method in methods.values():
+        if isinstance(method, Ours) and method.warm:
+            method(theta)  # its cold start belongs to the step before
+    ratios = []
+    for step in range(args.steps):
+        theta = sgd(theta)
+        reference = top_eigenspace(Hessian(objective, theta), K, init=reference.basis, tol=1e-4, guard=10)
+        if step == 0:
+            ritz = reference.basis.T @ Hessian(objective, theta).matmat(reference.basis)
+            ratios = torch.linalg.eigvalsh(ritz).flip(0).tolist()
+        for name, method in methods.items():
+            if step >= args.slow_steps and name.startswith(("PyHessian", "curvlinops")):
+                continue
+            wall, cpu = time.perf_counter(), time.process_time()
+            values, vectors, products = method(theta)
+            row = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+            row["products"] = products if products is not None else float("nan")
+            exact = reference.eigenvalues
+            row["eigenvalue_error"] = float(((values[:K].to(exact) - exact) / exact).abs().max())
+            q, _ = torch.linalg.qr(vectors.to(reference.eigenvectors))
+            row["overlap"] = float((q.T @ reference.eigenvectors).square().sum()) / K
+            rows[name].append(row)
+        print(f"width {width}, step {step + 1} of {args.steps}", flush=True)
+
+    base = summary(rows["SciPy eigsh, cold (edge-of-stability)"])
+    table = {name: summary(r, base) for name, r in rows.items()}
+    return {
+        "problem": f"784-{width}-{width}-10 tanh, {count} images, MSE, after {args.warmup} SGD steps",
+        "P": objective.size,
+        "loss": float(objective.value(theta)),
+        "eigenvalues": ratios,
+        "methods": table,
+        "skipped": skipped,
+        "rows": rows,
+    }
+
+
+def missing(name: str) -> str | None:
+    """Why a method cannot run here."""
+    package = {"curvlinops": "curvlinops", "hessian-e": "hessian_eigenthings", "PyHessian": "pyhessian"}
+    for start, module in package.items():
+        if name.startswith(start):
+            try:
+                __import__(module)
+            except ImportError as error:
+                return str(error)
+    return None
+
+
+def summary(rows: list[dict[str, float]], base: dict[str, float] | None = None) -> dict[str, float]:
+    """Medians of the costs, worst of the errors, and costs relative to `base`."""
+    result = {key: statistics.median(r[key] for r in rows) for key in ("wall", "cpu")}
+    result["products"] = statistics.mean(r["products"] for r in rows)
+    result["overlap_mean"] = statistics.mean(r["overlap"] for r in rows)
+    result["overlap_worst"] = min(r["overlap"] for r in rows)
+    result["eigenvalue_error_worst"] = max(r["eigenvalue_error"] for r in rows)
+    result["steps"] = len(rows)
+    if base is not None:
+        for key in ("wall", "cpu", "products"):
+            result[f"{key}_relative"] = result[key] / base[key]
+    return result
+
+
+# ---------------------------------------------------------------- products
+
+
+class TinyTransformer(nn.Module):
+    """Two blocks of plain attention over 32 token ids, for two classes."""
+
+    def __init__(self, width: int = 32, length: int = 32) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(200, width)
+        self.positions = nn.Parameter(0.1 * torch.randn(length, width))
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({
+                "qkv": nn.Linear(width, 3 * width), "out": nn.Linear(width, width),
+                "up": nn.Linear(width, 4 * width), "down": nn.Linear(4 * width, width),
+                "norm1": nn.LayerNorm(width), "norm2": nn.LayerNorm(width),
+            })
+            for _ in range(2)
+        )  # fmt: skip
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens) + self.positions
+        for block in self.blocks:
+            parts = block["qkv"](block["norm1"](x)).chunk(3, dim=-1)
+            q, k, v = (p.unflatten(-1, (2, -1)).transpose(1, 2) for p in parts)
+            mixed = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1) @ v
+            x = x + block["out"](mixed.transpose(1, 2).flatten(2))
+            x = x + block["down"](nn.functional.gelu(block["up"](block["norm2"](x))))
+        return self.head(x.mean(dim=1))
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(2048, 10),
+    )  # fmt: skip
+
+
+def cpu_time(function: Callable[[], object], repeats: int = 3) -> float:
+    """The best of some repeats, in seconds of CPU time: neighbours on the machine disturb it least."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def product_costs(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time per vector of each product, relative to one full gradient."""
+    torch.manual_seed(args.seed)
+    images, labels = load(args.data_dir, 5000)
+    pictures, classes = torch.randn(400, 3, 32, 32), torch.randint(10, (400,))
+    channels_last = pictures.contiguous(memory_format=torch.channels_last)
+    tokens, binary = torch.randint(200, (500, 32)), torch.randint(2, (500,))
+    problems: list[tuple[str, nn.Module, str, Tensor, Tensor]] = [
+        ("MLP 784-200-200-10, 5,000 images", mlp(200), "mse", images, labels),
+        ("MLP 784-32-32-10, 1,000 images", mlp(32), "mse", images[:1000], labels[:1000]),
+        ("CNN 32 channels, 400 images", cnn(), "mse", pictures, classes),
+        (
+            "the same, channels_last",
+            cnn().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            "mse",
+            channels_last,
+            classes,
+        ),
+        ("transformer, width 32, 500 sequences", TinyTransformer(), "cross_entropy", tokens, binary),
+    ]
+    table = []
+    for name, model, loss, inputs, targets in problems:
+        objective = Objective(model, loss, inputs, targets)
+        theta = objective.theta
+        gradient = cpu_time(lambda o=objective, t=theta: o.gradient(t))  # type: ignore[misc]
+        row: dict[str, Any] = {"problem": name, "P": objective.size, "gradient_seconds": gradient}
+        for count in (1, 10):
+            V = torch.randn(count, objective.size).T
+            separate = 0.0
+            for label, kind in (("H", Hessian), ("H_o", GaussNewton), ("H_f", FunctionalHessian)):
+                # With the passes that the products share, as for a new θ.
+                seconds = cpu_time(lambda k=kind, o=objective, t=theta, v=V: k(o, t).matmat(v))  # type: ignore
+                separate += seconds
+                row[f"{label}_{count}"] = seconds / count / gradient
+            seconds = cpu_time(lambda o=objective, t=theta, v=V: joint_products(o, t, v))  # type: ignore[misc]
+            row[f"joint_{count}"] = seconds / count / gradient
+            row[f"joint_to_separate_{count}"] = seconds / separate
+            if (reason := missing("curvlinops")) is None:
+                for label in ("H", "H_o"):
+                    operator = theirs(label, model, loss, inputs, targets)
+                    seconds = cpu_time(lambda a=operator, v=V: a @ v, repeats=1)  # type: ignore[misc]
+                    row[f"curvlinops_{label}_{count}"] = seconds / count / gradient
+            else:
+                print(f"skipped curvlinops: {reason}")
+        table.append(row)
+        print(name, flush=True)
+    return table
+
+
+def theirs(label: str, model: nn.Module, loss: str, inputs: Tensor, targets: Tensor) -> Any:
+    """curvlinops' operator for the same matrix (up to a factor for its MSE)."""
+    import curvlinops
+
+    kind = {"H": curvlinops.HessianLinearOperator, "H_o": curvlinops.GGNLinearOperator}[label]
+    module: nn.Module = nn.CrossEntropyLoss()
+    if loss == "mse":
+        module, targets = nn.MSELoss(), nn.functional.one_hot(targets, 10).float()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return kind(model, module, parameters, [(inputs, targets)], check_deterministic=False)
+
+
+# ---------------------------------------------------------------- output
+
+
+def environment(args: argparse.Namespace) -> dict[str, Any]:
+    packages = ("torch", "numpy", "scipy", "curvlinops-for-pytorch", "pyhessian", "hessian-eigenthings")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    return {
+        "python": platform.python_version(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": os.getloadavg()[0],
+        "dtype": "float32",
+        **versions,
+        "arguments": {key: str(value) for key, value in vars(args).items() if key != "data_dir"},
+    }
+
+
+def refresh_table(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['problem']} (P = {result['P']:,}, loss {result['loss']:.3f}, "
+        f"λ_10/λ_11 = {result['eigenvalues'][9] / result['eigenvalues'][10]:.2f})",
+        "",
+        "| method | products | CPU time, ms | wall time, ms | products, relative | CPU time, relative "
+        "| 1 − overlap, mean | 1 − overlap, worst | worst relative error of λ |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, m in result["methods"].items():
+        steps = f" (first {m['steps']} steps)" if m["steps"] != max(
+            x["steps"] for x in result["methods"].values()
+        ) else ""  # fmt: skip
+        lines.append(
+            f"| {name}{steps} | {m['products']:.1f} | {1e3 * m['cpu']:.0f} | {1e3 * m['wall']:.0f} | "
+            f"{m['products_relative']:.2f} | {m['cpu_relative']:.2f} | {max(0, 1 - m['overlap_mean']):.1e} | "
+            f"{max(0, 1 - m['overlap_worst']):.1e} | {m['eigenvalue_error_worst']:.1e} |"
+        )
+    return "\n".join(lines).replace("nan", "–")
+
+
+def product_table(table: list[dict[str, Any]]) -> str:
+    lines = [
+        "| problem | vectors | gradient, ms | H | H_o | H_f | joint | joint / separate | curvlinops H "
+        "| curvlinops H_o |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in table:
+        for count in (1, 10):
+            cells = [
+                f"{row[key]:.2f}" if (key := f"{label}_{count}") in row else "–"
+                for label in (
+                    "H",
+                    "H_o",
+                    "H_f",
+                    "joint",
+                    "joint_to_separate",
+                    "curvlinops_H",
+                    "curvlinops_H_o",
+                )
+            ]
+            lines.append(
+                f"| {row['problem']} | {count} | {1e3 * row['gradient_seconds']:.1f} | {' | '.join(cells)} |"
+            )
+    return "\n".join(lines)
+
+
+def plot(results: list[dict[str, Any]], path: Path) -> None:
+    """Cost against error of every method, one panel a problem."""
+    figure, axes = plt.subplots(
+        1, len(results), figsize=(6 * len(results), 4.2), layout="constrained", squeeze=False
+    )
+    for axis, result in zip(axes[0], results, strict=True):
+        for i, (name, m) in enumerate(result["methods"].items()):
+            error = max(1e-7, 1 - m["overlap_mean"])
+            axis.loglog(
+                m["cpu_relative"], error, "o" if name.startswith("ours") else "s", color=f"C{i}", label=name
+            )
+        axis.axhline(1e-3, color="0.7", lw=1)
+        axis.axvline(0.4, color="0.7", lw=1, ls="--")
+        axis.set(
+            xlabel="CPU time of a refresh, relative to SciPy eigsh",
+            ylabel="1 − overlap",
+            title=result["problem"],
+        )
+        axis.title.set_fontsize(9)
+    axes[0][-1].legend(fontsize=7)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmark of the curvature engine.")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with MNIST/raw/*-ubyte")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--steps", type=int, default=20, help="consecutive SGD steps")
+    parser.add_argument("--slow-steps", type=int, default=3, help="steps for PyHessian and curvlinops")
+    parser.add_argument("--warmup", type=int, default=2000, help="SGD steps before")
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    fixed = {
+        name: str(args.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    }
+    if any(os.environ.get(name) != value for name, value in fixed.items()):
+        # NumPy's and SciPy's BLAS read these when they load; their idle threads would count as CPU time.
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | fixed)
+    torch.set_num_threads(args.threads)
+    about = environment(args)
+    results = [refreshes(args, 200, 5000), refreshes(args, 32, 1000)]
+    products = product_costs(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join([
+        "# Curvature benchmark",
+        f"`python benchmarks/curvature.py` on {about['cpu']}, {about['threads']} thread(s), "
+        f"torch {about['torch']}, float32. Written by the script; the raw numbers are in `curvature.json`.",
+        "## Refresh of the 10 leading eigenvectors along consecutive SGD steps",
+        "Medians over the steps; relative to SciPy's `eigsh` at the same θ. Overlap is with tight "
+        "eigenvectors (residuals below 1e-4 λ_10). PyHessian counts no products.",
+        *(refresh_table(result) for result in results),
+        "![Cost against error](curvature.png)",
+        "## Products",
+        "CPU time per vector at a new θ, in units of one full gradient; `joint` gives all three.",
+        product_table(products),
+        "",
+    ])  # fmt: skip
+    (args.out / "curvature.md").write_text(text)
+    record = {"environment": about, "refreshes": results, "products": products}
+    (args.out / "curvature.json").write_text(json.dumps(record, indent=1) + "\n")
+    plot(results, args.out / "curvature.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
