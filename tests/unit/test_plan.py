@@ -74,7 +74,7 @@ def test_ids_are_readable_and_stable(tmp_path: Path) -> None:
     }
     assert all(len(name.rpartition("-")[2]) == 8 for name in plan.segments)
     assert plan.runs["mlp", "leaf"] == tuple(ids(plan)["mlp", n] for n in ("root", "left", "leaf"))
-    assert list(plan.segments)[0] == ids(plan)["mlp", "root"], "parents come before children"
+    assert next(iter(plan.segments)) == ids(plan)["mlp", "root"], "parents come before children"
 
 
 def test_equal_work_has_one_id_under_any_name(tmp_path: Path) -> None:
