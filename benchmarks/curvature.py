@@ -61,9 +61,7 @@ def load(data_dir: Path, count: int) -> tuple[Tensor, Tensor]:
 
 
 def mlp(width: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(784, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10)
-    )
+    return nn.Sequential(nn.Linear(784, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10))
 
 
 # ---------------------------------------------------------------- the methods
@@ -187,9 +185,7 @@ class HessianEigenthings(EdgeOfStability):
         import hessian_eigenthings as he
 
         nn.utils.vector_to_parameters(theta.clone(), self.model.parameters())
-        operator = he.HessianOperator(
-            self.model, [(self.inputs, self.targets)], he.supervised_loss(HalfSquaredError())
-        )
+        operator = he.HessianOperator(self.model, [(self.inputs, self.targets)], he.supervised_loss(HalfSquaredError()))
         r = he.lanczos(operator, k=K, which="LA", seed=0)
         return r.eigenvalues, r.eigenvectors.T, r.iterations
 
@@ -473,23 +469,17 @@ def product_table(table: list[dict[str, Any]]) -> str:
                     "curvlinops_H_o",
                 )
             ]
-            lines.append(
-                f"| {row['problem']} | {count} | {1e3 * row['gradient_seconds']:.1f} | {' | '.join(cells)} |"
-            )
+            lines.append(f"| {row['problem']} | {count} | {1e3 * row['gradient_seconds']:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
     """Cost against error of every method, one panel a problem."""
-    figure, axes = plt.subplots(
-        1, len(results), figsize=(6 * len(results), 4.2), layout="constrained", squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(results), figsize=(6 * len(results), 4.2), layout="constrained", squeeze=False)
     for axis, result in zip(axes[0], results, strict=True):
         for i, (name, m) in enumerate(result["methods"].items()):
             error = max(1e-7, 1 - m["overlap_mean"])
-            axis.loglog(
-                m["cpu_relative"], error, "o" if name.startswith("ours") else "s", color=f"C{i}", label=name
-            )
+            axis.loglog(m["cpu_relative"], error, "o" if name.startswith("ours") else "s", color=f"C{i}", label=name)
         axis.axhline(1e-3, color="0.7", lw=1)
         axis.axvline(0.4, color="0.7", lw=1, ls="--")
         axis.set(
@@ -513,9 +503,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    fixed = {
-        name: str(args.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    }
+    fixed = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     if any(os.environ.get(name) != value for name, value in fixed.items()):
         # NumPy's and SciPy's BLAS read these when they load; their idle threads would count as CPU time.
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | fixed)
