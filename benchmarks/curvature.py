@@ -488,6 +488,8 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
             title=result["problem"],
         )
         axis.title.set_fontsize(9)
+        axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        axis.set_xticks([0.2, 0.4, 1, 2, 3], ["0.2", "0.4", "1", "2", "3"])
     axes[0][-1].legend(fontsize=7)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 

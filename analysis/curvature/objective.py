@@ -113,7 +113,6 @@ class Objective:
         if len(dtypes) > 1 or len(devices) > 1:
             raise InputError(f"trainable parameters must share dtype and device: {dtypes}, {devices}")
         self._parameters = parameters
-        self._rnns = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
         self.shapes = [p.shape for p in parameters]
         self.lengths = [p.numel() for p in parameters]
         self.size = sum(self.lengths)
@@ -152,21 +151,16 @@ class Objective:
     def _parameters_from(self, leaves: list[Tensor]) -> Iterator[None]:
         """Lets the model compute with `leaves`; puts its own parameters back whatever happens.
 
-        This is what `torch.func.functional_call` does, with the look-up of names done once.
+        This is what `torch.func.functional_call` does, with the look-up of names done once (and without its
+        flaw in torch 2.11: a module that occurs twice does not get its own parameters back).
         """
         for holder, name, i in self._slots:
             holder[name] = leaves[i]
-        self._refresh_rnns()
         try:
             yield
         finally:
             for holder, name, i in self._slots:
                 holder[name] = self._parameters[i]
-            self._refresh_rnns()
-
-    def _refresh_rnns(self) -> None:
-        for rnn in self._rnns:  # they read a list of their own, not their attributes
-            rnn._flat_weights = [getattr(rnn, name, None) for name in rnn._flat_weights_names]
 
     def forward(self, leaves: list[Tensor], inputs: Tensor) -> Tensor:
         """The model's outputs for these inputs with parameters `leaves` (see `leaves()`)."""
