@@ -37,6 +37,7 @@ from analysis.curvature import (
     joint_products,
     top_eigenspace,
 )
+from analysis.data import load as load_data
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -45,19 +46,11 @@ K = 10
 Solution = tuple[Tensor, Tensor, int | None]  # eigenvalues [k], eigenvectors [P, k], products where counted
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """An array from a file in IDX format (unsigned bytes)."""
-    raw = path.read_bytes()
-    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
-
-
 def load(data_dir: Path, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` MNIST images, standardised as a whole [N, 784], and labels [N]."""
-    folder = data_dir / "MNIST" / "raw"
-    images = torch.tensor(read_idx(folder / "train-images-idx3-ubyte")[:count].reshape(count, -1) / 255.0)
-    labels = torch.tensor(read_idx(folder / "train-labels-idx1-ubyte")[:count].astype(np.int64))
-    return ((images - images.mean()) / images.std()).float(), labels
+    """The first `count` images of MNIST-5k in [0, 1], [N, 784], and labels [N]."""
+    data = load_data("mnist5k", data_dir)
+    images = torch.from_numpy(data.inputs.values[:count].reshape(count, -1)).float() / 255
+    return images, torch.from_numpy(data.labels.values[:count].astype(np.int64))
 
 
 def mlp(width: int) -> nn.Module:
