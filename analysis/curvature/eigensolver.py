@@ -215,7 +215,9 @@ class _SearchSpace:
         columns, rows = columns.double().cpu(), rows.double().cpu()
         asymmetry = float((columns - rows.T).abs().max())
         # Rounding in a long float32 product reaches 1e-5 of ‖A‖; a wrong operator differs by more than √ε.
-        if asymmetry > torch.finfo(block.dtype).eps ** 0.5 * self.scale:
+        # Below √tiny, where squares underflow, norms (and so the scale) are zero and nothing can be said.
+        precision = torch.finfo(block.dtype)
+        if asymmetry > precision.eps**0.5 * self.scale + precision.tiny**0.5:
             raise InputError(
                 f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
                 f"vectors, with ‖A v‖ up to {self.scale:.1e}"

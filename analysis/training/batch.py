@@ -73,7 +73,12 @@ def train_batch(
             log.error("%s", stop)
             raise SystemExit(130) from None
         seconds = time.monotonic() - begun
-        provenance = {"fingerprint": wanted["fingerprint"], "threads": threads, "seconds": round(seconds, 2)}
+        provenance = {
+            "fingerprint": wanted["fingerprint"],
+            "threads": threads,
+            "seconds": round(seconds, 2),
+            "chunk_halvings": result.halvings,
+        }
         write_state(result.state, state, name)
         write_dataset(result.trajectory, trajectory, provenance)
         log.info(

@@ -39,10 +39,14 @@ class _Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a segment leaves: what it measured, and the state its children begin from."""
+    """What a segment leaves: what it measured, and the state its children begin from.
+
+    `halvings` lists (from, to) for each time that memory ran out and the chunk of examples was halved.
+    """
 
     trajectory: xr.Dataset
     state: State
+    halvings: tuple[tuple[int, int], ...]
 
 
 def train_segment(
@@ -278,7 +282,8 @@ class _Run:
             **self.checkpoint.counters,
         }
         count = min(2 * self.spec.problem.k, self.problem.training.theta.numel())
-        return Result(to_dataset(self.records, self.spec, count, attributes), self.state)
+        halvings = (*self.problem.training.halvings, *self.problem.test.halvings)
+        return Result(to_dataset(self.records, self.spec, count, attributes), self.state, halvings)
 
     def _report(self) -> None:
         now = time.monotonic()

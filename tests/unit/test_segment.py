@@ -10,6 +10,7 @@ import xarray as xr
 from torch import nn
 from torch.func import functional_call
 
+from analysis.curvature import Objective
 from analysis.errors import InputError
 from analysis.models import build
 from analysis.specs import (
@@ -231,6 +232,23 @@ def test_divergence_is_a_result(weights):
     assert child.trajectory.attrs["stopped_by"] == "divergence of an earlier segment"
     assert child.trajectory.sizes["step"] == 0
     assert child.trajectory.eigenvalues.shape == (0, 2 * K)
+
+
+def test_running_out_of_memory_is_recorded_and_changes_nothing(monkeypatch):
+    calm = train_segment(spec(), "x", TRAIN, TEST, None)
+    assert calm.halvings == ()
+    forward, failed = Objective.forward, []
+
+    def scarce(self, leaves, inputs):
+        if len(inputs) == N and not failed:
+            failed.append(1)
+            raise torch.OutOfMemoryError
+        return forward(self, leaves, inputs)
+
+    monkeypatch.setattr(Objective, "forward", scarce)
+    hungry = train_segment(spec(), "x", TRAIN, TEST, None)
+    assert hungry.halvings == ((N, 12),)
+    np.testing.assert_allclose(hungry.trajectory.loss, calm.trajectory.loss, rtol=1e-9)
 
 
 def test_products_are_counted():
