@@ -19,6 +19,7 @@ import platform
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 from torch import Tensor, nn
 
 from analysis.curvature import (
@@ -38,6 +39,8 @@ from analysis.curvature import (
     top_eigenspace,
 )
 from analysis.data import load as load_data
+from analysis.models import build
+from analysis.specs import CNNSpec, MLPSpec, TransformerSpec
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -53,8 +56,8 @@ def load(data_dir: Path, count: int) -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(data.labels.values[:count].astype(np.int64))
 
 
-def mlp(width: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(784, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 10))
+def mlp(width: int, generator: torch.Generator) -> nn.Module:
+    return build(MLPSpec(width=width), (1, 28, 28), 10, generator, torch.float32)
 
 
 # ---------------------------------------------------------------- the methods
@@ -82,6 +85,63 @@ class Ours:
         if self.warm:
             self.basis = r.basis
         return r.eigenvalues, r.eigenvectors, r.products
+
+
+class Lobpcg:
+    """SciPy's LOBPCG on our products, warm from its own last block of k + 2 vectors, to the same residuals."""
+
+    def __init__(self, objective: Objective, tol: float) -> None:
+        self.objective, self.tol = objective, tol
+        self.block: np.ndarray | None = None
+        self.kth = 1.0
+
+    def __call__(self, theta: Tensor) -> Solution:
+        operator, count = Hessian(self.objective, theta), 0
+
+        def multiply(v: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += v.shape[1] if v.ndim > 1 else 1
+            return operator.matmat(torch.from_numpy(v.reshape(len(v), -1).astype(np.float32))).numpy()
+
+        if self.block is None:  # its cold start is not what is measured
+            r = top_eigenspace(operator, K, tol=0.01)
+            self.block, self.kth = r.basis.numpy().copy(), float(r.eigenvalues[-1])
+        size = (len(theta), len(theta))
+        wrapped = LinearOperator(size, matvec=multiply, matmat=multiply, dtype=np.float32)
+        with warnings.catch_warnings():  # the guard vectors need not converge, and it warns
+            warnings.simplefilter("ignore")
+            values, vectors = lobpcg(wrapped, self.block, largest=True, tol=self.tol * self.kth, maxiter=10)
+        self.block, self.kth = vectors, float(values[K - 1])
+        return torch.from_numpy(values[:K]), torch.from_numpy(vectors[:, :K].copy()), count
+
+
+class Chebyshev:
+    """Chebyshev-filtered subspace iteration on our products, warm: filter of degree 2, then Rayleigh–Ritz."""
+
+    def __init__(self, objective: Objective, tol: float) -> None:
+        self.objective, self.tol = objective, tol
+        self.block: Tensor | None = None
+        self.cut = 0.0
+
+    def __call__(self, theta: Tensor) -> Solution:
+        operator, products = Hessian(self.objective, theta), 0
+        if self.block is None:
+            r = top_eigenspace(operator, K, tol=0.01)
+            self.block, self.cut = r.basis, float(r.eigenvalues[-1]) / 2
+        while True:
+            # Damps [−cut, cut]: half of λ_k and below, and the negative eigenvalues, which are smaller here.
+            first = operator.matmat(self.block) / self.cut
+            filtered = 2 * operator.matmat(first) / self.cut - self.block
+            basis, _ = torch.linalg.qr(filtered)
+            images = operator.matmat(basis)
+            products += 3 * basis.shape[1]
+            values, rotation = torch.linalg.eigh(basis.T @ images)
+            values, rotation = values.flip(0), rotation.flip(1)
+            self.block, images = basis @ rotation, images @ rotation
+            residuals = (images - self.block * values)[:, :K].norm(dim=0)
+            if bool((residuals <= self.tol * values[K - 1]).all()):
+                self.cut = float(values[K - 1]) / 2
+                return values[:K], self.block[:, :K], products
 
 
 class EdgeOfStability:
@@ -188,11 +248,10 @@ class HessianEigenthings(EdgeOfStability):
 
 def refreshes(args: argparse.Namespace, width: int, count: int) -> dict[str, Any]:
     """Every method along the same consecutive SGD steps."""
-    torch.manual_seed(args.seed)
-    model = mlp(width)
+    generator = torch.Generator().manual_seed(args.seed)
+    model = mlp(width, generator)
     inputs, targets = load(args.data_dir, count)
     objective = Objective(model, "mse", inputs, targets)
-    generator = torch.Generator().manual_seed(args.seed)
 
     def sgd(theta: Tensor) -> Tensor:
         batch = torch.randint(count, (50,), generator=generator)
@@ -206,6 +265,8 @@ def refreshes(args: argparse.Namespace, width: int, count: int) -> dict[str, Any
         **{f"ours, warm, tol {tol:g}": Ours(objective, tol, warm=True) for tol in (0.1, 0.05, 0.01)},
         "ours, cold, tol 0.01": Ours(objective, 0.01, warm=False),
         "ours, cold, block=1, tol 0.01": Ours(objective, 0.01, warm=False, block=1),
+        "SciPy lobpcg on our products, warm, tol 0.05": Lobpcg(objective, 0.05),
+        "Chebyshev filter on our products, warm, tol 0.05": Chebyshev(objective, 0.05),
         "SciPy eigsh, cold (edge-of-stability)": EdgeOfStability(model, inputs, targets),
         "curvlinops + eigsh, cold": Curvlinops(model, inputs, targets),
         "hessian-eigenthings, lanczos": HessianEigenthings(model, inputs, targets),
@@ -219,7 +280,7 @@ def refreshes(args: argparse.Namespace, width: int, count: int) -> dict[str, Any
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     reference = top_eigenspace(Hessian(objective, theta), K, tol=1e-4, guard=10)
     for method in methods.values():
-        if isinstance(method, Ours) and method.warm:
+        if isinstance(method, Lobpcg | Chebyshev) or (isinstance(method, Ours) and method.warm):
             method(theta)  # its cold start belongs to the step before
     ratios = []
     for step in range(args.steps):
@@ -284,42 +345,6 @@ def summary(rows: list[dict[str, float]], base: dict[str, float] | None = None) 
 # ---------------------------------------------------------------- products
 
 
-class TinyTransformer(nn.Module):
-    """Two blocks of plain attention over 32 token ids, for two classes."""
-
-    def __init__(self, width: int = 32, length: int = 32) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(200, width)
-        self.positions = nn.Parameter(0.1 * torch.randn(length, width))
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict({
-                "qkv": nn.Linear(width, 3 * width), "out": nn.Linear(width, width),
-                "up": nn.Linear(width, 4 * width), "down": nn.Linear(4 * width, width),
-                "norm1": nn.LayerNorm(width), "norm2": nn.LayerNorm(width),
-            })
-            for _ in range(2)
-        )  # fmt: skip
-        self.head = nn.Linear(width, 2)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embed(tokens) + self.positions
-        for block in self.blocks:
-            parts = block["qkv"](block["norm1"](x)).chunk(3, dim=-1)
-            q, k, v = (p.unflatten(-1, (2, -1)).transpose(1, 2) for p in parts)
-            mixed = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1) @ v
-            x = x + block["out"](mixed.transpose(1, 2).flatten(2))
-            x = x + block["down"](nn.functional.gelu(block["up"](block["norm2"](x))))
-        return self.head(x.mean(dim=1))
-
-
-def cnn() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(2048, 10),
-    )  # fmt: skip
-
-
 def cpu_time(function: Callable[[], object], repeats: int = 3) -> float:
     """The best of some repeats, in seconds of CPU time: neighbours on the machine disturb it least."""
     function()
@@ -333,23 +358,21 @@ def cpu_time(function: Callable[[], object], repeats: int = 3) -> float:
 
 def product_costs(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Time per vector of each product, relative to one full gradient."""
-    torch.manual_seed(args.seed)
+    g = torch.Generator().manual_seed(args.seed)
     images, labels = load(args.data_dir, 5000)
-    pictures, classes = torch.randn(400, 3, 32, 32), torch.randint(10, (400,))
+    pictures, classes = torch.randn(400, 3, 32, 32, generator=g), torch.randint(10, (400,), generator=g)
     channels_last = pictures.contiguous(memory_format=torch.channels_last)
-    tokens, binary = torch.randint(200, (500, 32)), torch.randint(2, (500,))
+    tokens, binary = torch.randint(1, 200, (500, 32), generator=g), torch.randint(2, (500,), generator=g)
+    cnn, other_cnn = (build(CNNSpec(channels=32), (3, 32, 32), 10, g, torch.float32) for _ in range(2))
+    other_cnn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    spec = TransformerSpec(width=32, heads=2, feed_forward=128)
+    transformer = build(spec, (200, 32), 2, g, torch.float32)
     problems: list[tuple[str, nn.Module, str, Tensor, Tensor]] = [
-        ("MLP 784-200-200-10, 5,000 images", mlp(200), "mse", images, labels),
-        ("MLP 784-32-32-10, 1,000 images", mlp(32), "mse", images[:1000], labels[:1000]),
-        ("CNN 32 channels, 400 images", cnn(), "mse", pictures, classes),
-        (
-            "the same, channels_last",
-            cnn().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            "mse",
-            channels_last,
-            classes,
-        ),
-        ("transformer, width 32, 500 sequences", TinyTransformer(), "cross_entropy", tokens, binary),
+        ("MLP 784-200-200-10, 5,000 images", mlp(200, g), "mse", images, labels),
+        ("MLP 784-32-32-10, 1,000 images", mlp(32, g), "mse", images[:1000], labels[:1000]),
+        ("CNN 32 channels, 400 images", cnn, "mse", pictures, classes),
+        ("the same, channels_last", other_cnn, "mse", channels_last, classes),
+        ("transformer, width 32, 500 sequences", transformer, "cross_entropy", tokens, binary),
     ]
     table = []
     for name, model, loss, inputs, targets in problems:
@@ -358,7 +381,7 @@ def product_costs(args: argparse.Namespace) -> list[dict[str, Any]]:
         gradient = cpu_time(lambda o=objective, t=theta: o.gradient(t))  # type: ignore[misc]
         row: dict[str, Any] = {"problem": name, "P": objective.size, "gradient_seconds": gradient}
         for count in (1, 10):
-            V = torch.randn(count, objective.size).T
+            V = torch.randn(count, objective.size, generator=g).T
             separate = 0.0
             for label, kind in (("H", Hessian), ("H_o", GaussNewton), ("H_f", FunctionalHessian)):
                 # With the passes that the products share, as for a new θ.
