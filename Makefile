@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/local --config profile='$(PROFILE)'
+SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' --workflow-profile workflow/profiles/local
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
 LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
 
