@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from analysis.figures import alignment, distance, draw_figure, eigenvalues, style, training_loss
-from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, RuleSpec, SegmentSpec, StopSpec
+from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, SGDSpec, SegmentSpec, StopSpec
 from analysis.store import write_dataset
 from analysis.training.probes import Records, to_dataset
 from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
@@ -41,7 +41,7 @@ def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: boo
             k=K,
         ),
         seed=0,
-        rule=RuleSpec(kind="sgd", learning_rate=0.25, batch_size=5),
+        rule=SGDSpec(learning_rate=0.25, batch_size=5),
         filter=None,
         stop=StopSpec(step=last),
         probes=ProbeSpec(loss=1, test=5, spectrum=2),
