@@ -35,7 +35,7 @@ class Segment(Frozen):
     """One update rule, run from where `parent` ends, in each of `settings`.
 
     `batch` is "full", "mini" (without replacement within an epoch) or "uniform" (with replacement). GD is SGD on the
-    full batch. `measures` names what is measured besides the usual.
+    full batch. `measures` says what is measured besides the usual, and in which settings.
     """
 
     settings: tuple[Name, ...]
@@ -43,7 +43,7 @@ class Segment(Frozen):
     rule: Literal["sgd", "gd", "sam", "adam"]
     batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
     momentum: Decay = 0.0
-    measures: tuple[Literal["rates", "snapshots"], ...] = ()
+    measures: dict[Literal["rates", "snapshots"], tuple[Name, ...]] = Field(default_factory=dict)
     alpha_dom: Real = 1.0
     beta_bulk: Real = 1.0
     stop: Literal["steps", "aligned"] = "steps"

@@ -31,7 +31,7 @@ def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Datas
     runs = [_snapshots(paths) for paths in (first, second)]
     steps = sorted(set(runs[0]) & set(runs[1]))
     starts = [run[min(run)] for run in runs if run]
-    if len(starts) == 2 and (min(runs[0]) != min(runs[1]) or not np.array_equal(*starts)):
+    if len(starts) == 2 and (min(runs[0]) != min(runs[1]) or not np.array_equal(starts[0], starts[1])):
         raise InputError(f"{first[0]} and {second[0]}: the two runs do not begin at the same point")
     rows = [
         (_distance(runs[0][s], runs[1][s]), *(_distance(run[s], a) for run, a in zip(runs, starts, strict=True)))

@@ -55,7 +55,7 @@ def _setting(setting: str, problem: ProblemSpec) -> str:
 def _rule(spec: SegmentSpec) -> str:
     """sgd, gd, dom-sgd, bulk-sam, gd-m0.9, adam-m0, or with the filter's weights: sgd-a0.5-b1.5."""
     rule = spec.rule
-    name = "gd" if rule.kind == "sgd" and rule.batch_size is None else rule.kind
+    name: str = "gd" if rule.kind == "sgd" and rule.batch_size is None else rule.kind
     if rule.kind != "sgd" and rule.batch_size is not None:
         name += f"-b{rule.batch_size}"
     if rule.kind != "sam" and rule.momentum != type(rule).model_fields["momentum"].default:

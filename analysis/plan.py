@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "workflow" / "config"
 
+_RULE: TypeAdapter[RuleSpec] = TypeAdapter(RuleSpec)
 Runs = dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) -> path of ids
 
 
@@ -124,6 +125,10 @@ class _Join:
             key = f"segments.{name}"
             for s in segment.settings:
                 self._known(f"{key}.settings", s, e.settings, "setting")
+            for measure, settings in segment.measures.items():
+                for s in sorted(set(settings) - set(segment.settings)):
+                    hint = config.suggest(s, list(segment.settings))
+                    self._wrong(self.experiments_path, f"{key}.measures.{measure}", f"not run in setting {s!r}{hint}")
             if segment.parent is not None and self._known(f"{key}.parent", segment.parent, e.segments, "segment"):
                 for s in sorted(set(segment.settings) - set(e.segments[segment.parent].settings)):
                     self._wrong(
@@ -337,14 +342,15 @@ class _Join:
             if length.rho is not None:
                 self._wrong(self.profile_path, f"settings.{setting}.segments.{name}.rho", "not allowed; only SAM has one")
             values["momentum"] = entry.momentum
-        return cast("RuleSpec", TypeAdapter(RuleSpec).validate_python(values))
+        return _RULE.validate_python(values)
 
     def _probes(self, setting: str, name: str) -> ProbeSpec | None:
         numbers, measures = self.profile.settings[setting], self.experiments.segments[name].measures
+        measured = [measure for measure, settings in measures.items() if setting in settings]
         own = numbers.segments[name].probes.model_dump(exclude_none=True)
         values = numbers.probes.model_dump() | own
         for measure in ("rates", "snapshots"):
-            if measure not in measures:
+            if measure not in measured:
                 if measure in own:
                     key = f"settings.{setting}.segments.{name}.probes.{measure}"
                     self._wrong(self.profile_path, key, "not allowed; experiments.yaml does not have it measured here")
@@ -359,20 +365,22 @@ class _Join:
     def _figure(self, name: str) -> Planned:
         entry = self.experiments.figures[name]
         module = f"analysis.figures.{entry.module.replace('-', '_')}"
-        code, formats = "", ("pdf", "png")
+        code, formats = "", ["pdf", "png"]
         if entry.module in (known := figure_modules()):
             code = fingerprint(module)
             if "table" in defined(module):
-                formats = ("pdf", "png", "csv")
+                formats.append("csv")
         else:
             hint = config.suggest(entry.module, known)
             self._wrong(self.experiments_path, f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
         panels = self._panels(f"figures.{name}", entry)
         params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
-        return Planned(name, self._inputs(panels), formats, canonical(params))
+        return Planned(name, self._inputs(panels), tuple(formats), canonical(params))
 
     def _claims(self) -> Planned:
-        claims = [{"name": n, "panels": self._panels(f"claims.{n}", c)} for n, c in self.experiments.claims.items()]
+        claims: list[dict[str, Any]] = [
+            {"name": n, "panels": self._panels(f"claims.{n}", c)} for n, c in self.experiments.claims.items()
+        ]
         inputs = dict.fromkeys(i for claim in claims for i in self._inputs(claim["panels"]))
         params = canonical({"claims": claims, "code": fingerprint("analysis.claims")})
         return Planned("claims", tuple(inputs), ("json", "csv"), params)
@@ -383,13 +391,13 @@ class _Join:
             if setting not in self.profile.settings:
                 continue
             paths = {label: self.runs[setting, run] for label, run in user.runs.items()}
-            panel = {
+            panel: dict[str, Any] = {
                 "setting": setting,
                 "title": self.experiments.settings[setting].title,
                 "runs": [[label, list(path)] for label, path in paths.items()],  # in order
             }
             if user.reads != "trajectories":
-                self._check_snapshots(key, user)
+                self._check_snapshots(key, user, setting)
             if user.reads == "snapshots":
                 panel["snapshots"] = True
             if user.reads == "distances":
@@ -397,14 +405,12 @@ class _Join:
             panels.append(panel)
         return panels
 
-    def _check_snapshots(self, key: str, user: config.Figure | config.Claim) -> None:
-        for run in user.runs.values():
-            name: str | None = run
-            while name is not None:
-                if "snapshots" not in self.experiments.segments[name].measures:
-                    message = f"reads {user.reads}, but segment {name!r} does not measure snapshots"
-                    self._wrong(self.experiments_path, f"{key}.reads", message)
-                name = self.experiments.segments[name].parent
+    def _check_snapshots(self, key: str, user: config.Figure | config.Claim, setting: str) -> None:
+        for label, run in user.runs.items():
+            missing = [i for i in self.runs[setting, run] if self.segments[i].snapshots is None]
+            if missing:
+                message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting {setting!r}"
+                self._wrong(self.experiments_path, f"{key}.reads", f"{message} (segment {missing[0]})")
 
     def _distances(self, key: str, runs: tuple[tuple[str, ...], ...]) -> str:
         if len(runs) != 2:
