@@ -15,12 +15,17 @@ DIMENSIONS = ("step", "test_step", "spectrum_step")
 
 @dataclass(frozen=True)
 class Panel:
-    """One setting of a figure or a claim: its runs by label, each from its first step."""
+    """One setting of a figure or a claim: its runs by label, each from its first step.
+
+    `distances` compares a GD and an SGD run from the same start, along `step`: `between` (‖θ^GD − θ^SGD‖), `first`
+    (‖θ^GD − θ_0‖) and `second` (‖θ^SGD − θ_0‖); None where no runs are paired.
+    """
 
     setting: str
     title: str
     runs: dict[str, xr.Dataset]
     segments: dict[str, list[str]]
+    distances: xr.Dataset | None = None
 
 
 def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
