@@ -21,8 +21,22 @@ EXPERIMENTS: dict[str, Any] = {
         "warm-up": {"settings": ["mlp", "text"], "rule": "sgd", "stop": "aligned"},
         "dom": {"settings": ["mlp"], "parent": "warm-up", "rule": "sgd", "alpha_dom": 1, "beta_bulk": 0},
         "gd": {"settings": ["mlp"], "parent": "dom", "rule": "gd"},
+        "sam": {"settings": ["mlp"], "rule": "sam", "batch": "full", "measures": {"snapshots": ["mlp"]}},
+        "adam": {
+            "settings": ["mlp"],
+            "rule": "adam",
+            "momentum": 0.5,
+            "measures": {"snapshots": ["mlp"], "rates": ["mlp"]},
+        },
     },
     "figures": {
+        "apart": {
+            "module": "training-loss",
+            "caption": "Distances",
+            "settings": ["mlp"],
+            "runs": {"SAM": "sam", "Adam": "adam"},
+            "reads": "distances",
+        },
         "fig01": {"module": "training-loss", "caption": "Loss", "settings": ["mlp"], "runs": {"GD": "gd", "Dom": "dom"}}
     },
     "claims": {"song-lowrank": {"settings": ["mlp"], "runs": {"SGD": "dom"}}},
@@ -35,11 +49,13 @@ PROFILE: dict[str, Any] = {
             "model": {"width": 4},
             "learning_rate": 0.1,
             "batch_size": 20,
-            "probes": {"loss": 5, "test": 10, "spectrum": 10},
+            "probes": {"loss": 5, "test": 10, "spectrum": 10, "rates": 2, "snapshots": 5},
             "segments": {
                 "warm-up": {"steps": 100, "alignment_ema": 0.95},
                 "dom": {"steps": 20},
                 "gd": {"step": 200, "learning_rate": 0.2},
+                "sam": {"steps": 10, "rho": 0.1, "probes": {"spectrum": 4}},
+                "adam": {"steps": 10},
             },
         },
         "text": {
@@ -85,7 +101,7 @@ def message(folder: Path, profile: str = "small") -> str:
 
 def test_the_valid_configuration_is_valid(tmp_path: Path) -> None:
     write(tmp_path)
-    assert len(load_plan("small", tmp_path).segments) == 4
+    assert len(load_plan("small", tmp_path).segments) == 6
 
 
 @pytest.mark.parametrize("profile", sorted(p.stem for p in CONFIG_DIR.glob("*.yaml") if p.stem != "experiments"))
@@ -229,7 +245,25 @@ DATA_SETS = (
             "settings/mlp/probes/spectrm",
             1,
             'settings.mlp.probes.spectrm: unknown key; did you mean "spectrum"? '
-            "allowed: loss, test, spectrum, tolerance, ema_factor",
+            "allowed: loss, test, spectrum, rates, snapshots, tolerance, ema_factor",
+        ),
+        ("settings/mlp/segments/gd/rho", 0.1, "settings.mlp.segments.gd.rho: not allowed; only SAM has one"),
+        (
+            "settings/mlp/segments/sam/rho",
+            _MISSING,
+            "settings.mlp.segments.sam.rho: missing; SAM's perturbation radius has to be given",
+        ),
+        ("settings/mlp/probes/rates", _MISSING, "settings.mlp.probes.rates: missing; segment 'adam' measures it"),
+        (
+            "settings/mlp/segments/gd/probes",
+            {"rates": 2},
+            "settings.mlp.segments.gd.probes.rates: not allowed; experiments.yaml does not have it measured here",
+        ),
+        (
+            "settings/mlp/segments/gd/probes",
+            {"lss": 2},
+            'settings.mlp.segments.gd.probes.lss: unknown key; did you mean "loss"? '
+            "allowed: loss, test, spectrum, rates, snapshots, tolerance",
         ),
         (
             "settings/mlpp",
@@ -282,12 +316,27 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
             ["cnn"],
             "segments.gd.settings: there is no setting 'cnn'; allowed: mlp, text",
         ),
-        ("segments/gd/rule", "adam", "segments.gd.rule: found 'adam'; input should be 'sgd' or 'gd'"),
+        ("segments/gd/rule", "adm", "segments.gd.rule: found 'adm'; input should be 'sgd', 'gd', 'sam' or 'adam'"),
+        ("segments/gd/batch", "mini", "segments.gd.batch: found 'mini'; gd is on the full batch"),
+        ("segments/sam/momentum", 0.9, "segments.sam.momentum: not allowed; SAM has none here"),
+        ("segments/sam/momentum", 1, "segments.sam.momentum: found 1; input should be less than 1"),
+        (
+            "segments/sam/measures",
+            {"snapshots": ["mlp", "txt"]},
+            "segments.sam.measures.snapshots: not run in setting 'txt'; allowed: mlp",
+        ),
+        (
+            "figures/apart/runs",
+            {"SAM": "sam", "Adam": "adam", "GD": "gd"},
+            "figures.apart.reads: reads distances, but the snapshots of GD are not measured in setting 'mlp'",
+        ),
+        ("figures/apart/runs", {"SAM": "sam"}, "figures.apart.reads: distances are between two runs; 1 are given"),
+        ("figures/apart/reads", "thetas", "figures.apart.reads: found 'thetas'; input should be 'trajectories', "),
         (
             "segments/gd/beta_blk",
             1,
             'segments.gd.beta_blk: unknown key; did you mean "beta_bulk"? '
-            "allowed: settings, parent, rule, alpha_dom, beta_bulk, stop",
+            "allowed: settings, parent, rule, batch, momentum, measures, alpha_dom, beta_bulk, stop",
         ),
         (
             "figures/fig01/module",
@@ -433,8 +482,8 @@ VALUES = st.one_of(
     ),
     st.sampled_from(["../x", "<b>", "a\nb", "style", "1e400", "cross_entropy", "kind", "float64", "aligned"]),
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=5),
-    st.lists(st.sampled_from(["mlp", "text", "gd", 1, None]), max_size=3),
-    st.dictionaries(st.sampled_from(["mlp", "dom", "steps", "kind", "width", "GD"]), st.integers(-1, 3), max_size=2),
+    st.lists(st.sampled_from(["mlp", "text", "gd", "sam", 1, None]), max_size=3),
+    st.dictionaries(st.sampled_from(["mlp", "dom", "steps", "kind", "width", "GD", "rates", "loss"]), st.integers(-1, 3), max_size=2),
     st.dates(),
 )
 
@@ -465,7 +514,7 @@ def test_any_file_gives_a_plan_or_says_what_is_wrong(tmp_path: Path, data: st.Da
             assert len(line) < 700
     else:
         assert isinstance(plan, Plan)
-        for name in (*plan.segments, *plan.figures, *plan.subsets):
+        for name in (*plan.segments, *plan.figures, *plan.subsets, *plan.distances):
             assert "/" not in name
             assert len(name.encode()) < 250
 

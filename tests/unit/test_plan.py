@@ -172,7 +172,8 @@ def test_the_order_of_keys_changes_nothing(tmp_path: Path, seed: int) -> None:
     source = random.Random(seed)
     before = plan_of(tmp_path, EXPERIMENTS, PROFILE)
     experiments = shuffled(EXPERIMENTS, source)
-    experiments["figures"]["fig01"]["runs"] = EXPERIMENTS["figures"]["fig01"]["runs"]
+    for name, figure in EXPERIMENTS["figures"].items():
+        experiments["figures"][name]["runs"] = figure["runs"]
     after = plan_of(tmp_path, experiments, shuffled(PROFILE, source))
     assert after.segments == before.segments
     assert {n: s.params for n, s in after.segments.items()} == {n: s.params for n, s in before.segments.items()}
@@ -190,25 +191,24 @@ def test_a_profile_may_leave_settings_out(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- batches
 def batches(plan: Plan, done: set[str] | None = None) -> list[list[str]]:
-    return [[s.id for s in batch.segments] for batch in plan.batches((done or set()).__contains__)]
+    return [[s.id for s in batch.segments] for batch in plan.batches(lambda segment: segment.id in (done or set()))]
 
 
-def test_siblings_share_a_batch_and_roots_and_children_do_not(tmp_path: Path) -> None:
+def test_siblings_share_a_batch_and_so_do_roots_on_the_same_data(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     name = ids(plan)
     assert sorted(map(sorted, batches(plan))) == sorted(
         map(
             sorted,
             [
-                [name["mlp", "root"]],
-                [name["twin", "root"]],
+                [name["mlp", "root"], name["twin", "root"]],
                 [name["mlp", "left"], name["mlp", "right"]],
                 [name["twin", "right"]],
                 [name["mlp", "leaf"], name["mlp", "other-leaf"]],
             ],
         )
     )
-    for batch in plan.batches(lambda _: False):
+    for batch in plan.batches(lambda segment: False):
         assert len({s.spec.parent for s in batch.segments}) == 1
         assert len({s.subsets for s in batch.segments}) == 1
         assert batch.name == batch.segments[0].id
@@ -252,3 +252,50 @@ def test_params_say_all_that_a_job_needs(tmp_path: Path) -> None:
         assert params["id"] == name
         assert type(segment.spec).model_validate(params["spec"]) == segment.spec
         assert segment.params == json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- what else is measured
+def test_probes_are_the_settings_with_the_segments_own(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, EXPERIMENTS, PROFILE)
+    probes = {n: plan.segments[plan.runs["mlp", n][-1]].spec.probes for n in ("dom", "sam", "adam")}
+    assert [(p.spectrum, p.rates, p.snapshots) for p in probes.values()] == [(10, None, None), (4, None, 5), (10, 2, 5)]
+
+
+def test_rules_have_their_own_numbers(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, EXPERIMENTS, PROFILE)
+    rules = {n: plan.segments[plan.runs["mlp", n][-1]].spec.rule for n in ("warm-up", "gd", "sam", "adam")}
+    assert [(r.kind, r.learning_rate, r.batch_size) for r in rules.values()] == [
+        ("sgd", 0.1, 20),
+        ("sgd", 0.2, None),
+        ("sam", 0.1, None),
+        ("adam", 0.1, 20),
+    ]
+    assert (rules["sam"].rho, rules["adam"].momentum, rules["gd"].momentum) == (0.1, 0.5, 0.0)
+    names = [plan.runs["mlp", n][-1].partition(".")[2].rpartition("-")[0] for n in ("sam", "adam")]
+    assert names == ["sam", "adam-b20-m0.5"]
+
+
+def test_minibatches_may_be_drawn_with_replacement(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, changed(EXPERIMENTS, "segments/warm-up/batch", "uniform"), PROFILE)
+    assert plan.segments[plan.runs["mlp", "warm-up"][0]].spec.rule.replacement
+
+
+def test_distances_are_named_by_what_they_are_between(tmp_path: Path) -> None:
+    before = plan_of(tmp_path, EXPERIMENTS, PROFILE)
+    (planned,) = before.distances.values()
+    assert planned.runs == (before.runs["mlp", "sam"], before.runs["mlp", "adam"])
+    assert planned.id.startswith("mlp-mlxtend4k-n100.sam-adam-b20-m0.5-")
+    assert planned.file in before.figures["apart"].inputs
+    assert [len(run) for run in planned.inputs] == [1, 1]
+    after = plan_of(tmp_path, EXPERIMENTS, changed(PROFILE, "settings/mlp/segments/adam/steps", 11))
+    assert not set(after.distances) & set(before.distances)
+    segment = before.segments[planned.runs[0][-1]]
+    assert segment.snapshots == planned.inputs[0][0]
+    assert segment.snapshots in segment.files
+
+
+def test_a_record_is_named_by_what_the_figure_is_made_from(tmp_path: Path) -> None:
+    before = plan_of(tmp_path).figures["leaves"]
+    after = plan_of(tmp_path, changed(TREE, "figures/leaves/caption", "b")).figures["leaves"]
+    assert before.record != after.record
+    assert before.record.startswith("made-from/leaves-")
