@@ -37,3 +37,21 @@ def test_batches_are_pinned():
 
 
 PINNED = [0, 7, 8, 6]
+
+
+def test_with_replacement_each_example_is_drawn_with_equal_chance_and_independently():
+    sampler = Sampler(examples=2, batch_size=1, seed=3, replacement=True)
+    drawn = torch.cat([sampler.indices(step) for step in range(8000)])
+    assert set(drawn.tolist()) == {0, 1}
+    assert abs(drawn.double().mean() - 0.5) < 4 * 0.5 / 8000**0.5
+    repeats = (drawn[1:] == drawn[:-1]).double().mean()  # without replacement, every second draw would differ
+    assert abs(repeats - 0.5) < 4 * 0.5 / 8000**0.5
+    assert not torch.equal(drawn[:1000], drawn[1000:2000]), "epochs differ"
+
+
+def test_with_replacement_a_step_alone_gives_the_batch_it_has_in_order():
+    ordered = Sampler(examples=23, batch_size=5, seed=1, replacement=True)
+    in_order = [ordered.indices(step) for step in range(1200)]
+    assert {len(batch) for batch in in_order} == {5}
+    for step in (1199, 3, 1000, 999):
+        assert torch.equal(Sampler(23, 5, 1, replacement=True).indices(step), in_order[step])

@@ -13,12 +13,16 @@ from torch.func import functional_call
 from analysis.curvature import Objective
 from analysis.errors import InputError
 from analysis.models import build
+from analysis.optim import build as build_rule
+from analysis.optim.sam import sam_edge
 from analysis.specs import (
+    AdamSpec,
     DataSpec,
     FilterSpec,
     MLPSpec,
     ProbeSpec,
     ProblemSpec,
+    SAMSpec,
     SGDSpec,
     SegmentSpec,
     StopSpec,
@@ -51,6 +55,7 @@ def spec(
         "stop": StopSpec(steps=10),
         "probes": ProbeSpec(loss=2, test=5, spectrum=3, tolerance=1e-9),
         "filter": weights,
+        "rule": SGDSpec(learning_rate=lr, batch_size=batch),
         **other,
     }
     return SegmentSpec(
@@ -62,7 +67,6 @@ def spec(
             dtype="float64",
         ),
         seed=7,
-        rule=SGDSpec(learning_rate=lr, batch_size=batch),
         parent=parent,
         **given,
     )
@@ -271,3 +275,108 @@ def test_a_parent_that_does_not_fit_is_refused():
     first.theta = first.theta[:-1]
     with pytest.raises(InputError, match="y: its parent a holds 54 parameters, the model has 55"):
         train_segment(spec(parent="a"), "y", TRAIN, TEST, first)
+
+
+# ---------------------------------------------------------------- other rules, and what else is measured
+RULES = {
+    "gd": SGDSpec(learning_rate=0.5, batch_size=None),
+    "momentum": SGDSpec(learning_rate=0.1, batch_size=5, momentum=0.9),
+    "sam": SAMSpec(learning_rate=0.5, batch_size=None, rho=0.2),
+    "adam": AdamSpec(learning_rate=0.05, batch_size=None),
+    "adam-plain": AdamSpec(learning_rate=0.05, batch_size=5, momentum=0.0),
+}
+ALL_PROBES = ProbeSpec(loss=2, test=5, spectrum=3, rates=2, snapshots=4, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_effective_learning_rates_equal_their_definition(name):
+    """Along each rule's path, with dense eigenvectors."""
+    reference, wanted = Reference(), spec(rule=RULES[name], probes=ALL_PROBES)
+    rule, sampler = build_rule(wanted.rule), Sampler(N, wanted.rule.batch_size, 7)
+    theta, path = reference.theta, [reference.theta]
+    state = rule.initial_state(theta)
+    for step in range(10):
+        indices = sampler.indices(step)
+        everything = slice(None) if indices is None else indices
+        update, state = rule.update(theta, lambda at, i=everything: reference.gradient(at, i), state)
+        theta = theta + update
+        path.append(theta)
+    t = train_segment(wanted, "x", TRAIN, TEST, None).trajectory
+    assert t.rate_step.values.tolist() == [0, 2, 4, 6, 8]
+    for i, step in enumerate(t.rate_step.values):
+        u = reference.top(path[step], K)[1]
+        g, moved = reference.gradient(path[step]), path[step + 1] - path[step]
+        dominant = u @ (u.T @ g)
+        bulk = g - dominant
+        np.testing.assert_allclose(t.dom_lr[i], -(moved @ dominant) / (dominant @ dominant), rtol=1e-5)
+        np.testing.assert_allclose(t.bulk_lr[i], -(moved @ bulk) / (bulk @ bulk), rtol=1e-4)
+        if name == "gd":
+            np.testing.assert_allclose([t.dom_lr[i], t.bulk_lr[i]], 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "weights", "expected"), [("gd", (1, 0), (0.5, 0.0)), ("gd", (0, 1), (0.0, 0.5))])
+def test_the_filter_takes_one_effective_learning_rate_away(name, weights, expected):
+    filtered = FilterSpec(alpha_dom=weights[0], beta_bulk=weights[1], tolerance=1e-10)
+    t = train_segment(spec(rule=RULES[name], filter=filtered, probes=ALL_PROBES), "x", TRAIN, TEST, None).trajectory
+    np.testing.assert_allclose(t.dom_lr, expected[0], atol=1e-6)
+    np.testing.assert_allclose(t.bulk_lr, expected[1], atol=1e-6)
+
+
+def test_snapshots_are_theta_and_come_only_where_asked_for():
+    reference = Reference()
+    path = reference.run(1, 1, 0.5, 5, 10)
+    result = train_segment(spec(probes=ALL_PROBES), "x", TRAIN, TEST, None)
+    assert result.snapshots.snapshot_step.values.tolist() == [0, 4, 8, 10]
+    for step, theta in zip(result.snapshots.snapshot_step.values, result.snapshots.theta.values, strict=True):
+        np.testing.assert_allclose(theta, path[step], rtol=1e-8, atol=1e-9)
+    np.testing.assert_array_equal(result.snapshots.theta[-1], result.state.theta)
+    assert train_segment(spec(), "x", TRAIN, TEST, None).snapshots is None
+
+
+def test_the_stability_threshold_is_the_rules():
+    t = train_segment(spec(rule=RULES["sam"]), "x", TRAIN, TEST, None).trajectory
+    norms = t.gradient_norm.sel(step=[0, 6, 10]).values
+    edges = [sam_edge(norm, learning_rate=0.5, rho=0.2) for norm in norms]
+    np.testing.assert_allclose(t.stability_threshold.sel(spectrum_step=[0, 6, 10]), edges)
+    gd = train_segment(spec(rule=RULES["gd"]), "x", TRAIN, TEST, None).trajectory
+    np.testing.assert_allclose(gd.stability_threshold, 4.0)
+    assert train_segment(spec(rule=RULES["adam"]), "x", TRAIN, TEST, None).trajectory.stability_threshold.isnull().all()
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_a_rule_that_goes_on_remembers_and_a_new_one_begins_afresh(name):
+    rule = RULES[name]
+    whole = train_segment(spec(rule=rule), "x", TRAIN, TEST, None)
+    first = train_segment(spec(rule=rule, stop=StopSpec(step=4)), "a", TRAIN, TEST, None)
+    on = train_segment(spec(rule=rule, stop=StopSpec(step=10), parent="a"), "b", TRAIN, TEST, first.state)
+    assert torch.equal(on.state.theta, whole.state.theta)
+    other = RULES["adam" if name == "momentum" else "momentum"]
+    changed = train_segment(spec(rule=other, stop=StopSpec(steps=1), parent="a"), "c", TRAIN, TEST, first.state)
+    assert changed.state.optimizer.keys() == build_rule(other).initial_state(first.state.theta).keys()
+    if "updates" in changed.state.optimizer:
+        assert int(changed.state.optimizer["updates"]) == 1
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_resumes_to_identical_arrays(tmp_path, name):
+    wanted = spec(rule=RULES[name], probes=ALL_PROBES)
+    undisturbed = train_segment(wanted, "x", TRAIN, TEST, None)
+    checkpoint = tmp_path / "x.safetensors"
+    for stop_after in range(1, 10, 2):
+        asked = iter([False] * stop_after + [True])
+        with pytest.raises(Interrupted):
+            train_segment(wanted, "x", TRAIN, TEST, None, checkpoint=checkpoint, interrupted=lambda a=asked: next(a))
+        resumed = train_segment(wanted, "x", TRAIN, TEST, None, checkpoint=checkpoint)
+        xr.testing.assert_identical(resumed.trajectory, undisturbed.trajectory)
+        xr.testing.assert_identical(resumed.snapshots, undisturbed.snapshots)
+        assert torch.equal(resumed.state.theta, undisturbed.state.theta)
+        checkpoint.unlink()
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_every_rule_may_diverge(name):
+    rule = RULES[name].model_copy(update={"learning_rate": 1e200})
+    t = train_segment(spec(rule=rule, probes=ALL_PROBES, stop=StopSpec(steps=50)), "x", TRAIN, TEST, None).trajectory
+    assert (t.attrs["status"], t.attrs["stopped_by"]) == ("diverged", "divergence")
+    assert len(t.rate_step) <= t.attrs["diverged_at"] // 2 + 1
