@@ -28,7 +28,7 @@ class Setting(Frozen):
 
     title: Label
     model: str
-    loss: Literal["mse", "cross_entropy"] = "mse"
+    loss: Literal["mse", "cross_entropy", "value"] = "mse"
 
 
 class Segment(Frozen):

@@ -60,7 +60,25 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs, targets.long(), reduction="none")
 
 
-_LOSSES: dict[str, PerExampleLoss] = {"cross_entropy": cross_entropy, "mse": mse}
+def value(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The output itself, for models that compute each example's loss (toys).
+
+    Args:
+        outputs: [N, 1].
+        targets: [N], ignored.
+
+    Returns:
+        [N]
+
+    Raises:
+        InputError: There is not one output per example.
+    """
+    if outputs.ndim != 2 or outputs.shape[1] != 1:
+        raise InputError(f"loss 'value': outputs have shape {list(outputs.shape)}; it must be [N, 1]")
+    return outputs[:, 0]
+
+
+_LOSSES: dict[str, PerExampleLoss] = {"cross_entropy": cross_entropy, "mse": mse, "value": value}
 
 
 def per_example_loss(name: str) -> PerExampleLoss:

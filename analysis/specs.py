@@ -59,8 +59,36 @@ class TransformerSpec(Frozen):
     feed_forward: Count
 
 
-ModelSpec = Annotated[MLPSpec | CNNSpec | TransformerSpec, Field(discriminator="kind")]
-MODELS: dict[str, type[Frozen]] = {"mlp": MLPSpec, "cnn": CNNSpec, "transformer": TransformerSpec}
+class QuadraticSpec(Frozen):
+    """Two parameters (x, y); the formulas of both toys are analysis/toys.py's."""
+
+    kind: Literal["quadratic"] = "quadratic"
+    sharp: Positive = 1000.0
+    flat: Positive = 1.0
+    noise: Real = 100.0
+    start: tuple[Real, Real] = (1.0, 1.0)
+
+
+class ValleySpec(Frozen):
+    kind: Literal["valley"] = "valley"
+    sharp: Positive = 100.0
+    flat: Positive = 1.0
+    bend: Real = 0.1
+    noise: Real = 6.0
+    start: tuple[Real, Real] = (0.5, 2.0)
+
+
+ModelSpec = Annotated[
+    MLPSpec | CNNSpec | TransformerSpec | QuadraticSpec | ValleySpec,
+    Field(discriminator="kind"),
+]
+MODELS: dict[str, type[Frozen]] = {
+    "mlp": MLPSpec,
+    "cnn": CNNSpec,
+    "transformer": TransformerSpec,
+    "quadratic": QuadraticSpec,
+    "valley": ValleySpec,
+}
 
 # ---------------------------------------------------------------- data
 
@@ -84,7 +112,7 @@ class ProblemSpec(Frozen):
 
     data: DataSpec
     model: ModelSpec
-    loss: Literal["mse", "cross_entropy"]
+    loss: Literal["mse", "cross_entropy", "value"]  # value: the output itself, of toys
     k: Count
     dtype: Literal["float32", "float64"] = "float32"
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis import toys
+
 DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step")
 
 
@@ -92,10 +94,18 @@ def specification(trajectory: xr.Dataset) -> dict[str, Any]:
     return json.loads(trajectory.attrs["specification"])
 
 
+def stochastic_run(panel: Panel) -> xr.Dataset:
+    """The first of a panel's runs that has minibatches, or else the first one: for a title that tells their size."""
+    runs = list(panel.runs.values())
+    return next((run for run in runs if specification(run)["rule"]["batch_size"] is not None), runs[0])
+
+
 def what_was_run(trajectory: xr.Dataset) -> str:
-    """Model, data and loss as they were run, e.g. for a panel's title. Two lines."""
+    """Model, data and loss as they were run, e.g. for a panel's title; of a toy, its formulas. Two lines."""
     problem = specification(trajectory)["problem"]
     model = problem["model"]
+    if (toy := toys.read(model)) is not None:
+        return f"{toys.formula(toy)}, {problem['dtype']}"
     sizes = {
         "mlp": lambda m: f"{m['hidden_layers']} × {m['width']} {m['activation']}",
         "cnn": lambda m: f"{m['convolutions']} × {m['channels']} channels",

@@ -12,7 +12,7 @@ from typing import Literal
 
 from analysis.errors import InputError
 
-Kind = Literal["image", "text"]
+Kind = Literal["image", "text", "toy"]
 Split = Literal["train", "test"]
 
 
@@ -23,13 +23,13 @@ class Description:
     Attributes:
         name: the name configurations use.
         title: the name people read in figures; it says "synthetic" where the data are.
-        kind: "image" or "text".
+        kind: "image", "text", or "toy" (an example is a sign and nothing more).
         examples: number of examples.
         classes: number of classes; labels are 0 … classes − 1.
-        shape: shape of one example as stored: (row, column), (channel, row, column), or () for text.
+        shape: shape of one example as stored: (row, column), (channel, row, column), or () for text and toys.
         synthetic: whether the data were made up by a program.
         sha256: of the canonical bytes. Images: uint8 pixels in C order, then uint8 labels. Text: the lines
-            `label<TAB>sentence`, joined by newlines, in UTF-8.
+            `label<TAB>sentence`, joined by newlines, in UTF-8. Toys: int8 sides, then uint8 labels.
         needs_download: whether the data come neither with the dependencies nor from a generator.
         module: the module of this package that loads it.
         split: which part of its collection this is.
@@ -178,6 +178,19 @@ _ENTRIES = (
         needs_download=False,
         module="polarity",
         split="test",
+    ),
+    Description(
+        name="two-sides",
+        title="two sides (synthetic)",
+        kind="toy",
+        examples=2,
+        classes=1,
+        shape=(),
+        synthetic=True,
+        sha256="2c310c26390e4fb60595fde469514a3a18a3299d5be0d300ce4834e6a72ab194",
+        needs_download=False,
+        module="two_sides",
+        split="train",
     ),
 )
 

@@ -29,6 +29,11 @@ def text_sha256(sentences: Sequence[str], labels: Sequence[int]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def toy_sha256(sides: Sequence[int], labels: Sequence[int]) -> str:
+    """SHA-256 of int8 sides [N] followed by uint8 labels [N]."""
+    return hashlib.sha256(np.array(sides, np.int8).tobytes() + np.array(labels, np.uint8).tobytes()).hexdigest()
+
+
 def image_dataset(
     entry: Description, inputs: Pixels, labels: Pixels, *, source: str, where: str, advice: str
 ) -> xr.Dataset:
@@ -71,6 +76,19 @@ def text_dataset(
     strings = np.array(list(sentences), dtype=str)  # what xarray reads netCDF's strings as
     return xr.Dataset(
         {"sentences": ("example", strings), "labels": ("example", np.array(labels, dtype=np.uint8))},
+        attrs=_attrs(entry, source),
+    )
+
+
+def toy_dataset(entry: Description, sides: Sequence[int], *, source: str, where: str, advice: str) -> xr.Dataset:
+    """The dataset of a toy: a side +1 or −1 an example, all of one class.
+
+    Args, errors: as `image_dataset`, with N sides.
+    """
+    labels = [0] * len(sides)
+    _refuse_wrong(entry, toy_sha256(sides, labels), where, advice)
+    return xr.Dataset(
+        {"sides": ("example", np.array(sides, dtype=np.int8)), "labels": ("example", np.array(labels, dtype=np.uint8))},
         attrs=_attrs(entry, source),
     )
 

@@ -46,6 +46,17 @@ def label_tensor(ds: xr.Dataset) -> torch.Tensor:
     return torch.from_numpy(ds["labels"].values.astype(np.int64))
 
 
+def side_tensor(ds: xr.Dataset, dtype: torch.dtype) -> torch.Tensor:
+    """A toy's sides +1 and −1 as [N, 1].
+
+    Raises:
+        InputError: images or text instead of sides.
+    """
+    if "sides" not in ds:
+        raise InputError(f"{ds.attrs['name']} holds no sides: a toy cannot read it.")
+    return torch.from_numpy(ds["sides"].values).to(dtype)[:, None]
+
+
 def image_tensors(
     train: xr.Dataset, test: xr.Dataset, scaling: str, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:

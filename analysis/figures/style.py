@@ -27,6 +27,7 @@ FIRST_K, NEXT_K, AVERAGE = BLUE, ORANGE, ORANGE
 
 RUNS: dict[str, dict[str, Any]] = {
     "SGD": {"color": BLUE, "linestyle": "-"},
+    "GD": {"color": ORANGE, "linestyle": "-"},
     "Dom-SGD": {"color": VERMILION, "linestyle": (0, (5, 1.5))},
     "Bulk-SGD": {"color": GREEN, "linestyle": (0, (1.2, 1.2))},
 }

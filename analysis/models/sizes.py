@@ -5,19 +5,25 @@ from __future__ import annotations
 from itertools import pairwise
 
 from analysis.data.catalogue import describe
-from analysis.specs import CNNSpec, MLPSpec, ProblemSpec, TransformerSpec
+from analysis.specs import CNNSpec, MLPSpec, ProblemSpec, QuadraticSpec, TransformerSpec, ValleySpec
 
 
 def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
     """P of a problem's model; for text a lower bound unless the vocabulary's size is given.
 
     Raises:
-        ValueError: if the model and the data do not fit; the message says how.
+        ValueError: if the model and the data, or the model and the loss, do not fit; the message says how.
     """
     info, spec = describe(problem.data.train), problem.model
-    wanted = "text" if isinstance(spec, TransformerSpec) else "image"
+    toy = isinstance(spec, QuadraticSpec | ValleySpec)
+    if toy != (problem.loss == "value"):
+        takes = "value" if toy else "mse or cross_entropy"
+        raise ValueError(f"the loss of a {spec.kind} is {takes}; the setting's is {problem.loss}")
+    wanted = "toy" if toy else "text" if isinstance(spec, TransformerSpec) else "image"
     if info.kind != wanted:
         raise ValueError(f"a {spec.kind} takes {wanted} data; {problem.data.train} is {info.kind}")
+    if isinstance(spec, QuadraticSpec | ValleySpec):
+        return 2
     channels, rows, columns = (1, *info.shape)[-3:] if wanted == "image" else (0, 0, 0)
     rows, columns = rows // problem.data.pooling, columns // problem.data.pooling
     if isinstance(spec, MLPSpec):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from analysis.curvature import Objective
-from analysis.data.preprocess import first, image_tensors, label_tensor, token_tensors
+from analysis.data.preprocess import first, image_tensors, label_tensor, side_tensor, token_tensors
 from analysis.models import build
 from analysis.specs import ProblemSpec
 
@@ -48,6 +48,9 @@ def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: i
     if "sentences" in train:
         inputs, test_inputs, vocabulary = token_tensors(train, test, spec.data.max_length)
         shape: tuple[int, ...] = (len(vocabulary), spec.data.max_length)
+    elif "sides" in train:
+        inputs, test_inputs = side_tensor(train, dtype), side_tensor(test, dtype)
+        shape = (1,)
     else:
         inputs, test_inputs = image_tensors(train, test, spec.data.scaling, dtype)
         if spec.data.pooling > 1:

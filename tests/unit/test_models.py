@@ -10,19 +10,19 @@ from analysis.data.catalogue import describe
 from analysis.models import build
 from analysis.models.initialise import initialise
 from analysis.models.sizes import parameter_count
-from analysis.specs import CNNSpec, DataSpec, MLPSpec, ProblemSpec, TransformerSpec
+from analysis.specs import CNNSpec, DataSpec, MLPSpec, ProblemSpec, QuadraticSpec, TransformerSpec, ValleySpec
 
 
 def generator(seed: int = 3) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def problem(model, train: str, **data) -> ProblemSpec:
+def problem(model, train: str, loss: str = "mse", **data) -> ProblemSpec:
     counts = {"examples": 10, "test_examples": 10, **data}
     return ProblemSpec(
         data=DataSpec(train=train, train_sha256="0", test=train, test_sha256="0", **counts),
         model=model,
-        loss="mse",
+        loss=loss,
         k=2,
     )
 
@@ -149,8 +149,29 @@ def test_full_size_mlp_has_the_papers_parameters():
         (MLPSpec(width=9), "sst1k", "a mlp takes image data; sst1k is text"),
         (CNNSpec(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing of the images"),
         (TransformerSpec(width=9, heads=2, feed_forward=16), "sst1k", "multiple of the number of heads"),
+        (MLPSpec(width=9), "two-sides", "a mlp takes image data; two-sides is toy"),
     ],
 )
 def test_sizes_that_do_not_fit_are_told(spec, train, message):
     with pytest.raises(ValueError, match=message):
         parameter_count(problem(spec, train))
+
+
+@pytest.mark.parametrize("spec", [QuadraticSpec(), ValleySpec()])
+def test_toys_have_two_parameters_data_and_a_loss_of_their_own(spec):
+    assert parameter_count(problem(spec, "two-sides", "value")) == 2
+    with pytest.raises(ValueError, match=f"a {spec.kind} takes toy data; mnist5k is image"):
+        parameter_count(problem(spec, "mnist5k", "value"))
+    with pytest.raises(ValueError, match=f"the loss of a {spec.kind} is value; the setting's is mse"):
+        parameter_count(problem(spec, "two-sides"))
+    with pytest.raises(ValueError, match="the loss of a mlp is mse or cross_entropy; the setting's is value"):
+        parameter_count(problem(MLPSpec(width=9), "mnist5k", "value"))
+
+
+@pytest.mark.parametrize("spec", [QuadraticSpec(start=(0.5, -3)), ValleySpec(start=(0.5, -3))])
+def test_a_toy_starts_where_its_specification_says(spec):
+    source = generator()
+    before = source.get_state()
+    model = build(spec, (1,), 1, source, torch.float64)
+    assert [p.tolist() for p in model.parameters()] == [[0.5, -3]]
+    assert torch.equal(source.get_state(), before), "something was drawn"

@@ -1,0 +1,23 @@
+"""A toy as a model: its two parameters are θ = (x, y), an input is a side ±1, the output that example's loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from analysis import toys
+
+
+class Toy(nn.Module):
+    def __init__(self, spec: toys.ToySpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.theta = nn.Parameter(torch.empty(2))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """θ as the specification says; nothing is drawn."""
+        self.theta.copy_(torch.tensor(self.spec.start, dtype=torch.float64))
+
+    def forward(self, sides: Tensor) -> Tensor:
+        """[N, 1] -> [N, 1]"""
+        return toys.loss(self.spec, self.theta[0], self.theta[1], sides)
