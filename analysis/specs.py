@@ -58,8 +58,24 @@ class TransformerSpec(Frozen):
     feed_forward: Count
 
 
-ModelSpec = Annotated[MLPSpec | CNNSpec | TransformerSpec, Field(discriminator="kind")]
-MODELS: dict[str, type[Frozen]] = {"mlp": MLPSpec, "cnn": CNNSpec, "transformer": TransformerSpec}
+class VGGSpec(Frozen):
+    kind: Literal["vgg11"] = "vgg11"
+    width: Count  # channels of the first convolution; 64 in configuration A
+
+
+class ResNetSpec(Frozen):
+    kind: Literal["resnet8"] = "resnet8"
+    width: Count  # channels of the first convolution; usually 16
+
+
+ModelSpec = Annotated[MLPSpec | CNNSpec | TransformerSpec | VGGSpec | ResNetSpec, Field(discriminator="kind")]
+MODELS: dict[str, type[Frozen]] = {
+    "mlp": MLPSpec,
+    "cnn": CNNSpec,
+    "transformer": TransformerSpec,
+    "vgg11": VGGSpec,
+    "resnet8": ResNetSpec,
+}
 
 # ---------------------------------------------------------------- data
 

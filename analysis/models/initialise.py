@@ -32,7 +32,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             done.add(module.out_proj)
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(generator=generator)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
             module.weight.fill_(1)
             module.bias.zero_()
         elif next(module.parameters(recurse=False), None) is not None:
