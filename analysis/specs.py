@@ -61,6 +61,7 @@ class TransformerSpec(Frozen):
 class VGGSpec(Frozen):
     kind: Literal["vgg11"] = "vgg11"
     width: Count  # channels of the first convolution; 64 in configuration A
+    initialisation: Literal["default", "he"] = "default"  # "he": see analysis.models.initialise.redraw_convolutions
 
 
 class ResNetSpec(Frozen):

@@ -131,6 +131,7 @@ def test_titles_say_what_was_run():
     ("model", "size"),
     [
         (VGGSpec(width=4), "11 layers, 4 to 32 channels"),
+        (VGGSpec(width=4, initialisation="he"), "11 layers, 4 to 32 channels, He initialisation"),
         (ResNetSpec(width=4), "8 layers, 4 to 16 channels"),
     ],
 )

@@ -115,6 +115,20 @@ def test_initialisation_is_pytorchs_own_bit_for_bit(spec, inputs, default):
         assert torch.equal(model(x), expected(x))
 
 
+def test_he_initialisation_of_vgg11_is_the_edge_of_stability_codes_bit_for_bit():
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(3)
+        expected = vgg11()
+        for module in expected:
+            if isinstance(module, nn.Conv2d):
+                n = 3 * 3 * module.weight.shape[0]
+                module.weight.data.normal_(0, (2 / n) ** 0.5)
+                module.bias.data.zero_()
+    model = build(VGGSpec(width=2, initialisation="he"), (2, 8, 8), 3, generator(), torch.float32)
+    for a, b in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_attention_initialisation_is_pytorchs_own_bit_for_bit():
     with torch.random.fork_rng():
         torch.random.default_generator.manual_seed(3)
