@@ -78,8 +78,19 @@ class ValleySpec(Frozen):
     start: tuple[Real, Real] = (0.5, 2.0)
 
 
+class VGGSpec(Frozen):
+    kind: Literal["vgg11"] = "vgg11"
+    width: Count  # channels of the first convolution; 64 in configuration A
+    initialisation: Literal["default", "he"] = "default"  # "he": see analysis.models.initialise.redraw_convolutions
+
+
+class ResNetSpec(Frozen):
+    kind: Literal["resnet8"] = "resnet8"
+    width: Count  # channels of the first convolution; usually 16
+
+
 ModelSpec = Annotated[
-    MLPSpec | CNNSpec | TransformerSpec | QuadraticSpec | ValleySpec,
+    MLPSpec | CNNSpec | TransformerSpec | VGGSpec | ResNetSpec | QuadraticSpec | ValleySpec,
     Field(discriminator="kind"),
 ]
 MODELS: dict[str, type[Frozen]] = {
@@ -88,6 +99,8 @@ MODELS: dict[str, type[Frozen]] = {
     "transformer": TransformerSpec,
     "quadratic": QuadraticSpec,
     "valley": ValleySpec,
+    "vgg11": VGGSpec,
+    "resnet8": ResNetSpec,
 }
 
 # ---------------------------------------------------------------- data

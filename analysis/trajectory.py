@@ -110,6 +110,11 @@ def what_was_run(trajectory: xr.Dataset) -> str:
         "mlp": lambda m: f"{m['hidden_layers']} × {m['width']} {m['activation']}",
         "cnn": lambda m: f"{m['convolutions']} × {m['channels']} channels",
         "transformer": lambda m: f"{m['layers']} layers, width {m['width']}, {m['heads']} heads",
+        "vgg11": lambda m: (
+            f"11 layers, {m['width']} to {8 * m['width']} channels"
+            + (", He initialisation" if m["initialisation"] == "he" else "")
+        ),
+        "resnet8": lambda m: f"8 layers, {m['width']} to {4 * m['width']} channels",
     }
     size = sizes.get(model["kind"], lambda m: ", ".join(f"{k} {v}" for k, v in m.items() if k != "kind"))
     loss = {"mse": "MSE", "cross_entropy": "cross-entropy"}[problem["loss"]]

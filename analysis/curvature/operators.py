@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis.curvature.objective import GRAPH_FACTOR, Objective, is_out_of_memory
 from analysis.errors import InputError
@@ -45,6 +45,10 @@ from analysis.errors import InputError
 # (within warm refreshes, where caches are colder than in the table above; same machine).
 # A block saves the overhead of calls and loses the cache: up to this size of all vectors' activations.
 _BLOCK_BYTES = 8 << 20
+
+
+# Never in blocks: torch 2.11's group norm, whose double backward under vmap raises, or where shapes happen to broadcast
+# (as many channels as pixels, one example) gives wrong numbers.
 
 
 class _Graph:
@@ -161,7 +165,7 @@ class _Products:
         self.results = results
         self._kept: list[_Graph] = []
         self._kept_size = 0
-        self._batches = True
+        self._batches = not any(type(m).forward is nn.GroupNorm.forward for m in objective.model.modules())
 
     def __call__(self, vectors: Tensor) -> list[Tensor]:
         """Products with vectors [K, P] as rows; one [K, P] per operator."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def build(
     spec: Frozen, inputs: tuple[int, ...], outputs: int, generator: torch.Generator, dtype: torch.dtype
 ) -> torch.nn.Module:
-    """The model that `spec` describes, with PyTorch's default initialisation drawn from `generator`.
+    """The model that `spec` describes, initialised from `generator`: PyTorch's default but where the
+    specification has another `initialisation`.
 
     Args:
         spec: one of the model specifications of `analysis.specs`.
@@ -26,10 +27,12 @@ def build(
     """
     import torch
 
-    from analysis.models.initialise import initialise
+    from analysis.models.initialise import initialise, redraw_convolutions
 
     with torch.device("meta"):  # allocates and draws nothing
         model = import_module(f"analysis.models.{spec.kind}").build(spec, inputs, outputs)  # type: ignore[attr-defined]
     model = model.to(dtype).to_empty(device="cpu")
     initialise(model, generator)
+    if getattr(spec, "initialisation", "default") == "he":
+        redraw_convolutions(model, generator)
     return model

@@ -34,11 +34,26 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             done.add(module.out_proj)
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(generator=generator)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
             module.weight.fill_(1)
             module.bias.zero_()
         elif next(module.parameters(recurse=False), None) is not None:
             raise TypeError(f"no default initialisation is known for {name} ({type(module).__name__})")
+
+
+@torch.no_grad()
+def redraw_convolutions(model: nn.Module, generator: torch.Generator) -> None:
+    """After `initialise`, He et al.'s initialisation for convolutions: N(0, 2/n), n = channels out × the kernel's size;
+    biases 0.
+
+    As VGG in the edge-of-stability code (tested bit for bit), where linear layers keep PyTorch's default.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * math.prod(module.kernel_size)
+            module.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
 
 
 def _linear(module: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from analysis.data.catalogue import describe
-from analysis.specs import CNNSpec, MLPSpec, ProblemSpec, QuadraticSpec, TransformerSpec, ValleySpec
+from analysis.specs import (
+    CNNSpec,
+    MLPSpec,
+    ProblemSpec,
+    QuadraticSpec,
+    ResNetSpec,
+    TransformerSpec,
+    ValleySpec,
+    VGGSpec,
+)
 
 
 def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
@@ -26,6 +35,10 @@ def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
         return 2
     channels, rows, columns = (1, *info.shape)[-3:] if wanted == "image" else (0, 0, 0)
     rows, columns = rows // problem.data.pooling, columns // problem.data.pooling
+    if wanted == "image" and rows * columns == 0:
+        raise ValueError(
+            f"averaging {problem.data.pooling} × {problem.data.pooling} pixels leaves nothing of the images"
+        )
     if isinstance(spec, MLPSpec):
         sizes = [channels * rows * columns, *[spec.width] * spec.hidden_layers, info.classes]
         return sum((a + 1) * b for a, b in pairwise(sizes))
@@ -37,6 +50,21 @@ def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
         if rows * columns == 0:
             raise ValueError(f"{spec.convolutions} poolings leave nothing of the images")
         return total + (channels * rows * columns + 1) * info.classes
+    if isinstance(spec, VGGSpec):
+        w = spec.width
+        for _ in range(5):
+            if min(rows, columns) > 1:
+                rows, columns = rows // 2, columns // 2
+        sizes = [channels, w, 2 * w, 4 * w, 4 * w, 8 * w, 8 * w, 8 * w, 8 * w]
+        total = sum((9 * a + 1) * b for a, b in pairwise(sizes))
+        sizes = [8 * w * rows * columns, 8 * w, 8 * w, info.classes]
+        return total + sum((a + 1) * b for a, b in pairwise(sizes))
+    if isinstance(spec, ResNetSpec):
+        w = spec.width
+        total = (9 * channels + 2) * w
+        for a, b in [(w, w), (w, 2 * w), (2 * w, 4 * w)]:
+            total += (9 * a + 2) * b + (9 * b + 2) * b + (a != b) * (a + 2) * b
+        return total + (4 * w + 1) * info.classes
     if spec.width % spec.heads:
         raise ValueError(f"the width {spec.width} must be a multiple of the number of heads, {spec.heads}")
     w, f = spec.width, spec.feed_forward

@@ -246,3 +246,27 @@ def test_losses_are_the_textbook_ones() -> None:
     expected = -torch.log_softmax(z, 1)[torch.arange(2), y]
     close(per_example_loss("cross_entropy")(z, y), expected)
     close(per_example_loss("cross_entropy")(z, one_hot), expected)
+
+
+def test_group_norm_is_never_batched():
+    """torch 2.11's group norm is silently wrong under vmap where channels and pixels are as many."""
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.GroupNorm(1, 4), torch.nn.Flatten(), Scaled(16, 3))
+    for p in model.parameters():
+        torch.nn.init.normal_(p, generator=generator)
+    model = model.double()
+    inputs = torch.randn(1, 1, 2, 2, dtype=torch.float64, generator=generator)
+    objective = Objective(model, "mse", inputs, torch.tensor([1]))
+    hessian = Hessian(objective, objective.theta)
+    vectors = torch.eye(objective.size, dtype=torch.float64)
+    in_blocks = hessian.matmat(vectors)
+    one_by_one = torch.stack([hessian.matvec(v) for v in vectors.T], dim=1)
+    torch.testing.assert_close(in_blocks, one_by_one, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(in_blocks, in_blocks.T, rtol=1e-9, atol=1e-9)
+
+
+class Scaled(torch.nn.Linear):
+    """A linear layer and a curve, so that the model's own curvature counts."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(super().forward(x))

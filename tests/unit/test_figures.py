@@ -15,7 +15,17 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from analysis.figures import alignment, distance, draw_figure, eigenvalues, style, training_loss
-from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, SGDSpec, SegmentSpec, StopSpec
+from analysis.specs import (
+    DataSpec,
+    MLPSpec,
+    ProbeSpec,
+    ProblemSpec,
+    ResNetSpec,
+    SegmentSpec,
+    SGDSpec,
+    StopSpec,
+    VGGSpec,
+)
 from analysis.store import write_dataset
 from analysis.training.probes import Records, to_dataset
 from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
@@ -115,6 +125,22 @@ def test_titles_say_what_was_run():
     figure = training_loss.draw([switch_panel()])
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert any(what_was_run(run) in t and how_it_was_run(run) in t for t in texts)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (VGGSpec(width=4), "11 layers, 4 to 32 channels"),
+        (VGGSpec(width=4, initialisation="he"), "11 layers, 4 to 32 channels, He initialisation"),
+        (ResNetSpec(width=4), "8 layers, 4 to 16 channels"),
+    ],
+)
+def test_titles_say_how_large_the_deep_networks_are(model, size):
+    run = segment("a", 0, 10)
+    planned = json.loads(run.attrs["specification"])
+    planned["problem"]["model"] = model.model_dump()
+    run.attrs["specification"] = json.dumps(planned)
+    assert what_was_run(run).startswith(f"{size}, P = 1,234, MSE\n")
 
 
 def test_training_loss_draws_each_run_on_a_log_axis_with_the_switch_marked():

@@ -1,16 +1,30 @@
-"""Models: initialisation equals PyTorch's own, the transformer equals torch.nn's, sizes equal the built models'."""
+"""Models: initialisation equals PyTorch's own, models equal torch.nn's, sizes equal the built models'."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from analysis.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
 from analysis.data.catalogue import describe
 from analysis.models import build
 from analysis.models.initialise import initialise
 from analysis.models.sizes import parameter_count
-from analysis.specs import CNNSpec, DataSpec, MLPSpec, ProblemSpec, QuadraticSpec, TransformerSpec, ValleySpec
+from analysis.specs import (
+    CNNSpec,
+    DataSpec,
+    MLPSpec,
+    ProblemSpec,
+    QuadraticSpec,
+    ResNetSpec,
+    TransformerSpec,
+    ValleySpec,
+    VGGSpec,
+)
 
 
 def generator(seed: int = 3) -> torch.Generator:
@@ -25,6 +39,46 @@ def problem(model, train: str, loss: str = "mse", **data) -> ProblemSpec:
         loss=loss,
         k=2,
     )
+
+
+def vgg11() -> nn.Module:
+    """Width 2, for two channels of 8 × 8 pixels: three of configuration A's five poolings leave one pixel."""
+    conv = partial(nn.Conv2d, kernel_size=3, padding=1)
+    return nn.Sequential(
+        conv(2, 2), nn.ReLU(), nn.MaxPool2d(2),
+        conv(2, 4), nn.ReLU(), nn.MaxPool2d(2),
+        conv(4, 8), nn.ReLU(), conv(8, 8), nn.ReLU(), nn.MaxPool2d(2),
+        conv(8, 16), nn.ReLU(), conv(16, 16), nn.ReLU(),
+        conv(16, 16), nn.ReLU(), conv(16, 16), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+class Residual(nn.Module):
+    def __init__(self, straight: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.straight, self.shortcut = straight, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.straight(x) + self.shortcut(x)).relu()
+
+
+def resnet8() -> nn.Module:
+    """Width 2, two channels, with torch's own group norm."""
+    conv, norm = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False), partial(nn.GroupNorm, 1)
+    return nn.Sequential(
+        conv(2, 2), norm(2), nn.ReLU(),
+        Residual(nn.Sequential(conv(2, 2), norm(2), nn.ReLU(), conv(2, 2), norm(2)), nn.Identity()),
+        Residual(
+            nn.Sequential(conv(2, 4, stride=2), norm(4), nn.ReLU(), conv(4, 4), norm(4)),
+            nn.Sequential(nn.Conv2d(2, 4, 1, stride=2, bias=False), norm(4)),
+        ),
+        Residual(
+            nn.Sequential(conv(4, 8, stride=2), norm(8), nn.ReLU(), conv(8, 8), norm(8)),
+            nn.Sequential(nn.Conv2d(4, 8, 1, stride=2, bias=False), norm(8)),
+        ),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -51,6 +105,8 @@ def problem(model, train: str, loss: str = "mse", **data) -> ProblemSpec:
                 nn.Linear(16, 3),
             ),
         ),
+        (VGGSpec(width=2), (2, 8, 8), vgg11),
+        (ResNetSpec(width=2), (2, 8, 8), resnet8),
     ],
 )
 def test_initialisation_is_pytorchs_own_bit_for_bit(spec, inputs, default):
@@ -63,7 +119,24 @@ def test_initialisation_is_pytorchs_own_bit_for_bit(spec, inputs, default):
     for a, b in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(a, b)
     x = torch.randn(2, *inputs, generator=generator(1))
-    assert torch.equal(model(x), expected(x))
+    if isinstance(spec, ResNetSpec):  # its normalisation is written out
+        torch.testing.assert_close(model(x), expected(x))
+    else:
+        assert torch.equal(model(x), expected(x))
+
+
+def test_he_initialisation_of_vgg11_is_the_edge_of_stability_codes_bit_for_bit():
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(3)
+        expected = vgg11()
+        for module in expected:
+            if isinstance(module, nn.Conv2d):
+                n = 3 * 3 * module.weight.shape[0]
+                module.weight.data.normal_(0, (2 / n) ** 0.5)
+                module.bias.data.zero_()
+    model = build(VGGSpec(width=2, initialisation="he"), (2, 8, 8), 3, generator(), torch.float32)
+    for a, b in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_attention_initialisation_is_pytorchs_own_bit_for_bit():
@@ -121,6 +194,80 @@ def test_transformer_has_second_derivatives():
     assert second.abs().max() > 0
 
 
+@pytest.mark.parametrize(("side", "poolings"), [(64, 5), (32, 5), (28, 4), (14, 3), (2, 1), (1, 0)])
+def test_vgg11_leaves_out_poolings_that_would_leave_nothing(side, poolings):
+    model = build(VGGSpec(width=1), (3, side, side), 4, generator(), torch.float32)
+    assert sum(isinstance(m, nn.MaxPool2d) for m in model) == poolings
+    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model) == 11
+    assert model(torch.zeros(5, 3, side, side)).shape == (5, 4)
+
+
+@pytest.mark.parametrize("side", [32, 14, 1])
+def test_resnet8_takes_images_of_any_size_one_by_one(side):
+    model = build(ResNetSpec(width=3), (2, side, side), 4, generator(), torch.float64)
+    x = torch.rand(5, 2, side, side, generator=generator()).double()
+    assert model(x).shape == (5, 4)
+    torch.testing.assert_close(model(x), torch.cat([model(one[None]) for one in x]), rtol=1e-12, atol=1e-12)
+
+
+class Reference:
+    """Mean ½‖f − y‖² of a model at any θ by plain autograd, of which nothing but first derivatives is used."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+        self.model, self.inputs, self.targets = model, inputs, targets
+
+    def outputs(self, theta: Tensor) -> Tensor:
+        nn.utils.vector_to_parameters(theta, self.model.parameters())
+        return self.model(self.inputs)
+
+    def pull(self, theta: Tensor, cotangent: Callable[[Tensor], Tensor]) -> Tensor:
+        """Jᵀ of the cotangents [N, C] that go with the outputs, averaged over the examples."""
+        outputs = self.outputs(theta)
+        parts = torch.autograd.grad(outputs, list(self.model.parameters()), cotangent(outputs.detach()))
+        return torch.cat([p.flatten() for p in parts]) / len(self.inputs)
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        return self.pull(theta, lambda f: f - self.targets)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["blocks", "one by one"])
+@pytest.mark.parametrize("chunk_size", [None, 3], ids=["whole", "ragged"])
+@pytest.mark.parametrize(("spec", "default"), [(VGGSpec(width=2), vgg11), (ResNetSpec(width=2), resnet8)])
+def test_curvature_products_are_differences_of_gradients(spec, default, chunk_size, together, monkeypatch):
+    """Central differences, whose step is too small to meet a kink of a ReLU or a max-pool here."""
+    monkeypatch.setattr(operators, "_BLOCK_BYTES", 1 << 40 if together else 0)
+    g, h = generator(0), 1e-6
+    model = build(spec, (2, 8, 8), 3, g, torch.float64)
+    for p in model.parameters():  # so that the signal survives eleven narrow layers, and no factor is 1 by default
+        scale = (2 / p[0].numel()) ** 0.5 if p.ndim > 1 else 0.2
+        p.data = (p.ndim == 1) * p.data + scale * torch.randn(p.shape, dtype=p.dtype, generator=g)
+    inputs, labels = torch.randn(7, 2, 8, 8, dtype=torch.float64, generator=g), torch.arange(7) % 3
+    objective = Objective(model, "mse", inputs, labels, chunk_size)
+    theta = objective.theta
+    V = torch.linalg.qr(torch.randn(len(theta), 3, dtype=torch.float64, generator=g))[0]
+
+    with torch.random.fork_rng():
+        reference = Reference(default().double(), inputs, nn.functional.one_hot(labels, 3))
+    columns = []
+    for v in V.T:
+        bent = (reference.gradient(theta + h * v) - reference.gradient(theta - h * v)) / (2 * h)
+        pushed = (reference.outputs(theta + h * v) - reference.outputs(theta - h * v)).detach() / (2 * h)
+        columns.append((bent, reference.pull(theta, lambda _, pushed=pushed: pushed)))
+    H, outer = (torch.stack(c, dim=1) for c in zip(*columns, strict=True))
+    for piece in (H - outer).split(objective.lengths)[:-1]:  # outputs are linear in the last bias
+        assert float(piece.abs().max()) > 1e-4, "the test needs a functional part everywhere"
+
+    close = partial(torch.testing.assert_close, rtol=0, atol=1e-7 * float(H.abs().max()))
+    close(objective.gradient(theta)[:, None], reference.gradient(theta)[:, None])
+    expected = [H, outer, H - outer]
+    for kind, product in zip((Hessian, GaussNewton, FunctionalHessian), expected, strict=True):
+        operator = kind(objective, theta)
+        close(operator.matmat(V), product)
+        assert operator._products._batches, "an operation could not be batched"
+    for joint, product in zip(joint_products(objective, theta, V), expected, strict=True):
+        close(joint, product)
+
+
 @pytest.mark.parametrize(
     ("spec", "train"),
     [
@@ -129,11 +276,17 @@ def test_transformer_has_second_derivatives():
         (CNNSpec(channels=5), "cifar5k"),
         (CNNSpec(channels=5), "mlxtend4k"),
         (TransformerSpec(width=8, heads=2, feed_forward=16), "sst1k"),
+        (VGGSpec(width=3), "cifar5k"),
+        (VGGSpec(width=3), "mlxtend4k"),
+        (ResNetSpec(width=3), "cifar5k"),
+        (ResNetSpec(width=3), "mlxtend4k"),
     ],
 )
-def test_parameter_count_equals_the_built_model(spec, train):
-    info, wanted = describe(train), problem(spec, train, max_length=12)
-    inputs = (50, 12) if info.kind == "text" else (1, *info.shape)[-3:]
+@pytest.mark.parametrize("pooling", [1, 2])
+def test_parameter_count_equals_the_built_model(spec, train, pooling):
+    info, wanted = describe(train), problem(spec, train, max_length=12, pooling=pooling)
+    channels, rows, columns = (0, 0, 0) if info.kind == "text" else (1, *info.shape)[-3:]
+    inputs = (50, 12) if info.kind == "text" else (channels, rows // pooling, columns // pooling)
     model = build(spec, inputs, info.classes, generator(), torch.float32)
     vocabulary = 50 if info.kind == "text" else 0
     assert parameter_count(wanted, vocabulary) == sum(p.numel() for p in model.parameters())
@@ -143,6 +296,15 @@ def test_full_size_mlp_has_the_papers_parameters():
     assert parameter_count(problem(MLPSpec(width=200), "mnist5k")) == 199_210
 
 
+def test_parameters_of_the_full_size_networks_counted_by_hand():
+    convolutions = 132_863_336 - (512 * 49 + 1) * 4096 - 4097 * 4096 - 4097 * 1000  # VGG11's but ImageNet's classifier
+    classifier = 2 * (512 + 1) * 512 + (512 + 1) * 10
+    assert parameter_count(problem(VGGSpec(width=64), "cifar5k")) == convolutions + classifier
+    squares = 3 * 16 + 2 * 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64
+    shortcuts, norms = 16 * 32 + 32 * 64, 2 * (3 * 16 + 3 * 32 + 3 * 64)
+    assert parameter_count(problem(ResNetSpec(width=16), "cifar5k")) == 9 * squares + shortcuts + norms + 650
+
+
 @pytest.mark.parametrize(
     ("spec", "train", "message"),
     [
@@ -150,6 +312,8 @@ def test_full_size_mlp_has_the_papers_parameters():
         (CNNSpec(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing of the images"),
         (TransformerSpec(width=9, heads=2, feed_forward=16), "sst1k", "multiple of the number of heads"),
         (MLPSpec(width=9), "two-sides", "a mlp takes image data; two-sides is toy"),
+        (VGGSpec(width=2), "sst1k", "a vgg11 takes image data; sst1k is text"),
+        (ResNetSpec(width=2), "polarity1k", "a resnet8 takes image data; polarity1k is text"),
     ],
 )
 def test_sizes_that_do_not_fit_are_told(spec, train, message):
@@ -175,3 +339,7 @@ def test_a_toy_starts_where_its_specification_says(spec):
     model = build(spec, (1,), 1, source, torch.float64)
     assert [p.tolist() for p in model.parameters()] == [[0.5, -3]]
     assert torch.equal(source.get_state(), before), "something was drawn"
+@pytest.mark.parametrize("spec", [MLPSpec(width=2), VGGSpec(width=2), ResNetSpec(width=2)])
+def test_images_averaged_away_are_told(spec):
+    with pytest.raises(ValueError, match="averaging 29 × 29 pixels leaves nothing of the images"):
+        parameter_count(problem(spec, "mlxtend4k", pooling=29))
