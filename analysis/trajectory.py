@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 DIMENSIONS = ("step", "test_step", "spectrum_step")
+USUAL_BETA2 = 0.999  # of Adam: need not be told
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Panel:
     title: str
     runs: dict[str, xr.Dataset]
     segments: dict[str, list[str]]
+    distances: xr.Dataset | None = None  # along `step`: between the runs, and of the first and second from their start
 
 
 def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
@@ -41,7 +43,7 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
 
     A child's first measurement is at its parent's last step: the parent's row is dropped there, since the child's
     also knows the update made. Distances stay those from each segment's own start. Attributes are the last
-    segment's, and `switches` lists where the later segments begin.
+    segment's; `switches` lists where the later segments begin, `specifications` those of all segments.
     """
     kept = []
     for segment, following in zip(segments, [*segments[1:], None], strict=True):
@@ -55,6 +57,7 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
         names = [n for n, v in segments[-1].data_vars.items() if dimension in v.dims]
         whole = whole.merge(xr.concat([s[names] for s in kept], dimension), combine_attrs="override")
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
+    whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
     return whole
 
 
@@ -80,7 +83,42 @@ def what_was_run(trajectory: xr.Dataset) -> str:
 
 
 def how_it_was_run(trajectory: xr.Dataset) -> str:
-    """Learning rate and batch size, e.g. "lr 0.01, batch 50"."""
-    rule = specification(trajectory)["rule"]
-    batch = "full batch" if rule["batch_size"] is None else f"batch {rule['batch_size']}"
-    return f"lr {rule['learning_rate']:g}, {batch}"
+    """The update rules in their order, e.g. "lr 0.01, batch 50", "SAM, ρ = 0.1, lr 0.01, full batch"."""
+    return ", then ".join(dict.fromkeys(_in_words(rule) for rule in rules(trajectory)))
+
+
+def how_they_were_run(runs: Mapping[str, xr.Dataset]) -> str:
+    """The update rules of all runs: one line if they are the same, else a line for each, with the runs' labels."""
+    labels: dict[str, list[str]] = {}
+    for label, run in runs.items():
+        labels.setdefault(how_it_was_run(run), []).append(label)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return "\n".join(f"{', '.join(those)}: {text}" for text, those in labels.items())
+
+
+def rules(trajectory: xr.Dataset) -> list[dict[str, Any]]:
+    """The update rule of each segment (as in its specification), parents first."""
+    texts = trajectory.attrs.get("specifications", [trajectory.attrs["specification"]])
+    return [json.loads(text)["rule"] for text in texts]
+
+
+def rule_name(rule: Mapping[str, Any]) -> str:
+    """GD, SGD, SAM or Adam."""
+    if rule["kind"] == "sgd":
+        return "GD" if rule["batch_size"] is None else "SGD"
+    return {"sam": "SAM", "adam": "Adam"}[rule["kind"]]
+
+
+def _in_words(rule: Mapping[str, Any]) -> str:
+    words = [] if rule["kind"] == "sgd" else [rule_name(rule)]
+    if rule["kind"] == "sam":
+        words.append(f"ρ = {rule['rho']:g}")
+    words.append(f"lr {rule['learning_rate']:g}")
+    replaced = " with replacement" if rule.get("replacement") else ""
+    words.append("full batch" if rule["batch_size"] is None else f"batch {rule['batch_size']}{replaced}")
+    if rule.get("momentum"):  # Adam's is β_1
+        words.append(f"momentum {rule['momentum']:g}")
+    if rule.get("beta2", USUAL_BETA2) != USUAL_BETA2:
+        words.append(f"β₂ = {rule['beta2']:g}")
+    return ", ".join(words)

