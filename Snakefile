@@ -10,15 +10,10 @@ min_version("9.27")
 include: "workflow/rules/common.smk"
 
 
-wildcard_constraints:
-    figure="|".join(PLAN.figures),
-
-
 rule all:
     default_target: True
     input:
-        figures(),
-        claims(),
+        [result(file) for file in everything()],
 
 
 onerror:
@@ -27,5 +22,6 @@ onerror:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/distances.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"

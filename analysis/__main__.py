@@ -36,12 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def stale(plan: Plan, results: Path) -> list[Path]:
-    """Segments, checkpoints, data and figures below `results` that the plan does not name."""
+    """Results below `results` that the plan does not name."""
     named = {
         "segments": set(plan.segments),
         "checkpoints": set(plan.segments),
         "data": set(plan.subsets),
+        "distances": set(plan.distances),
         "figures": set(plan.figures),
+        "made-from": {Path(planned.record).stem for planned in (*plan.figures.values(), plan.claims)},
     }
     return sorted(
         path

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from analysis.errors import InputError
-from analysis.specs import Count, FilterSpec, Fraction, Frozen, Positive, ProbeSpec, Real, Seed, StopSpec
+from analysis.specs import Count, Decay, FilterSpec, Fraction, Frozen, Positive, ProbeSpec, Real, Seed, StopSpec
 
 # Names become parts of paths, so they hold nothing that could leave a folder.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
@@ -32,23 +32,41 @@ class Setting(Frozen):
 
 
 class Segment(Frozen):
-    """One update rule, run from where `parent` ends, in each of `settings`."""
+    """One update rule, run from where `parent` ends, in each of `settings`.
+
+    `batch` is "full", "mini" (without replacement within an epoch) or "uniform" (with replacement). GD is SGD on the
+    full batch. `measures` says what is measured besides the usual, and in which settings.
+    """
 
     settings: tuple[Name, ...]
     parent: Name | None = None
-    rule: Literal["sgd", "gd"]
+    rule: Literal["sgd", "gd", "sam", "adam"]
+    batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
+    momentum: Decay = 0.0
+    measures: dict[Literal["rates", "snapshots"], tuple[Name, ...]] = Field(default_factory=dict)
     alpha_dom: Real = 1.0
     beta_bulk: Real = 1.0
     stop: Literal["steps", "aligned"] = "steps"
 
+    @property
+    def full_batch(self) -> bool:
+        return self.batch == "full" or self.rule == "gd"
+
+
+Reads = Literal["trajectories", "snapshots", "distances"]
+
 
 class Figure(Frozen):
-    """Drawn by analysis/figures/<module>.py from runs, each named by its last segment."""
+    """Drawn by analysis/figures/<module>.py from runs, each named by its last segment.
+
+    `reads` says what besides the runs' trajectories: their snapshots of θ, or the distances between the two runs.
+    """
 
     module: Name
     caption: str
     settings: tuple[Name, ...]
     runs: dict[Label, Name]
+    reads: Reads = "trajectories"
 
 
 class Claim(Frozen):
@@ -56,6 +74,7 @@ class Claim(Frozen):
 
     settings: tuple[Name, ...]
     runs: dict[Label, Name]
+    reads: Reads = "trajectories"
 
 
 class Experiments(Frozen):
@@ -78,14 +97,39 @@ class Data(Frozen):
     max_length: Count = 64
 
 
+class Probes(Frozen):
+    """Intervals in steps. `rates` and `snapshots` are for the segments that measure them."""
+
+    loss: Count
+    test: Count
+    spectrum: Count
+    rates: Count | None = None
+    snapshots: Count | None = None
+    tolerance: Positive = ProbeSpec.model_fields["tolerance"].default
+    ema_factor: Decay = ProbeSpec.model_fields["ema_factor"].default
+
+
+class SomeProbes(Frozen):
+    """What is other in one segment than in its setting."""
+
+    loss: Count | None = None
+    test: Count | None = None
+    spectrum: Count | None = None
+    rates: Count | None = None
+    snapshots: Count | None = None
+    tolerance: Positive | None = None
+
+
 class Numbers(Frozen):
     """One segment's length: `steps` more, or up to the global `step`. `aligned` segments end earlier, as soon
-    as the EMA of χ_k(∇L) passes `alignment_ema`."""
+    as the EMA of χ_k(∇L) passes `alignment_ema`. `rho` is SAM's. The rest replaces the setting's numbers."""
 
     steps: Annotated[int, Field(ge=0, strict=True)] | None = None
     step: Annotated[int, Field(ge=0, strict=True)] | None = None
     alignment_ema: Fraction | None = None
     learning_rate: Positive | None = None
+    rho: Positive | None = None
+    probes: SomeProbes = SomeProbes()
 
 
 class SettingNumbers(Frozen):
@@ -98,13 +142,14 @@ class SettingNumbers(Frozen):
     batch_size: Count
     refresh_every: Count = 1
     tolerance: Positive = FilterSpec.model_fields["tolerance"].default
-    probes: ProbeSpec
+    probes: Probes
     segments: dict[Name, Numbers]
 
 
 class Profile(Frozen):
     title: Label
-    batch_steps: Count = 2000  # sibling segments share one process until their filtered steps exceed this
+    batch_steps: Count = 2000  # segments that can begin together share a process up to so many refreshes' worth
+    batch_figures: Count = 8  # so many figures share a process
     settings: dict[Name, SettingNumbers]
 
 

@@ -1,113 +1,29 @@
-"""The plan: a profile's segments with their content-hashed names, and what each figure is drawn from.
-
-Free of torch and xarray: the workflow reads it at every start. The name of a segment hashes its specification
-(by value), its parent's name and a fingerprint of the code that its function reaches, so what stands under a
-name is right by construction, and equal work has one name, whoever asks for it.
-"""
+"""Making the plan: `experiments.yaml` joined with a profile's numbers, mistakes told together."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from analysis import config
 from analysis.data.catalogue import describe, names
 from analysis.errors import InputError
 from analysis.fingerprint import defined, fingerprint, keys, submodules
 from analysis.models.sizes import parameter_count
-from analysis.specs import (
-    MODELS,
-    DataSpec,
-    FilterSpec,
-    ProblemSpec,
-    RuleSpec,
-    SegmentSpec,
-)
+from analysis.names import canonical, distances_id, segment_fingerprint, segment_id
+from analysis.planned import Plan, Planned, PlannedDistances, PlannedSegment
+from analysis.specs import MODELS, DataSpec, FilterSpec, ProbeSpec, ProblemSpec, RuleSpec, SegmentSpec
 
 if TYPE_CHECKING:
     from analysis.specs import ModelSpec
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "workflow" / "config"
 
-
-@dataclass(frozen=True)
-class PlannedSegment:
-    id: str  # <setting>.<update rule>-<8 hex>
-    spec: SegmentSpec
-    fingerprint: str
-
-    @property
-    def subsets(self) -> tuple[str, str]:
-        """Names of the training and the test data, with which their files are found."""
-        data = self.spec.problem.data
-        return subset_id(data.train, data.train_sha256), subset_id(data.test, data.test_sha256)
-
-    @property
-    def params(self) -> str:
-        """What the training rule is given: sorted JSON, equal for equal work."""
-        return canonical({"id": self.id, "spec": self.spec.model_dump(), "fingerprint": self.fingerprint})
-
-
-@dataclass(frozen=True)
-class PlannedFigure:
-    name: str
-    segments: tuple[str, ...]  # ids, each once
-    params: str  # sorted JSON: module, caption, panels with runs as lists of ids, fingerprint
-
-
-@dataclass(frozen=True)
-class PlannedClaims:
-    segments: tuple[str, ...]  # ids, each once
-    params: str  # sorted JSON: claims with their panels, fingerprint
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Missing segments with the same parent, which one process trains one after the other."""
-
-    name: str
-    segments: tuple[PlannedSegment, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    profile: str
-    title: str
-    batch_steps: int
-    segments: dict[str, PlannedSegment]  # by id, parents before children
-    figures: dict[str, PlannedFigure]
-    claims: PlannedClaims
-    runs: dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) of experiments.yaml -> path of ids
-
-    @property
-    def subsets(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(s for segment in self.segments.values() for s in segment.subsets))
-
-    def batches(self, exists: Callable[[str], bool]) -> tuple[Batch, ...]:
-        """Batches of the segments for which `exists(id)` is false."""
-        siblings: dict[str, list[PlannedSegment]] = {}
-        for segment in self.segments.values():
-            if not exists(segment.id):
-                siblings.setdefault(segment.spec.parent or f"before {segment.id}", []).append(segment)
-        return tuple(batch for group in siblings.values() for batch in self._split(group))
-
-    def _split(self, group: list[PlannedSegment]) -> Iterator[Batch]:
-        current: list[PlannedSegment] = []
-        load = 0
-        for segment in group:
-            current.append(segment)
-            load += _expected_steps(segment.spec)
-            if load >= self.batch_steps:
-                yield Batch(current[0].id, tuple(current))
-                current, load = [], 0
-        if current:
-            yield Batch(current[0].id, tuple(current))
+_RULE: TypeAdapter[RuleSpec] = TypeAdapter(RuleSpec)
+Runs = dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) -> path of ids
 
 
 def load_plan(profile: str, config_dir: Path = CONFIG_DIR) -> Plan:
@@ -154,6 +70,9 @@ class _Join:
         self.experiments, self.profile = experiments, profile
         self.experiments_path, self.profile_path = experiments_path, profile_path
         self.mistakes: list[str] = []
+        self.segments: dict[str, PlannedSegment] = {}
+        self.runs: Runs = {}
+        self.distances: dict[str, PlannedDistances] = {}
 
     def plan(self, name: str) -> Plan:
         self._check_references()
@@ -161,7 +80,7 @@ class _Join:
         problems = {s: self._problem(s) for s in self.experiments.settings if s in self.profile.settings}
         self._stop_on_mistakes()
         segments: dict[str, PlannedSegment] = {}
-        runs: dict[tuple[str, str], tuple[str, ...]] = {}
+        runs: Runs = {}
         for segment_name in self._parents_first():
             entry = self.experiments.segments[segment_name]
             for setting in entry.settings:
@@ -173,15 +92,19 @@ class _Join:
                     segments.setdefault(planned.id, planned)
                     runs[setting, segment_name] = (*path, planned.id)
         self._stop_on_mistakes()
-        figures = {f: self._figure(f, runs) for f in self.experiments.figures}
+        self.segments, self.runs = segments, runs
+        figures = {f: self._figure(f) for f in self.experiments.figures}
+        claims = self._claims()
         self._stop_on_mistakes()
         return Plan(
             name,
             self.profile.title,
             self.profile.batch_steps,
+            self.profile.batch_figures,
             segments,
-            {f: figure for f, figure in figures.items() if figure.segments},
-            self._claims(runs),
+            self.distances,
+            {f: figure for f, figure in figures.items() if figure.inputs},
+            claims,
             runs,
         )
 
@@ -202,6 +125,10 @@ class _Join:
             key = f"segments.{name}"
             for s in segment.settings:
                 self._known(f"{key}.settings", s, e.settings, "setting")
+            for measure, settings in segment.measures.items():
+                for s in sorted(set(settings) - set(segment.settings)):
+                    hint = config.suggest(s, list(segment.settings))
+                    self._wrong(self.experiments_path, f"{key}.measures.{measure}", f"not run in setting {s!r}{hint}")
             if segment.parent is not None and self._known(f"{key}.parent", segment.parent, e.segments, "segment"):
                 for s in sorted(set(segment.settings) - set(e.segments[segment.parent].settings)):
                     self._wrong(
@@ -209,6 +136,10 @@ class _Join:
                         f"{key}.parent",
                         f"{segment.parent!r} is not run in setting {s!r}",
                     )
+            if segment.rule == "gd" and segment.batch not in (None, "full"):
+                self._wrong(self.experiments_path, f"{key}.batch", f"found {segment.batch!r}; gd is on the full batch")
+            if segment.rule == "sam" and segment.momentum:
+                self._wrong(self.experiments_path, f"{key}.momentum", "not allowed; SAM has none here")
         self._check_cycles()
         for name in e.claims:
             if name not in (known := keys("analysis.claims", "CLAIMS")):
@@ -369,14 +300,14 @@ class _Join:
         except ValueError as error:
             self._wrong(self.profile_path, f"settings.{setting}.segments.{name}", str(error))
             return None
+        rule = self._rule(setting, name)
+        probes = self._probes(setting, name)
+        if rule is None or probes is None:
+            return None
         spec = SegmentSpec(
             problem=problem,
             seed=numbers.seed,
-            rule=RuleSpec(
-                kind="sgd",
-                learning_rate=length.learning_rate or numbers.learning_rate,
-                batch_size=None if entry.rule == "gd" else numbers.batch_size,
-            ),
+            rule=rule,
             filter=None
             if entry.alpha_dom == entry.beta_bulk == 1.0
             else FilterSpec(
@@ -386,94 +317,122 @@ class _Join:
                 tolerance=numbers.tolerance,
             ),
             stop=stop,
-            probes=numbers.probes,
+            probes=probes,
             parent=parent,
         )
         code = segment_fingerprint(spec)
-        digest = hash8({"spec": spec.model_dump(), "fingerprint": code})
-        return PlannedSegment(f"{setting_slug(setting, problem)}.{rule_slug(spec)}-{digest}", spec, code)
+        return PlannedSegment(segment_id(setting, spec, code), spec, code)
 
-    def _figure(self, name: str, runs: dict[tuple[str, str], tuple[str, ...]]) -> PlannedFigure:
+    def _rule(self, setting: str, name: str) -> RuleSpec | None:
+        entry, numbers = self.experiments.segments[name], self.profile.settings[setting]
+        length = numbers.segments[name]
+        values: dict[str, Any] = {
+            "kind": "sgd" if entry.rule == "gd" else entry.rule,
+            "learning_rate": length.learning_rate or numbers.learning_rate,
+            "batch_size": None if entry.full_batch else numbers.batch_size,
+            "replacement": entry.batch == "uniform",
+        }
+        if entry.rule == "sam":
+            if length.rho is None:
+                key = f"settings.{setting}.segments.{name}.rho"
+                self._wrong(self.profile_path, key, "missing; SAM's perturbation radius has to be given")
+                return None
+            values["rho"] = length.rho
+        else:
+            if length.rho is not None:
+                self._wrong(self.profile_path, f"settings.{setting}.segments.{name}.rho", "not allowed; only SAM has one")
+            values["momentum"] = entry.momentum
+        return _RULE.validate_python(values)
+
+    def _probes(self, setting: str, name: str) -> ProbeSpec | None:
+        numbers, measures = self.profile.settings[setting], self.experiments.segments[name].measures
+        measured = [measure for measure, settings in measures.items() if setting in settings]
+        own = numbers.segments[name].probes.model_dump(exclude_none=True)
+        values = numbers.probes.model_dump() | own
+        for measure in ("rates", "snapshots"):
+            if measure not in measured:
+                if measure in own:
+                    key = f"settings.{setting}.segments.{name}.probes.{measure}"
+                    self._wrong(self.profile_path, key, "not allowed; experiments.yaml does not have it measured here")
+                values[measure] = None
+            elif values[measure] is None:
+                key = f"settings.{setting}.probes.{measure}"
+                self._wrong(self.profile_path, key, f"missing; segment {name!r} measures it")
+                return None
+        return ProbeSpec(**values)
+
+    # ------------------------------------------------------------ what is drawn and judged
+    def _figure(self, name: str) -> Planned:
         entry = self.experiments.figures[name]
         module = f"analysis.figures.{entry.module.replace('-', '_')}"
-        code = ""
+        code, formats = "", ["pdf", "png"]
         if entry.module in (known := figure_modules()):
             code = fingerprint(module)
+            if "table" in defined(module):
+                formats.append("csv")
         else:
             hint = config.suggest(entry.module, known)
             self._wrong(self.experiments_path, f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
-        panels = self._panels(entry, runs)
+        panels = self._panels(f"figures.{name}", entry)
         params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
-        return PlannedFigure(name, _segments(panels), canonical(params))
+        return Planned(name, self._inputs(panels), tuple(formats), canonical(params))
 
-    def _claims(self, runs: dict[tuple[str, str], tuple[str, ...]]) -> PlannedClaims:
-        claims = [{"name": n, "panels": self._panels(c, runs)} for n, c in self.experiments.claims.items()]
-        ids = dict.fromkeys(i for claim in claims for i in _segments(claim["panels"]))
-        return PlannedClaims(tuple(ids), canonical({"claims": claims, "code": fingerprint("analysis.claims")}))
+    def _claims(self) -> Planned:
+        claims: list[dict[str, Any]] = [
+            {"name": n, "panels": self._panels(f"claims.{n}", c)} for n, c in self.experiments.claims.items()
+        ]
+        inputs = dict.fromkeys(i for claim in claims for i in self._inputs(claim["panels"]))
+        params = canonical({"claims": claims, "code": fingerprint("analysis.claims")})
+        return Planned("claims", tuple(inputs), ("json", "csv"), params)
 
-    def _panels(
-        self, user: config.Figure | config.Claim, runs: dict[tuple[str, str], tuple[str, ...]]
-    ) -> list[dict[str, Any]]:
-        return [
-            {
+    def _panels(self, key: str, user: config.Figure | config.Claim) -> list[dict[str, Any]]:
+        panels = []
+        for setting in user.settings:
+            if setting not in self.profile.settings:
+                continue
+            paths = {label: self.runs[setting, run] for label, run in user.runs.items()}
+            panel: dict[str, Any] = {
                 "setting": setting,
                 "title": self.experiments.settings[setting].title,
-                "runs": [[label, list(runs[setting, run])] for label, run in user.runs.items()],  # in order
+                "runs": [[label, list(path)] for label, path in paths.items()],  # in order
             }
-            for setting in user.settings
-            if setting in self.profile.settings
-        ]
+            if user.reads != "trajectories":
+                self._check_snapshots(key, user, setting)
+            if user.reads == "snapshots":
+                panel["snapshots"] = True
+            if user.reads == "distances":
+                panel["distances"] = self._distances(key, tuple(paths.values()))
+            panels.append(panel)
+        return panels
 
+    def _check_snapshots(self, key: str, user: config.Figure | config.Claim, setting: str) -> None:
+        for label, run in user.runs.items():
+            missing = [i for i in self.runs[setting, run] if self.segments[i].snapshots is None]
+            if missing:
+                message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting {setting!r}"
+                self._wrong(self.experiments_path, f"{key}.reads", f"{message} (segment {missing[0]})")
 
-def _segments(panels: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(i for panel in panels for _, path in panel["runs"] for i in path))
+    def _distances(self, key: str, runs: tuple[tuple[str, ...], ...]) -> str:
+        if len(runs) != 2:
+            self._wrong(self.experiments_path, f"{key}.reads", f"distances are between two runs; {len(runs)} are given")
+            return ""
+        planned = PlannedDistances(distances_id(runs, fingerprint("analysis.distances")), (runs[0], runs[1]))
+        self.distances[planned.id] = planned
+        return planned.id
+
+    def _inputs(self, panels: list[dict[str, Any]]) -> tuple[str, ...]:
+        """The datasets that panels are made from, each once."""
+        found: dict[str, None] = {}
+        for panel in panels:
+            ids = [i for _, path in panel["runs"] for i in path]
+            found |= dict.fromkeys(f"segments/{i}/trajectory.nc" for i in ids)
+            if panel.get("snapshots"):
+                found |= dict.fromkeys(f"segments/{i}/snapshots.nc" for i in ids)
+            if panel.get("distances"):
+                found[f"distances/{panel['distances']}.nc"] = None
+        return tuple(found)
 
 
 def figure_modules() -> list[str]:
     """Modules that draw, as configurations name them."""
     return [m.replace("_", "-") for m in submodules("analysis.figures") if "draw" in defined(f"analysis.figures.{m}")]
-
-
-# ---------------------------------------------------------------- names
-def canonical(value: Any) -> str:
-    """Sorted JSON without spaces: one text for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def hash8(value: Any) -> str:
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
-
-
-def subset_id(name: str, sha256: str) -> str:
-    return f"{name}-{sha256[:8]}"
-
-
-def setting_slug(setting: str, problem: ProblemSpec) -> str:
-    data = problem.data
-    part = "" if data.examples == describe(data.train).examples else f"-n{data.examples}"
-    return f"{setting}-{data.train}{part}"
-
-
-def rule_slug(spec: SegmentSpec) -> str:
-    """sgd, gd, dom-sgd, bulk-gd, or with the weights: sgd-a0.5-b1.5."""
-    rule = "gd" if spec.rule.batch_size is None and spec.rule.kind == "sgd" else spec.rule.kind
-    if spec.filter is None:
-        return rule
-    weights = (spec.filter.alpha_dom, spec.filter.beta_bulk)
-    named = {(1.0, 0.0): f"dom-{rule}", (0.0, 1.0): f"bulk-{rule}"}
-    return named.get(weights, f"{rule}-a{weights[0]:g}-b{weights[1]:g}")
-
-
-def segment_fingerprint(spec: SegmentSpec) -> str:
-    """The code that decides a segment: its rule's function, and the modules that are chosen by name."""
-    return fingerprint(
-        "analysis.training.batch",
-        f"analysis.models.{spec.problem.model.kind}",
-        f"analysis.optim.{spec.rule.kind}",
-    )
-
-
-def _expected_steps(spec: SegmentSpec) -> int:
-    """Rough cost for packing: a step that refreshes the subspace costs as much as some thirty plain ones."""
-    steps = spec.stop.steps if spec.stop.steps is not None else spec.stop.step or 0
-    return steps // 30 if spec.filter is None else steps // spec.filter.refresh_every

@@ -30,6 +30,7 @@ Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]  # of a moving average
 
 
 class Frozen(BaseModel):
@@ -91,12 +92,40 @@ class ProblemSpec(Frozen):
 # ---------------------------------------------------------------- training
 
 
-class RuleSpec(Frozen):
-    """Update rule; `batch_size` None is the full batch. The code is analysis/optim/<kind>.py."""
+class _Rule(Frozen):
+    """`batch_size` None is the full batch; minibatches are drawn without replacement within an epoch unless
+    `replacement` says otherwise."""
 
-    kind: Literal["sgd"]
     learning_rate: Positive
     batch_size: Count | None
+    replacement: bool = False
+
+
+class SGDSpec(_Rule):
+    """SGD, and on the full batch GD; `momentum` 0 is none."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Decay = 0.0
+
+
+class SAMSpec(_Rule):
+    """Sharpness-aware minimisation with perturbation radius `rho`."""
+
+    kind: Literal["sam"] = "sam"
+    rho: Positive
+
+
+class AdamSpec(_Rule):
+    """Adam; `momentum` is β_1, and 0 is Adam without momentum."""
+
+    kind: Literal["adam"] = "adam"
+    momentum: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
+
+
+# The code of an update rule is analysis/optim/<kind>.py.
+RuleSpec = Annotated[SGDSpec | SAMSpec | AdamSpec, Field(discriminator="kind")]
 
 
 class FilterSpec(Frozen):
@@ -120,13 +149,15 @@ class StopSpec(Frozen):
 
 
 class ProbeSpec(Frozen):
-    """Intervals in steps; each probe also runs at a segment's first and last step."""
+    """Intervals in steps; each probe also runs at a segment's first and last step. None: not measured."""
 
     loss: Count
     test: Count
     spectrum: Count
-    tolerance: Positive = 1e-2  # residuals of the 2k eigenvalues relative to λ_2k
-    ema_factor: Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)] = 0.9
+    rates: Count | None = None  # effective learning rates
+    snapshots: Count | None = None  # θ
+    tolerance: Positive = 1e-2  # residuals of the eigenpairs relative to the smallest eigenvalue asked for
+    ema_factor: Decay = 0.9
 
 
 class SegmentSpec(Frozen):

@@ -95,6 +95,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: is no readable safetensors file ({error}); delete it and run again") from error
 
 
+def write_text(text: str, path: Path) -> None:
+    """Write `text` as UTF-8, with line ends as they are, atomically.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    write_atomically(path, lambda target: target.write_bytes(text.encode()))
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a temporary file beside `path`, then move it there.
 

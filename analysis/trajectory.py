@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-DIMENSIONS = ("step", "test_step", "spectrum_step")
+DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step")
 USUAL_BETA2 = 0.999  # of Adam: need not be told
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One setting of a figure or a claim: its runs by label, each from its first step."""
+    """One setting of a figure or a claim: its runs by label, each from its first step.
+
+    Where asked for, a run has `theta` along `snapshot_step`, and `distances` are those between the two runs
+    (`analysis.distances`).
+    """
 
     setting: str
     title: str
     runs: dict[str, xr.Dataset]
     segments: dict[str, list[str]]
-    distances: xr.Dataset | None = None  # along `step`: between the runs, and of the first and second from their start
+    distances: xr.Dataset | None = None
+
+
+def by_name(paths: Iterable[str]) -> dict[str, Path]:
+    """Files of datasets by the names that plans use: a segment's id for its trajectory, `<id>/snapshots`, and a file's
+    own name for distances."""
+    found = {}
+    for path in map(Path, paths):
+        own = {"trajectory": path.parent.name, "snapshots": f"{path.parent.name}/snapshots"}
+        found[own.get(path.stem, path.stem)] = path
+    return found
 
 
 def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
@@ -31,11 +46,20 @@ def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) 
         Panel(
             panel["setting"],
             panel["title"],
-            {label: concatenate([datasets[i] for i in path]) for label, path in panel["runs"]},
+            {label: _run(path, datasets, bool(panel.get("snapshots"))) for label, path in panel["runs"]},
             {label: path for label, path in panel["runs"]},
+            datasets[panel["distances"]] if "distances" in panel else None,
         )
         for panel in planned["panels"]
     ]
+
+
+def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], snapshots: bool) -> xr.Dataset:
+    run = concatenate([datasets[i] for i in path])
+    if snapshots:
+        taken = _joined([datasets[f"{i}/snapshots"] for i in path], "snapshot_step")
+        run = run.assign(theta=taken.theta)
+    return run
 
 
 def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -45,20 +69,24 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     also knows the update made. Distances stay those from each segment's own start. Attributes are the last
     segment's; `switches` lists where the later segments begin, `specifications` those of all segments.
     """
-    kept = []
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
-        if following is not None:
-            for dimension in DIMENSIONS:
-                ends_before = following[dimension].values.min(initial=np.iinfo(np.int64).max)
-                segment = segment.sel({dimension: segment[dimension] < ends_before})
-        kept.append(segment)
     whole = xr.Dataset(attrs=dict(segments[-1].attrs))
     for dimension in DIMENSIONS:
-        names = [n for n, v in segments[-1].data_vars.items() if dimension in v.dims]
-        whole = whole.merge(xr.concat([s[names] for s in kept], dimension), combine_attrs="override")
+        whole = whole.merge(_joined(segments, dimension), combine_attrs="override")
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
     whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
     return whole
+
+
+def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
+    """The variables along `dimension`, where segments meet the later one's."""
+    names = [n for n, v in segments[-1].data_vars.items() if dimension in v.dims]
+    kept = []
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        if following is not None:
+            ends_before = following[dimension].values.min(initial=np.iinfo(np.int64).max)
+            segment = segment.sel({dimension: segment[dimension] < ends_before})
+        kept.append(segment[names])
+    return xr.concat(kept, dimension)
 
 
 def specification(trajectory: xr.Dataset) -> dict[str, Any]:

@@ -1,21 +1,34 @@
-"""Claims of Song, Ahn, Yun. Each function takes the runs of one setting, by label and from their first step, and
-returns whether the claim holds and the numbers measured."""
+"""Claims of Song, Ahn, Yun on SGD against GD. Each function takes the runs of one setting and returns whether the claim
+holds and the numbers measured."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
 
-from analysis.trajectory import specification
+from analysis.claims.measured import (
+    NotMeasured,
+    Part,
+    all_of,
+    drop,
+    eigenvalue,
+    run,
+    since_switch,
+    values,
+)
+from analysis.trajectory import Panel, specification
 
 MIN_ALIGNMENT = 0.9
+MAX_ALIGNMENT = 0.2
 MIN_GAP = 1.25
 MAX_DOM_DROP = 0.10
 MIN_BULK_DROP = 0.90
 MAX_DOM_DISTANCE = 0.25
 BULK_DISTANCE_WITHIN = 0.20
+SETTLING = 0.10
+MAX_QUADRATIC_ALIGNMENT = 0.05
+MAX_FLOOR_FALL = 0.01
+MAX_APART = 0.2
 
 ALIGNED = f"median χ_k(∇L) over the last half of SGD ≥ {MIN_ALIGNMENT:g}"
 LOW_RANK = f"median λ_k/λ_(k+1) over the last half of SGD ≥ {MIN_GAP:g}"
@@ -25,53 +38,118 @@ DISTANCE = (
     f"distance from the switch at the end: Dom-SGD ≤ {MAX_DOM_DISTANCE:.0%} of SGD's, "
     f"Bulk-SGD within {BULK_DISTANCE_WITHIN:.0%} of SGD's"
 )
+_SETTLED = f"median χ_k(∇L) over the steps after the switch, without the first {SETTLING:.0%} of them,"
+SWITCHED_OFF = f"SGD to GD: {_SETTLED} ≤ {MAX_ALIGNMENT:g}"
+SWITCHED_ON = f"GD to SGD: {_SETTLED} ≥ {MIN_ALIGNMENT:g}"
+QUADRATIC = (
+    f"χ_1(∇L) ≤ {MAX_QUADRATIC_ALIGNMENT:g} at the end of GD; median χ_1(∇L) over the last half of SGD "
+    f"≥ {MIN_ALIGNMENT:g}; L − (χ_1(∇L)‖∇L‖)²/(2 λ_1), the loss of the valley's floor, falls by "
+    f"< {MAX_FLOOR_FALL:.0%} after the switch to Dom-SGD"
+)
+GD_SMALL = f"median χ_k(∇L) over the last half of GD ≤ {MAX_ALIGNMENT:g}"
+FLOW = f"‖θ^GD − θ^SGD‖ ≤ {MAX_APART:g} ‖θ^GD − θ_0‖ at the end"
 
-Runs = Mapping[str, xr.Dataset]
 
-
-def aligns(runs: Runs) -> tuple[bool, str]:
+def aligns(panel: Panel) -> Part:
     """song-1: the gradient aligns with the dominant subspace along SGD."""
-    median = float(_last_half(runs["SGD"]).alignment.median())
+    median = float(values(panel, "SGD", "alignment", 0.5).median())
     return median >= MIN_ALIGNMENT, f"median χ_k {median:.3f}"
 
 
-def low_rank(runs: Runs) -> tuple[bool, str]:
+def low_rank(panel: Panel) -> Part:
     """song-lowrank: the k largest eigenvalues stand apart from the rest."""
-    half = _last_half(runs["SGD"])
-    k = specification(runs["SGD"])["problem"]["k"]
-    gap = float((half.eigenvalues.sel(index=k) / half.eigenvalues.sel(index=k + 1)).median())
+    k = specification(run(panel, "SGD"))["problem"]["k"]
+    kth, following = (eigenvalue(panel, "SGD", i, 0.5) for i in (k, k + 1))
+    if not bool((following > 0).all()):
+        raise NotMeasured(f"SGD: λ_{k + 1} is not positive at some steps, where λ_k/λ_(k+1) says nothing")
+    gap = float((kth / following).median())
     return gap >= MIN_GAP, f"median λ_k/λ_(k+1) {gap:.2f}"
 
 
-def dom_stops(runs: Runs) -> tuple[bool, str]:
+def dom_stops(panel: Panel) -> Part:
     """song-2-dom: within the dominant subspace the loss does not go down."""
-    return _drop(runs, "Dom-SGD", lambda ratio: ratio <= MAX_DOM_DROP)
+    return drop(panel, "Dom-SGD", "SGD", at_most=MAX_DOM_DROP)
 
 
-def bulk_trains(runs: Runs) -> tuple[bool, str]:
+def bulk_trains(panel: Panel) -> Part:
     """song-2-bulk: outside the dominant subspace it goes down as under SGD."""
-    return _drop(runs, "Bulk-SGD", lambda ratio: ratio >= MIN_BULK_DROP)
+    return drop(panel, "Bulk-SGD", "SGD", at_least=MIN_BULK_DROP)
 
 
-def distance(runs: Runs) -> tuple[bool, str]:
+def distance(panel: Panel) -> Part:
     """song-distance: Dom-SGD stays near the switch, Bulk-SGD goes as far as SGD."""
-    sgd, dom, bulk = (float(runs[label].distance[-1]) for label in ("SGD", "Dom-SGD", "Bulk-SGD"))
-    holds = dom <= MAX_DOM_DISTANCE * sgd and abs(bulk - sgd) <= BULK_DISTANCE_WITHIN * sgd
-    return holds, f"SGD {sgd:.3g}, Dom-SGD {dom / sgd:.0%} of it, Bulk-SGD {bulk / sgd:.0%}"
+    sgd, dom, bulk = (float(values(panel, label, "distance")[-1]) for label in ("SGD", "Dom-SGD", "Bulk-SGD"))
+    if sgd == 0:
+        raise NotMeasured("SGD did not move from the switch")
+    return all_of(
+        (dom <= MAX_DOM_DISTANCE * sgd, f"Dom-SGD {dom:.3g}, {dom / sgd:.0%} of SGD's {sgd:.3g}"),
+        (abs(bulk - sgd) <= BULK_DISTANCE_WITHIN * sgd, f"Bulk-SGD {bulk:.3g}, {bulk / sgd:.0%} of SGD's {sgd:.3g}"),
+    )
 
 
-def _drop(runs: Runs, label: str, holds: Callable[[float], bool]) -> tuple[bool, str]:
-    drop, reference = (_log_drop(runs[name]) for name in (label, "SGD"))
-    steps = int(runs["SGD"].step[-1]) - runs["SGD"].attrs["switches"][-1]
-    compared = f"{drop / reference:.1%}" if reference > 0 else "SGD's did not fall"
-    measured = f"log-loss fell by {drop:.4f}, SGD's by {reference:.4f} ({compared}) in {steps:,} steps"
-    return reference > 0 and holds(drop / reference), measured
+def switched_off(panel: Panel) -> Part:
+    """song-3-off: without the noise of minibatches the alignment goes."""
+    median = _after_switch(panel, "SGD to GD")
+    return median <= MAX_ALIGNMENT, f"median χ_k {median:.3f}"
 
 
-def _log_drop(run: xr.Dataset) -> float:
-    after = np.log(run.loss.sel(step=[run.attrs["switches"][-1], int(run.step[-1])]).values)
-    return float(after[0] - after[1])
+def switched_on(panel: Panel) -> Part:
+    """song-3-on: with it the alignment comes back."""
+    median = _after_switch(panel, "GD to SGD")
+    return median >= MIN_ALIGNMENT, f"median χ_k {median:.3f}"
 
 
-def _last_half(run: xr.Dataset) -> xr.Dataset:
-    return run.sel(spectrum_step=run.spectrum_step >= run.spectrum_step[-1] / 2)
+def quadratic(panel: Panel) -> Part:
+    """song-quadratic: alignment under SGD, none under GD, no progress under Dom-SGD, in two dimensions (k = 1)."""
+    gd = float(values(panel, "GD", "alignment")[-1])
+    sgd = float(values(panel, "SGD", "alignment", 0.5).median())
+    floors = [_floor(panel, label) for label in ("Dom-SGD", "SGD")]
+    steps = since_switch(panel, "Dom-SGD", *floors)
+    ends = np.array([floor.sel(step=list(steps)).values for floor in floors])
+    if not (ends[:, 0] > 0).all():
+        raise NotMeasured("Dom-SGD, SGD: the loss of the valley's floor is 0 at the switch, so it cannot fall")
+    dom_fall, sgd_fall = (1 - ends[:, 1] / ends[:, 0]).tolist()
+    return all_of(
+        (gd <= MAX_QUADRATIC_ALIGNMENT, f"GD: χ_1 {gd:.3f} at the end"),
+        (sgd >= MIN_ALIGNMENT, f"SGD: median χ_1 {sgd:.3f}"),
+        (
+            dom_fall < MAX_FLOOR_FALL,
+            f"Dom-SGD: the loss of the valley's floor fell by {dom_fall:z.2%}, SGD's by {sgd_fall:z.2%} "
+            f"from step {steps[0]:,} to {steps[1]:,}",
+        ),
+    )
+
+
+def no_alignment(panel: Panel) -> Part:
+    """song-gd-small: no alignment along GD at a small learning rate."""
+    median = float(values(panel, "GD", "alignment", 0.5).median())
+    return median <= MAX_ALIGNMENT, f"median χ_k {median:.3f}"
+
+
+def paths_stay_close(panel: Panel) -> Part:
+    """song-flow: SGD stays near GD's path, compared with how far both go."""
+    apart = panel.distances
+    if apart is None or not {"between", "first", "second"} <= set(apart.data_vars) or not apart.sizes.get("step"):
+        raise NotMeasured("distances between the runs were not measured")
+    between, gd, sgd = (float(apart[name][-1]) for name in ("between", "first", "second"))
+    if not np.isfinite([between, gd, sgd]).all():
+        raise NotMeasured("distances between the runs are not finite at the end")
+    if gd == 0:
+        raise NotMeasured("GD did not move")
+    return (
+        between <= MAX_APART * gd,
+        f"‖θ^GD − θ^SGD‖ {between:.3g}, {between / gd:.1%} of ‖θ^GD − θ_0‖ {gd:.3g} "
+        f"(‖θ^SGD − θ_0‖ {sgd:.3g}) at step {int(apart.step[-1]):,}",
+    )
+
+
+def _after_switch(panel: Panel, label: str) -> float:
+    return float(values(panel, label, "alignment", SETTLING, after_switch=True).median())
+
+
+def _floor(panel: Panel, label: str) -> xr.DataArray:
+    """The loss without its part in the dominant subspace (exact for a quadratic and k = 1), along `step`."""
+    loss, norm = (values(panel, label, name) for name in ("loss", "gradient_norm"))
+    alignment, sharpness = values(panel, label, "alignment"), eigenvalue(panel, label, 1)
+    curved = (alignment**2 / (2 * sharpness)).rename(spectrum_step="step")
+    return loss - norm**2 * curved  # at the steps that all four have

@@ -1,29 +1,46 @@
-"""Figures from datasets alone. A family of figures is a module of this package with `draw(panels)`."""
+"""Figures and tables from datasets alone. A family is a module of this package with `draw(panels)`, and for tables
+`table(panels)`."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
-def draw_figure(params: str, trajectories: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
-    """Draw one figure and write it in the formats of `outputs` ("pdf", "png").
+def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: Sequence[Path]) -> None:
+    """Draw several figures and write each in the formats that `outputs` has under its name.
 
     Args:
-        params: what `analysis.plan` says of the figure (JSON).
-        trajectories: the trajectory file of each segment id that the figure names.
-        outputs: path by format.
+        params: what `analysis.plan` says of each figure (JSON).
+        datasets: the files of the datasets that the figures name (`analysis.trajectory.by_name`).
+        outputs: paths <folder>/<name>.<format> with formats "pdf", "png" and, of tables, "csv".
 
     Raises:
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
     from analysis.figures import style
-    from analysis.store import read_dataset
+    from analysis.store import read_dataset, write_text
     from analysis.trajectory import read_panels
 
-    figure = json.loads(params)
-    datasets = {name: read_dataset(path) for name, path in trajectories.items()}
-    with style.applied():
-        style.save(import_module(figure["module"]).draw(read_panels(figure, datasets)), outputs)
+    read = {name: read_dataset(path) for name, path in datasets.items()}
+    for figure in map(json.loads, params):
+        files = {path.suffix[1:]: path for path in outputs if path.stem == figure["name"]}
+        module, panels = import_module(figure["module"]), read_panels(figure, read)
+        if "csv" in files:
+            write_text(as_csv(module.table(panels)), files.pop("csv"))
+        with style.applied():
+            style.save(module.draw(panels), files)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV text, the keys first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import isfinite
+from math import isnan, nan
 from typing import Any
 
 import xarray as xr
@@ -13,12 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from analysis.errors import InputError
 from analysis.figures import style
-from analysis.measures import effective_learning_rates
+from analysis.measures import RATE_STEPS, EffectiveRates, effective_learning_rates
 from analysis.published import effective_rates_of
 from analysis.trajectory import Panel, how_it_was_run, what_was_run
 
-STEPS = 1000  # the first ones, as in the paper
 NOT_PUBLISHED = ""
 Value = str | float | int
 
@@ -37,7 +37,7 @@ def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
     for panel in panels:
         published = effective_rates_of(panel.setting)
         for method, run in panel.runs.items():
-            rates = effective_learning_rates(run, steps=STEPS)
+            rates = _measured(run)
             printed = published.rates.get(method) if published else None
             rows.append(
                 {
@@ -69,6 +69,14 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes.set_axis_off()
         _draw_table(axes, panel)
     return figure
+
+
+def _measured(run: xr.Dataset) -> EffectiveRates:
+    """Those of the first steps; NaN where none was measured, as when the run diverged at once."""
+    try:
+        return effective_learning_rates(run, steps=RATE_STEPS)
+    except InputError:
+        return EffectiveRates(nan, nan, nan, nan, 0)
 
 
 def _draw_table(axes: Axes, panel: Panel) -> None:
@@ -110,7 +118,7 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
         ):
             write(x, y, _with_deviation(row[f"{rate}_mean"], row[f"{rate}_std"]), fontsize=8.5, ha="right")
 
-    note = f"Mean (standard deviation) of effective learning rates over the steps measured among the first {STEPS:,}."
+    note = f"Mean (standard deviation) of effective learning rates, of the first {RATE_STEPS:,} steps those measured."
     write(0, end + 0.8, note, **SMALL)
     if published:
         note = f"Published: {published.ran}; (+m) has momentum 0.9; full batch. The paper's own run, none of ours."
@@ -119,12 +127,12 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
 
 def _steps(run: xr.Dataset, measured: Value) -> str:
     """How many steps were measured, of how many that count."""
-    made = f"{measured:,} of {min(STEPS, int(run.attrs['last_step'])):,}"
+    made = f"{measured:,} of {min(RATE_STEPS, int(run.attrs['last_step'])):,}"
     return f"{made} ({style.DIVERGED})" if run.attrs["status"] == "diverged" else made
 
 
 def _with_deviation(mean: Value, deviation: Value) -> str:
     """As the paper prints it; a dash where there is nothing."""
-    if isinstance(mean, str) or isinstance(deviation, str) or not isfinite(mean):
+    if isinstance(mean, str) or isinstance(deviation, str) or isnan(mean):
         return "–"
     return "{} ({})".format(*(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}" for x in (mean, deviation)))

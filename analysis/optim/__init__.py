@@ -30,6 +30,10 @@ class UpdateRule(Protocol):
             state: what `initial_state` or the last call returned.
         """
 
+    def stability_threshold(self, gradient_norm: float) -> float:
+        """The sharpness beyond which the full-batch rule is unstable, where the gradient has this norm; NaN if none
+        is known."""
+
 
 def build(spec: RuleSpec) -> UpdateRule:
     """The rule that `spec` describes."""

@@ -25,6 +25,7 @@ def train_batch(
     parents: Sequence[str],
     trajectories: Sequence[str],
     states: Sequence[str],
+    snapshots: Sequence[str] = (),
     threads: int,
     interrupted: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -40,6 +41,7 @@ def train_batch(
         parents: the file of the parent's state, if there is one.
         trajectories: output file of each segment.
         states: output file of each segment.
+        snapshots: output file of each segment that takes snapshots of θ, in order.
         threads: of torch; fixed, since another number rounds otherwise.
         interrupted: as in `train_segment`.
         checkpoint_seconds: as in `train_segment`.
@@ -52,7 +54,7 @@ def train_batch(
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: seconds
     train, test = (read_dataset(Path(path)) for path in data)
     parent = read_state(Path(parents[0])) if parents else None
-    checkpoints = []
+    checkpoints, snapshot_files = [], iter(snapshots)
     for params, trajectory, state in zip(segments, map(Path, trajectories), map(Path, states), strict=True):
         wanted = json.loads(params)
         name, begun = wanted["id"], time.monotonic()
@@ -80,6 +82,8 @@ def train_batch(
             "chunk_halvings": result.halvings,
         }
         write_state(result.state, state, name)
+        if result.snapshots is not None:
+            write_dataset(result.snapshots, Path(next(snapshot_files)), provenance)
         write_dataset(result.trajectory, trajectory, provenance)
         log.info(
             "%s: %s at step %d by %s, %.0f s",

@@ -26,20 +26,28 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "alignment": (("spectrum_step",), "chi_k of the full-batch gradient"),
     "alignment_ema": (("spectrum_step",), "exponential moving average of alignment over measurements"),
     "update_alignment": (("spectrum_step",), "chi_k of the update made at this step (NaN: none was made)"),
+    "stability_threshold": (("spectrum_step",), "sharpness beyond which the update rule is unstable (NaN: not known)"),
     "probe_products": (("spectrum_step",), "Hessian products used by the probes so far"),
     "filter_products": (("spectrum_step",), "Hessian products used by the subspace filter so far"),
+    "dom_lr": (("rate_step",), "effective learning rate of this step's update within the dominant subspace"),
+    "bulk_lr": (("rate_step",), "effective learning rate of this step's update within the bulk subspace"),
 }
-DIMENSIONS = ("step", "test_step", "spectrum_step")
+DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A probe runs at multiples of its interval in global steps, and at the segment's first and last step."""
+    """A probe runs at multiples of its interval in global steps, and at the segment's first and last step.
+
+    Without an interval it never runs.
+    """
 
     first_step: int
-    interval: int
+    interval: int | None
 
     def due(self, step: int, last: bool) -> bool:
+        if self.interval is None:
+            return False
         return last or step == self.first_step or step % self.interval == 0
 
 
@@ -84,3 +92,16 @@ def to_dataset(records: Records, spec: SegmentSpec, count: int, attributes: dict
         shape = tuple(dataset.sizes[d] for d in dimensions)
         dataset[name] = (dimensions, rows.reshape(shape), {"long_name": meaning})
     return dataset
+
+
+def to_snapshots(records: Records, spec: SegmentSpec, attributes: dict[str, Any]) -> xr.Dataset | None:
+    """θ at the snapshots' steps, `theta` (snapshot_step, parameter) in the problem's dtype; None if none was asked for."""
+    if spec.probes.snapshots is None:
+        return None
+    steps = records.rows.get("snapshot_step", [])
+    rows = np.asarray(records.rows.get("theta", []), dtype=spec.problem.dtype).reshape(len(steps), -1)
+    return xr.Dataset(
+        {"theta": (("snapshot_step", "parameter"), rows, {"long_name": "parameters"})},
+        coords={"snapshot_step": np.asarray(steps, dtype=np.int64)},
+        attrs={"schema": "snapshots-1", "specification": json.dumps(spec.model_dump(), sort_keys=True), **attributes},
+    )

@@ -16,9 +16,10 @@ from torch import Tensor
 from analysis.curvature import DominantSubspace, Hessian, NonFiniteProductError, TopEigenspace, top_eigenspace
 from analysis.errors import InputError
 from analysis.optim import build as build_rule
+from analysis.optim.effective import effective_learning_rates
 from analysis.optim.subspace_filter import filter_update
 from analysis.specs import SegmentSpec
-from analysis.training.probes import Records, Schedule, to_dataset
+from analysis.training.probes import Records, Schedule, to_dataset, to_snapshots
 from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
 from analysis.training.state import Checkpoint, State, read_checkpoint, write_checkpoint
@@ -45,6 +46,7 @@ class Result:
     """
 
     trajectory: xr.Dataset
+    snapshots: xr.Dataset | None
     state: State
     halvings: tuple[tuple[int, int], ...]
 
@@ -115,14 +117,19 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
             raise InputError(
                 f"{name}: its parent {spec.parent} holds {parent.theta.numel()} parameters, the model has {size}"
             )
-        state = replace(parent, optimizer=build_rule(spec.rule).initial_state(parent.theta))
+        state = replace(parent, optimizer=_continued(build_rule(spec.rule).initial_state(parent.theta), parent))
     log.info("%s: begins at step %d", name, state.step)
     return Checkpoint(
         state,
         start=state.theta,
         first_step=state.step,
-        counters={"probe_products": 0, "filter_products": 0, "refreshes": 0, "unconverged_refreshes": 0},
+        counters={"probe_products": 0, "filter_products": 0, "refreshes": 0, "unconverged_refreshes": 0, "unconverged_rates": 0},
     )
+
+
+def _continued(initial: dict[str, Tensor], parent: State) -> dict[str, Tensor]:
+    """What the parent's rule remembered, where the new rule remembers the same (Adam goes on as Adam); else afresh."""
+    return dict(parent.optimizer) if parent.optimizer.keys() == initial.keys() else initial
 
 
 class _Run:
@@ -133,12 +140,17 @@ class _Run:
         self.state = checkpoint.state
         self.records = Records(checkpoint.records)
         self.rule = build_rule(spec.rule)
-        self.sampler = Sampler(spec.problem.data.examples, spec.rule.batch_size, spec.seed)
+        self.sampler = Sampler(
+            spec.problem.data.examples, spec.rule.batch_size, spec.seed, replacement=spec.rule.replacement
+        )
         first, probes = checkpoint.first_step, spec.probes
         self.last_step = spec.stop.step if spec.stop.step is not None else first + (spec.stop.steps or 0)
         self.loss_schedule = Schedule(first, probes.loss)
         self.test_schedule = Schedule(first, probes.test)
         self.spectrum_schedule = Schedule(first, probes.spectrum)
+        self.rates_schedule = Schedule(first, probes.rates)
+        self.snapshot_schedule = Schedule(first, probes.snapshots)
+        self.full_batch: tuple[Tensor, Tensor, Tensor] | None = None  # θ, and the value and gradient there
         self.begun = self.reported = time.monotonic()
         self.begun_step = self.state.step
 
@@ -153,6 +165,7 @@ class _Run:
             measured = self._probe(last=step >= self.last_step)
             if self.checkpoint.stopped_by is not None:
                 return
+            rated = self._subspace_for_rates(measured) if self.rates_schedule.due(step, last=False) else None
             update = self._update()
         except (_Diverged, NonFiniteProductError) as error:
             self._diverge(str(error))
@@ -162,6 +175,9 @@ class _Run:
             return
         if measured is not None:
             self.records.amend("update_alignment", float(measured.alignment(update)))
+        if rated is not None:
+            dom_lr, bulk_lr = effective_learning_rates(update, self._value_and_gradient()[1], rated)
+            self.records.add("rate_step", step, dom_lr=dom_lr, bulk_lr=bulk_lr)
         self.state.theta = self.state.theta + update
         self.state.step = step + 1
         self._report()
@@ -170,7 +186,7 @@ class _Run:
         indices = self.sampler.indices(self.state.step)
         update, self.state.optimizer = self.rule.update(
             self.state.theta,
-            lambda theta: self.problem.training.gradient(theta, indices),
+            lambda theta: self._gradient(theta, indices),
             self.state.optimizer,
         )
         weights = self.spec.filter
@@ -185,6 +201,17 @@ class _Run:
             alpha_dom=weights.alpha_dom,
             beta_bulk=weights.beta_bulk,
         )
+
+    def _gradient(self, theta: Tensor, indices: Tensor | None) -> Tensor:
+        if indices is None and theta is self.state.theta:
+            return self._value_and_gradient()[1]
+        return self.problem.training.gradient(theta, indices)
+
+    def _value_and_gradient(self) -> tuple[Tensor, Tensor]:
+        """On the full batch at the current θ, evaluated once a step, whoever asks."""
+        if self.full_batch is None or self.full_batch[0] is not self.state.theta:
+            self.full_batch = (self.state.theta, *self.problem.training.value_and_gradient(self.state.theta))
+        return self.full_batch[1:]
 
     def _refresh(self, tolerance: float) -> None:
         found = self._top(self.spec.problem.k, self.state.filter_basis, tolerance)
@@ -213,7 +240,7 @@ class _Run:
         elif last:
             self.checkpoint.stopped_by = "steps"
         if self.loss_schedule.due(step, last):
-            value, gradient = self.problem.training.value_and_gradient(theta)
+            value, gradient = self._value_and_gradient()
             if not math.isfinite(value):
                 raise _Diverged("the training loss is not finite")
             self.records.add(
@@ -230,12 +257,26 @@ class _Run:
                 test_loss=float(self.problem.test.value(theta)),
                 test_accuracy=self.problem.test_accuracy(theta),
             )
+        if self.snapshot_schedule.due(step, last):
+            self.records.add("snapshot_step", step, theta=theta.cpu().numpy().copy())
         return dominant
+
+    def _subspace_for_rates(self, measured: DominantSubspace | None) -> DominantSubspace:
+        """The dominant subspace at the current θ: the spectrum's, if that was measured just now."""
+        k, basis = self.spec.problem.k, self.state.spectrum_basis
+        if measured is not None and basis is not None:
+            self.state.rates_basis = basis[:, : k + 2].contiguous()
+            return measured
+        found = self._top(k, self.state.rates_basis, self.spec.probes.tolerance)
+        self.state.rates_basis = found.basis.contiguous()
+        self._count("probe_products", found.products)
+        self._count("unconverged_rates", int(not found.converged))
+        return DominantSubspace(found.eigenvectors)
 
     def _probe_spectrum(self) -> DominantSubspace:
         """Top-2k eigenvalues, χ_k(∇L) and its EMA."""
         k, theta = self.spec.problem.k, self.state.theta
-        gradient = self.problem.training.gradient(theta)
+        gradient = self._value_and_gradient()[1]
         if not bool(torch.isfinite(gradient).all()):
             raise _Diverged("the gradient is not finite")
         found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
@@ -256,6 +297,7 @@ class _Run:
             alignment=alignment,
             alignment_ema=self.state.alignment_ema,
             update_alignment=math.nan,
+            stability_threshold=self.rule.stability_threshold(float(gradient.norm())),
             probe_products=self.checkpoint.counters["probe_products"],
             filter_products=self.checkpoint.counters["filter_products"],
         )
@@ -283,7 +325,8 @@ class _Run:
         }
         count = min(2 * self.spec.problem.k, self.problem.training.theta.numel())
         halvings = (*self.problem.training.halvings, *self.problem.test.halvings)
-        return Result(to_dataset(self.records, self.spec, count, attributes), self.state, halvings)
+        snapshots = to_snapshots(self.records, self.spec, attributes)
+        return Result(to_dataset(self.records, self.spec, count, attributes), snapshots, self.state, halvings)
 
     def _report(self) -> None:
         now = time.monotonic()

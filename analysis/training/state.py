@@ -25,6 +25,7 @@ class State:
             aligned measurements are needed to pass 0.95, and not one.
         filter_basis: block [P, k + guard] that the filter's next refresh starts from.
         spectrum_basis: block [P, 2k + guard] that the next spectrum probe starts from.
+        rates_basis: block [P, k + guard] that the next measurement of effective learning rates starts from.
         diverged_at: the step at which the run diverged, if it did.
     """
 
@@ -34,6 +35,7 @@ class State:
     alignment_ema: float = 0.0
     filter_basis: Tensor | None = None
     spectrum_basis: Tensor | None = None
+    rates_basis: Tensor | None = None
     diverged_at: int | None = None
 
 
@@ -114,9 +116,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+_BASES = ("filter_basis", "spectrum_basis", "rates_basis")
+
+
 def _pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {"theta": state.theta, **{f"optimizer.{n}": t for n, t in state.optimizer.items()}}
-    for name in ("filter_basis", "spectrum_basis"):
+    for name in _BASES:
         if (basis := getattr(state, name)) is not None:
             tensors[name] = basis
     metadata = {
@@ -134,7 +139,6 @@ def _unpack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> State:
         step=metadata["step"],
         optimizer={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
         alignment_ema=metadata["alignment_ema"],
-        filter_basis=tensors.get("filter_basis"),
-        spectrum_basis=tensors.get("spectrum_basis"),
         diverged_at=metadata["diverged_at"],
+        **{name: tensors.get(name) for name in _BASES},
     )

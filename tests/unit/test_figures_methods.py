@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis.errors import InputError
-from analysis.figures import effective_rates, loss_comparison, path_distance, style
+from analysis.figures import draw_figures, effective_rates, loss_comparison, path_distance, style
 from analysis.measures import effective_learning_rates
 from analysis.published import EFFECTIVE_RATES, TABLE_OF_SETTING, effective_rates_of
+from analysis.store import write_dataset
 from analysis.trajectory import Panel
 from tests.unit.test_figures import panel, segment
 
@@ -107,6 +109,21 @@ def test_rows_of_the_table():
     writer = csv.DictWriter(text, list(row))
     writer.writerows(rows)  # all rows have the same keys
     assert len(text.getvalue().splitlines()) == 8
+
+
+def test_the_table_is_written_as_csv_beside_the_figure(tmp_path: Path):
+    runs = [[label, [label]] for label in METHODS]
+    files = {label: tmp_path / f"{i}.nc" for i, label in enumerate(METHODS)}
+    for (label, path), rule in zip(files.items(), RULES, strict=True):
+        write_dataset(segment(label, 0, 20, rule=rule), path)
+    panels = [{"setting": "mlp", "title": "MLP", "runs": runs}]
+    params = json.dumps({"name": "table", "module": "analysis.figures.effective_rates", "panels": panels})
+    draw_figures([params], files, [tmp_path / "table.csv", tmp_path / "table.png"])
+    rows = list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))
+    assert [row["method"] for row in rows] == list(METHODS)
+    assert float(rows[2]["dom_lr_mean"]) == pytest.approx(0.34)
+    assert rows[2]["published_dom_lr_mean"] == "0.3317"
+    assert (tmp_path / "table.png").stat().st_size > 1000
 
 
 def test_the_drawn_table_has_both_told_apart():

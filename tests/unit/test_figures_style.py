@@ -177,6 +177,21 @@ def test_nothing_is_clipped_and_no_texts_overlap(module: str, count: int):
         assert wide < 1 or high < 1, (text, other)
 
 
+def inches(figure: Figure) -> list[tuple[float, float]]:
+    return [(axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi) for axes in figure.axes]
+
+
+def test_a_long_description_takes_nothing_from_the_panels():
+    same = {method: [segment(method, 0, 20, rule=RULES[0])] for method in METHODS}
+    (short,) = inches(drawn("loss_comparison", [panel(same)]))
+    (long,) = inches(drawn("loss_comparison", [panel_of("loss_comparison")]))
+    assert long == pytest.approx(short, abs=0.15)
+    wide = branched("SAM", "Dom-SAM", "Bulk-SAM", rule={**SAM, "momentum": 0.123456789, "batch_size": 10**40})
+    usual = inches(drawn("edge", [panel_of("edge")]))
+    for one, other in zip(inches(drawn("edge", [panel(wide)])), usual, strict=True):
+        assert one == pytest.approx(other, abs=0.05)
+
+
 # ---------------------------------------------------------------- what went wrong
 def diverge(one: xr.Dataset) -> xr.Dataset:
     return one.assign_attrs(status="diverged", diverged_at=one.attrs["last_step"])

@@ -19,7 +19,7 @@ from analysis.specs import (
     MLPSpec,
     ProbeSpec,
     ProblemSpec,
-    RuleSpec,
+    SGDSpec,
     SegmentSpec,
     StopSpec,
 )
@@ -62,7 +62,7 @@ def spec(
             dtype="float64",
         ),
         seed=7,
-        rule=RuleSpec(kind="sgd", learning_rate=lr, batch_size=batch),
+        rule=SGDSpec(learning_rate=lr, batch_size=batch),
         parent=parent,
         **given,
     )

@@ -101,7 +101,7 @@ class Project:
 
     def times(self) -> dict[str, int]:
         """When each result was written."""
-        aside = {"logs", "benchmarks", "specifications"}
+        aside = {"logs", "benchmarks", "made-from"}
         found = (p for p in self.results().rglob("*") if p.relative_to(self.results()).parts[0] not in aside)
         return {str(p.relative_to(self.results())): p.stat().st_mtime_ns for p in found if p.is_file()}
 
@@ -113,13 +113,16 @@ class Project:
 
 
 def jobs(output: str) -> list[str]:
-    """What the engine says that it runs: a segment's id, "data <subset>", "figure <name>" or "claims"."""
+    """What the engine says that it runs: a segment's id, "data <subset>", "distances <id>", "figure <name>" or "claims"."""
     found: set[str] = set()
     for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
-        if message.startswith("Training "):
-            found |= set(message.removeprefix("Training ").split(", "))
+        kind, _, names = message.partition(" ")
+        if kind == "Training":
+            found |= set(names.split(", "))
+        elif kind == "Figures":
+            found |= {f"figure {name}" for name in names.split(", ")}
         else:
-            short = {"Data set ": "data ", "Figure ": "figure ", "Judging the claims": "claims"}
+            short = {"Data set ": "data ", "Distances ": "distances ", "Judging the claims": "claims"}
             for words, name in short.items():
                 message = message.replace(words, name)
             found.add(message)

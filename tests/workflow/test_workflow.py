@@ -39,7 +39,7 @@ def id_of(plan: Plan, segment: str) -> str:
 def test_every_result_is_there_and_nothing_else(finished: Project) -> None:
     plan = finished.plan()
     expected = [f"data/{s}.nc" for s in plan.subsets]
-    expected += [f"segments/{s}/{file}" for s in plan.segments for file in ("trajectory.nc", "state.safetensors")]
+    expected += [file for s in plan.segments.values() for file in s.files]
     expected += [f"figures/{f}.{kind}" for f in plan.figures for kind in ("pdf", "png")]
     expected += ["claims.csv", "claims.json"]
     assert sorted(finished.times()) == sorted(expected)

@@ -1,18 +1,21 @@
-# Claims of the papers, judged from trajectories.
+# Claims of the papers, judged from datasets.
 
+if PLAN.claims.inputs and not is_made(PLAN.claims, ""):
 
-rule judge:
-    input:
-        trajectories=[trajectory(s) for s in PLAN.claims.segments],
-        specification=lambda wildcards: specification("claims", PLAN.claims.params),
-    output:
-        json=f"{RESULTS}/claims.json",
-        csv=f"{RESULTS}/claims.csv",
-    log:
-        f"{RESULTS}/logs/judge.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/judge.tsv"
-    message:
-        "Judging the claims"
-    script:
-        "../scripts/judge.py"
+    rule judge:
+        input:
+            [result(file) for file in PLAN.claims.inputs],
+        output:
+            json=result("claims.json"),
+            csv=result("claims.csv"),
+            record=result(PLAN.claims.record),
+        log:
+            f"{RESULTS}/logs/judge.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/judge.tsv"
+        params:
+            claims=PLAN.claims.params,
+        message:
+            "Judging the claims"
+        script:
+            "../scripts/judge.py"

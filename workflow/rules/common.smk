@@ -12,44 +12,36 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = f"{config.get('results', 'results')}/{PLAN.profile}"
-SEGMENT = f"{RESULTS}/segments/{{segment}}"
 
 
-def trajectory(segment):
-    return f"{RESULTS}/segments/{segment}/trajectory.nc"
-
-
-def state(segment):
-    return f"{RESULTS}/segments/{segment}/state.safetensors"
+def result(file):
+    return f"{RESULTS}/{file}"
 
 
 def data(subset):
     return f"{RESULTS}/data/{subset}.nc"
 
 
-def is_trained(segment):
-    """What stands under a segment's name is right by construction: no rule makes it again."""
-    return Path(trajectory(segment)).exists() and Path(state(segment)).exists()
+def is_there(*files):
+    """What stands under a name that hashes all that decides it is right by construction: no rule makes it again."""
+    return all(Path(RESULTS, file).exists() for file in files)
 
 
-def specification(name, content):
-    """A file with what a cheap stage is given. As an input it reruns the stage when it changes, also where the
-    engine's own records are lost (as params would not), and it is touched only then."""
-    path = Path(RESULTS, "specifications", f"{name}.json")
-    try:
-        if not path.exists() or path.read_text(encoding="utf-8") != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise WorkflowError(
-            f"{path}: cannot be written ({error.strerror}); the results folder must be writable"
-        )
-    return str(path)
+def outputs(planned, folder):
+    return [f"{folder}{planned.name}.{format}" for format in planned.formats]
 
 
-def figures():
-    return expand(f"{RESULTS}/figures/{{figure}}.{{format}}", figure=PLAN.figures, format=["pdf", "png"])
+def is_made(planned, folder):
+    """Figures and claims have plain names; the record's name hashes what they were made from. So without the right
+    record there is a rule, and something for it to make, whatever the times of files."""
+    return is_there(planned.record, *outputs(planned, folder))
 
 
-def claims():
-    return [f"{RESULTS}/claims.json", f"{RESULTS}/claims.csv"] if PLAN.claims.segments else []
+def everything():
+    """All that the profile asks for."""
+    yield from (file for segment in PLAN.segments.values() for file in segment.files)
+    yield from (distances.file for distances in PLAN.distances.values())
+    for figure in PLAN.figures.values():
+        yield from (*outputs(figure, "figures/"), figure.record)
+    if PLAN.claims.inputs:
+        yield from (*outputs(PLAN.claims, ""), PLAN.claims.record)

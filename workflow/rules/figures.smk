@@ -1,20 +1,25 @@
-# Figures, drawn from trajectories alone.
+# Figures and tables, drawn from datasets alone. One process draws several (its imports take longer than a figure), and
+# there is a rule only for those that are missing or were drawn from something else.
 
+WANTED = [f for f in PLAN.figures.values() if not is_made(f, "figures/")]
 
-rule figure:
-    input:
-        trajectories=lambda wildcards: [trajectory(s) for s in PLAN.figures[wildcards.figure].segments],
-        specification=lambda wildcards: specification(
-            f"figures/{wildcards.figure}", PLAN.figures[wildcards.figure].params
-        ),
-    output:
-        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
-        png=f"{RESULTS}/figures/{{figure}}.png",
-    log:
-        f"{RESULTS}/logs/figures/{{figure}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
-    message:
-        "Figure {wildcards.figure}"
-    script:
-        "../scripts/figure.py"
+for batch in [WANTED[i : i + PLAN.batch_figures] for i in range(0, len(WANTED), PLAN.batch_figures)]:
+
+    rule:
+        name:
+            f"figures:{batch[0].name}"
+        input:
+            sorted({result(file) for figure in batch for file in figure.inputs}),
+        output:
+            figures=[result(file) for figure in batch for file in outputs(figure, "figures/")],
+            records=[result(figure.record) for figure in batch],
+        log:
+            f"{RESULTS}/logs/figures/{batch[0].name}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/figures/{batch[0].name}.tsv"
+        params:
+            figures=[figure.params for figure in batch],
+        message:
+            f"Figures {', '.join(figure.name for figure in batch)}"
+        script:
+            "../scripts/figures.py"

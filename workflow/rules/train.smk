@@ -2,17 +2,18 @@
 # for those that are missing: siblings together in one process, each with files of its own.
 # No `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
 
-for batch in PLAN.batches(is_trained):
+for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
 
     rule:
         name:
             f"train_segment:{batch.name}"
         input:
             data=[data(d) for d in batch.segments[0].subsets],
-            parent=[state(p) for p in {s.spec.parent for s in batch.segments} if p],
+            parent=[result(PLAN.segments[p].state) for p in {s.spec.parent for s in batch.segments} if p],
         output:
-            trajectories=[trajectory(s.id) for s in batch.segments],
-            states=[state(s.id) for s in batch.segments],
+            trajectories=[result(s.trajectory) for s in batch.segments],
+            states=[result(s.state) for s in batch.segments],
+            snapshots=[result(s.snapshots) for s in batch.segments if s.snapshots],
         log:
             f"{RESULTS}/logs/train/{batch.name}.log",
         benchmark:

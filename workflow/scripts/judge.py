@@ -1,4 +1,4 @@
-"""Rule judge: every claim in every setting, from trajectories."""
+"""Rule judge: every claim in every setting, from datasets."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ from analysis.jobs import job
 
 with job(snakemake.log[0]):
     from analysis.claims import judge
+    from analysis.records import recorded
+    from analysis.trajectory import by_name
 
-    trajectories = {Path(path).parent.name: Path(path) for path in snakemake.input.trajectories}
-    outputs = {kind: Path(snakemake.output[kind]) for kind in ("json", "csv")}
-    judge(Path(snakemake.input.specification).read_text(encoding="utf-8"), trajectories, outputs)
+    with recorded([snakemake.params.claims], [snakemake.output.record]):
+        outputs = {kind: Path(snakemake.output[kind]) for kind in ("json", "csv")}
+        judge(snakemake.params.claims, by_name(snakemake.input), outputs)

@@ -11,6 +11,7 @@ with job(snakemake.log[0], asks=True) as interrupted:
         parents=snakemake.input.parent,
         trajectories=snakemake.output.trajectories,
         states=snakemake.output.states,
+        snapshots=snakemake.output.snapshots,
         threads=snakemake.threads,
         interrupted=interrupted,
     )

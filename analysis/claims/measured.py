@@ -1,0 +1,122 @@
+"""What claims take from the runs of a panel. Whatever a claim needs and is not there raises `NotMeasured`, so a gap in
+the data is never a verdict."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import xarray as xr
+
+from analysis.errors import InputError
+from analysis.measures import EffectiveRates, effective_learning_rates
+from analysis.trajectory import Panel
+
+Part = tuple[bool, str]  # whether it holds, and its numbers
+
+
+class NotMeasured(Exception):
+    """A claim cannot be judged; the message says which run lacks what."""
+
+
+def all_of(*parts: Part) -> Part:
+    """Whether every part of a claim holds, and the numbers of each; where some do not, those come first."""
+    held, failed = ([text for holds, text in parts if holds is wanted] for wanted in (True, False))
+    if not failed:
+        return True, "; ".join(held)
+    return False, "failed: " + "; ".join(failed) + (f". Held: {'; '.join(held)}" if held else "")
+
+
+def run(panel: Panel, label: str) -> xr.Dataset:
+    """The run of that label, from its first step."""
+    if label not in panel.runs:
+        raise NotMeasured(f"there is no run {label}")
+    return panel.runs[label]
+
+
+def switch(panel: Panel, label: str) -> int:
+    """The step at which the run's last segment begins."""
+    switches = run(panel, label).attrs.get("switches", [])
+    if not len(switches):
+        raise NotMeasured(f"{label} has no switch: it is one segment")
+    return int(switches[-1])
+
+
+def values(
+    panel: Panel, label: str, name: str, skip: float = 0.0, *, after_switch: bool = False, gaps: bool = False
+) -> xr.DataArray:
+    """A variable of a run along its own steps, finite and never empty.
+
+    Args:
+        panel: holds the run.
+        label: the run.
+        name: the variable.
+        skip: fraction of the run's steps that are left out at its beginning.
+        after_switch: the run's steps are those after its switch.
+        gaps: NaN means that nothing was to be measured, and is left out; otherwise it is refused.
+    """
+    dataset = run(panel, label)
+    if name not in dataset or dataset[name].size == 0:
+        raise NotMeasured(f"{label}: {name} was not measured")
+    whole = dataset[name]
+    steps = whole[whole.dims[0]]
+    begin = switch(panel, label) if after_switch else 0
+    progress = (steps - begin) / max(int(steps[-1]) - begin, 1)
+    window = whole[(progress >= skip).values]
+    if gaps:
+        window = window.dropna(window.dims[0])
+    if window.size == 0:
+        raise NotMeasured(f"{label}: {name} was not measured over the last {1 - skip:.0%} of its steps")
+    if not bool(np.isfinite(window).all()):
+        raise NotMeasured(f"{label}: {name} is not finite at some steps")
+    return window
+
+
+def eigenvalue(panel: Panel, label: str, i: int, skip: float = 0.0) -> xr.DataArray:
+    """λ_i (1-based), as `values` gives it."""
+    eigenvalues = values(panel, label, "eigenvalues", skip)
+    if i not in eigenvalues.index:
+        raise NotMeasured(f"{label}: λ_{i} was not measured, only the {eigenvalues.sizes['index']} largest")
+    return eigenvalues.sel(index=i, drop=True)
+
+
+def rates(panel: Panel, label: str) -> EffectiveRates:
+    """The effective learning rates over the first steps, as the tables have them."""
+    try:
+        found = effective_learning_rates(run(panel, label))
+    except InputError as error:
+        raise NotMeasured(f"{label}: {error}") from error
+    if not np.isfinite([found.dom_mean, found.bulk_mean]).all():
+        raise NotMeasured(f"{label}: its effective learning rates are not finite")
+    return found
+
+
+def common_steps(*curves: xr.DataArray) -> list[int]:
+    """The steps that all `curves` (along `step`) have, ascending."""
+    return reduce(np.intersect1d, [curve.step.values for curve in curves]).tolist()
+
+
+def since_switch(panel: Panel, branch: str, *curves: xr.DataArray) -> tuple[int, int]:
+    """The branch's switch and the last step, of those that all `curves` (along `step`) have."""
+    begin = switch(panel, branch)
+    common = common_steps(*curves)
+    if begin not in common or common[-1] == begin:
+        raise NotMeasured(f"{branch} and what it is compared with were not both measured at its switch and after it")
+    return begin, common[-1]
+
+
+def drop(panel: Panel, branch: str, reference: str, *, at_most: float = np.inf, at_least: float = -np.inf) -> Part:
+    """Whether the branch's drop in log-loss after the switch is between two multiples of the reference's over the same
+    steps. It is not if the reference's loss did not fall."""
+    curves = [values(panel, label, "loss") for label in (branch, reference)]
+    steps = since_switch(panel, branch, *curves)
+    ends = np.array([curve.sel(step=list(steps)).values for curve in curves])
+    if not (ends > 0).all():
+        raise NotMeasured(f"{branch}, {reference}: a loss of 0 has no logarithm")
+    dropped, compared = (np.log(ends[:, 0]) - np.log(ends[:, 1])).tolist()
+    ratio = f"{dropped / compared:.1%}" if compared > 0 else f"{reference}'s did not fall"
+    return (
+        compared > 0 and at_least <= dropped / compared <= at_most,
+        f"{branch}'s log-loss fell by {dropped:.4f}, {reference}'s by {compared:.4f} ({ratio}) "
+        f"in {steps[1] - steps[0]:,} steps",
+    )

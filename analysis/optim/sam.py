@@ -1,0 +1,44 @@
+"""Sharpness-aware minimisation (Foret et al.; Song et al., section B.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+from torch import Tensor
+
+from analysis.specs import SAMSpec
+
+
+class Rule:
+    """θ ← θ − η g(θ + ρ g(θ)/‖g(θ)‖), both gradients of the same examples; no step where the gradient is 0."""
+
+    def __init__(self, spec: SAMSpec) -> None:
+        self.learning_rate, self.rho = spec.learning_rate, spec.rho
+
+    def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def update(
+        self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        ascent = gradient(theta)
+        norm = ascent.norm()
+        if not bool(norm > 0):
+            return -self.learning_rate * ascent, state  # 0, or NaN, which ends the segment
+        return -self.learning_rate * gradient(theta + (self.rho / norm) * ascent), state
+
+    def stability_threshold(self, gradient_norm: float) -> float:
+        return sam_edge(gradient_norm, learning_rate=self.learning_rate, rho=self.rho)
+
+
+def sam_edge(gradient_norm: float, *, learning_rate: float, rho: float) -> float:
+    """The curvature at which SAM's step on a quadratic is no longer stable (Long & Bartlett).
+
+    ‖∇L‖/(2ρ) · (√(1 + 8ρ/(η‖∇L‖)) − 1), written so that it tends to 2/η for ‖∇L‖/ρ → ∞ and to 0 for ‖∇L‖ → 0
+    without cancellation. Song et al. print it without the ρ under the root.
+    """
+    if gradient_norm == 0:
+        return 0.0
+    ratio = 8 * rho / (learning_rate * gradient_norm)
+    return 4 / learning_rate / (sqrt(1 + ratio) + 1)

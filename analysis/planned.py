@@ -1,0 +1,139 @@
+"""The plan: a profile's segments with their content-hashed names, and what is drawn and judged from them.
+
+Free of torch and xarray: the workflow reads it at every start. The name of a segment hashes its specification
+(by value), its parent's name and a fingerprint of the code that its function reaches, so what stands under a
+name is right by construction, and equal work has one name, whoever asks for it. `analysis.plan` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from analysis.names import canonical, hash8, subset_id
+from analysis.specs import SegmentSpec
+
+@dataclass(frozen=True)
+class PlannedSegment:
+    id: str  # <setting>.<update rule>-<8 hex>
+    spec: SegmentSpec
+    fingerprint: str
+
+    @property
+    def subsets(self) -> tuple[str, str]:
+        """Names of the training and the test data, with which their files are found."""
+        data = self.spec.problem.data
+        return subset_id(data.train, data.train_sha256), subset_id(data.test, data.test_sha256)
+
+    @property
+    def trajectory(self) -> str:
+        return f"segments/{self.id}/trajectory.nc"
+
+    @property
+    def state(self) -> str:
+        return f"segments/{self.id}/state.safetensors"
+
+    @property
+    def snapshots(self) -> str | None:
+        return None if self.spec.probes.snapshots is None else f"segments/{self.id}/snapshots.nc"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the segment leaves, relative to the results."""
+        return tuple(f for f in (self.trajectory, self.state, self.snapshots) if f)
+
+    @property
+    def params(self) -> str:
+        """What the training rule is given: sorted JSON, equal for equal work."""
+        return canonical({"id": self.id, "spec": self.spec.model_dump(), "fingerprint": self.fingerprint})
+
+
+@dataclass(frozen=True)
+class PlannedDistances:
+    """The distances between two runs, from their segments' snapshots."""
+
+    id: str
+    runs: tuple[tuple[str, ...], tuple[str, ...]]  # segment ids
+
+    @property
+    def file(self) -> str:
+        return f"distances/{self.id}.nc"
+
+    @property
+    def inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        first, second = (tuple(f"segments/{i}/snapshots.nc" for i in run) for run in self.runs)
+        return first, second
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A figure, a table or the claims: drawn or judged from datasets, and made anew when `params` differs from what
+    it was made from."""
+
+    name: str
+    inputs: tuple[str, ...]  # datasets, relative to the results, each once
+    formats: tuple[str, ...]  # of the output files
+    params: str  # sorted JSON: module, caption, panels with runs as lists of ids, fingerprint
+
+    @property
+    def record(self) -> str:
+        """The file that says that the result was made from just this (`analysis.records`)."""
+        return f"made-from/{self.name}-{hash8(self.params)}.json"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Missing segments that can begin together, which one process trains one after the other."""
+
+    name: str
+    segments: tuple[PlannedSegment, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    profile: str
+    title: str
+    batch_steps: int
+    batch_figures: int
+    segments: dict[str, PlannedSegment]  # by id, parents before children
+    distances: dict[str, PlannedDistances]  # by id
+    figures: dict[str, Planned]
+    claims: Planned
+    runs: dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) of experiments.yaml -> path of ids
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s for segment in self.segments.values() for s in segment.subsets))
+
+    def batches(self, exists: Callable[[PlannedSegment], bool]) -> tuple[Batch, ...]:
+        """Batches of the segments for which `exists` is false: those with one parent, or with none and one data set."""
+        together: dict[tuple[str, ...], list[PlannedSegment]] = {}
+        for segment in self.segments.values():
+            if not exists(segment):
+                parent = segment.spec.parent
+                together.setdefault((parent,) if parent else segment.subsets, []).append(segment)
+        return tuple(batch for group in together.values() for batch in self._split(group))
+
+    def _split(self, group: list[PlannedSegment]) -> Iterator[Batch]:
+        current: list[PlannedSegment] = []
+        load = 0.0
+        for segment in group:
+            current.append(segment)
+            load += expected_refreshes(segment.spec)
+            if load >= self.batch_steps:
+                yield Batch(current[0].id, tuple(current))
+                current, load = [], 0
+        if current:
+            yield Batch(current[0].id, tuple(current))
+
+
+def expected_refreshes(spec: SegmentSpec) -> float:
+    """Rough cost for packing, in refreshes of the dominant subspace: one costs as much as some thirty plain steps,
+    and a probe of the 2k largest eigenvalues as two."""
+    steps = spec.stop.steps if spec.stop.steps is not None else spec.stop.step or 0
+    cost = steps / 30 + 2 * steps / spec.probes.spectrum
+    if spec.filter is not None:
+        cost += steps / spec.filter.refresh_every
+    if spec.probes.rates is not None:
+        cost += steps / spec.probes.rates
+    return cost
