@@ -38,9 +38,13 @@ def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Datas
         for s in steps
     ]
     values = np.asarray(rows, dtype=np.float64).reshape(len(steps), 3)
-    meanings = {"between": "distance of the two runs", "first": "of the first from its start", "second": "of the second"}
+    meanings = {
+        "between": "distance of the two runs",
+        "first": "of the first from its start",
+        "second": "of the second",
+    }
     return xr.Dataset(
-        {n: ("step", values[:, i], {"long_name": m}) for i, (n, m) in enumerate(meanings.items())},
+        {n: ("step", values[:, i], {"long_name": f"distance {m}"}) for i, (n, m) in enumerate(meanings.items())},
         coords={"step": np.asarray(steps, dtype=np.int64)},
         attrs={"schema": SCHEMA},
     )

@@ -340,7 +340,9 @@ class _Join:
             values["rho"] = length.rho
         else:
             if length.rho is not None:
-                self._wrong(self.profile_path, f"settings.{setting}.segments.{name}.rho", "not allowed; only SAM has one")
+                self._wrong(
+                    self.profile_path, f"settings.{setting}.segments.{name}.rho", "not allowed; only SAM has one"
+                )
             values["momentum"] = entry.momentum
         return _RULE.validate_python(values)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from analysis.names import canonical, hash8, subset_id
 from analysis.specs import SegmentSpec
 
+
 @dataclass(frozen=True)
 class PlannedSegment:
     id: str  # <setting>.<update rule>-<8 hex>

@@ -14,6 +14,7 @@ import xarray as xr
 from analysis import toys
 
 DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step")
+USUAL_BETA2 = 0.999  # of Adam: need not be told
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
 
     A child's first measurement is at its parent's last step: the parent's row is dropped there, since the child's
     also knows the update made. Distances stay those from each segment's own start. Attributes are the last
-    segment's, and `switches` lists where the later segments begin.
+    segment's; `switches` lists where the later segments begin, `specifications` those of all segments.
     """
     whole = xr.Dataset(attrs=dict(segments[-1].attrs))
     for dimension in DIMENSIONS:
         whole = whole.merge(_joined(segments, dimension), combine_attrs="override")
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
+    whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
     return whole
 
 
@@ -92,12 +94,6 @@ def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
 def specification(trajectory: xr.Dataset) -> dict[str, Any]:
     """The segment's specification (`analysis.specs.SegmentSpec` as plain values)."""
     return json.loads(trajectory.attrs["specification"])
-
-
-def stochastic_run(panel: Panel) -> xr.Dataset:
-    """The first of a panel's runs that has minibatches, or else the first one: for a title that tells their size."""
-    runs = list(panel.runs.values())
-    return next((run for run in runs if specification(run)["rule"]["batch_size"] is not None), runs[0])
 
 
 def what_was_run(trajectory: xr.Dataset) -> str:
@@ -124,7 +120,42 @@ def what_was_run(trajectory: xr.Dataset) -> str:
 
 
 def how_it_was_run(trajectory: xr.Dataset) -> str:
-    """Learning rate and batch size, e.g. "lr 0.01, batch 50"."""
-    rule = specification(trajectory)["rule"]
-    batch = "full batch" if rule["batch_size"] is None else f"batch {rule['batch_size']}"
-    return f"lr {rule['learning_rate']:g}, {batch}"
+    """The update rules in their order, e.g. "lr 0.01, batch 50", "SAM, ρ = 0.1, lr 0.01, full batch"."""
+    return ", then ".join(dict.fromkeys(_in_words(rule) for rule in rules(trajectory)))
+
+
+def how_they_were_run(runs: Mapping[str, xr.Dataset]) -> str:
+    """The update rules of all runs: one line if they are the same, else a line for each, with the runs' labels."""
+    labels: dict[str, list[str]] = {}
+    for label, run in runs.items():
+        labels.setdefault(how_it_was_run(run), []).append(label)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return "\n".join(f"{', '.join(those)}: {text}" for text, those in labels.items())
+
+
+def rules(trajectory: xr.Dataset) -> list[dict[str, Any]]:
+    """The update rule of each segment (as in its specification), parents first."""
+    texts = trajectory.attrs.get("specifications", [trajectory.attrs["specification"]])
+    return [json.loads(text)["rule"] for text in texts]
+
+
+def rule_name(rule: Mapping[str, Any]) -> str:
+    """GD, SGD, SAM or Adam."""
+    if rule["kind"] == "sgd":
+        return "GD" if rule["batch_size"] is None else "SGD"
+    return {"sam": "SAM", "adam": "Adam"}[rule["kind"]]
+
+
+def _in_words(rule: Mapping[str, Any]) -> str:
+    words = [] if rule["kind"] == "sgd" else [rule_name(rule)]
+    if rule["kind"] == "sam":
+        words.append(f"ρ = {rule['rho']:g}")
+    words.append(f"lr {rule['learning_rate']:g}")
+    replaced = " with replacement" if rule.get("replacement") else ""
+    words.append("full batch" if rule["batch_size"] is None else f"batch {rule['batch_size']}{replaced}")
+    if rule.get("momentum"):  # Adam's is β_1
+        words.append(f"momentum {rule['momentum']:g}")
+    if rule.get("beta2", USUAL_BETA2) != USUAL_BETA2:
+        words.append(f"β₂ = {rule['beta2']:g}")
+    return ", ".join(words)

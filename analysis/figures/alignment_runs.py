@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.trajectory import Panel, specification, stochastic_run
+from analysis.trajectory import Panel, specification
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -15,11 +15,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         for i, (label, run) in enumerate(panel.runs.items()):
-            axes.plot(run.spectrum_step, run.alignment, **style.RUNS[label] | {"linewidth": 1.0}, zorder=5 - i)
-            style.mark_divergence(axes, run, style.RUNS[label]["color"])
+            axes.plot(run.spectrum_step, run.alignment, **style.look_of(label) | {"linewidth": 1.0}, zorder=5 - i)
+            style.mark_divergence(axes, run, style.look_of(label)["color"])
         axes.set_ylim(-0.03, 1.03)  # a run at 0 is seen above the axis
         k = specification(run)["problem"]["k"]
-        style.describe(axes, f"{panel.title} (k = {k})", stochastic_run(panel))
+        style.describe(axes, f"{panel.title} (k = {k})", panel.runs)
     all_axes[0].set_ylabel("alignment χₖ(∇L)")
-    style.legend_below(figure, [(label, style.RUNS[label]) for label in panels[0].runs])
+    style.legend_below(figure, [(label, style.look_of(label)) for label in panels[0].runs])
     return figure

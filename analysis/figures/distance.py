@@ -17,11 +17,12 @@ def draw(panels: Sequence[Panel]) -> Figure:
         for label, run in panel.runs.items():
             switch = run.attrs["switches"][-1]
             after = run.sel(step=run.step >= switch)
-            axes.plot(after.step - switch, after.distance, **style.RUNS[label])
-            style.mark_divergence(axes, run, style.RUNS[label]["color"])
-        style.describe(axes, panel.title, next(iter(panel.runs.values())))
+            look = style.look_of(label)
+            axes.plot(after.step - switch, after.distance, **look)
+            style.mark_divergence(axes, run, look["color"], origin=switch)
+        style.describe(axes, panel.title, panel.runs)
         axes.set_xlabel(f"steps after the switch (at {switch:,})")
         axes.set_ylim(bottom=0)
     all_axes[0].set_ylabel("distance from the switching step")
-    style.legend_below(figure, [(label, style.RUNS[label]) for label in panels[0].runs])
+    style.legend_of_runs(figure, panels)
     return figure

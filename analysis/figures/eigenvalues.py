@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import style
-from analysis.trajectory import Panel, specification
+from analysis.figures import parts, style
+from analysis.trajectory import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -15,16 +15,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()
-        k = specification(run)["problem"]["k"]
-        axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(k + 1, None)), color=style.NEXT_K, linewidth=0.9)
-        axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(None, k)), color=style.FIRST_K, linewidth=0.9)
-        style.describe(axes, f"{panel.title} (k = {k})", run)
-    all_axes[0].set_ylabel("Hessian eigenvalues")
-    style.legend_below(
-        figure,
-        [
-            ("largest k eigenvalues", {"color": style.FIRST_K}),
-            ("next k eigenvalues", {"color": style.NEXT_K}),
-        ],
-    )
+        parts.eigenvalues(axes, run)
+        style.describe(axes, f"{panel.title} (k = {parts.k_of(run)})", panel.runs)
+    all_axes[0].set_ylabel(parts.EIGENVALUES)
+    style.legend_below(figure, parts.FIRST_AND_NEXT_K)
     return figure

@@ -17,23 +17,35 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from analysis.errors import InputError
 from analysis.store import write_atomically
-from analysis.trajectory import how_it_was_run, what_was_run
+from analysis.trajectory import Panel, how_they_were_run, rule_name, rules, what_was_run
 
-# Okabe & Ito's palette. A run's label always has the same colour and dashes.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#6E6E6E"
-VERMILION = "#D55E00"
-FIRST_K, NEXT_K, AVERAGE = BLUE, ORANGE, ORANGE
+# Okabe & Ito's palette.
+BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#6E6E6E"
+VERMILION, BLACK = "#D55E00", "#000000"
+FIRST_K, NEXT_K = BLUE, ORANGE
 
-RUNS: dict[str, dict[str, Any]] = {
-    "SGD": {"color": BLUE, "linestyle": "-"},
-    "GD": {"color": ORANGE, "linestyle": "-"},
-    "Dom-SGD": {"color": VERMILION, "linestyle": (0, (5, 1.5))},
-    "Bulk-SGD": {"color": GREEN, "linestyle": (0, (1.2, 1.2))},
+Look = dict[str, Any]
+SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5))
+BASE: Look = {"color": BLUE, "linestyle": SOLID}
+DOMINANT: Look = {"color": VERMILION, "linestyle": DASHED}
+BULK: Look = {"color": GREEN, "linestyle": DOTTED}
+GD: Look = {"color": BLACK, "linestyle": SOLID}  # stands beside SGD
+METHODS: dict[str, Look] = {  # with and without momentum: told apart by their dashes in grey print
+    "GD(−m)": {"color": BLUE, "linestyle": SOLID},
+    "GD(+m)": {"color": SKY, "linestyle": DASHED},
+    "Adam(−m)": {"color": VERMILION, "linestyle": DOTTED},
+    "Adam(+m)": {"color": BLACK, "linestyle": DASH_DOTTED},
 }
+RULES = ("SGD", "GD", "SAM", "Adam")
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
 LEGEND_HEIGHT = 0.35
+TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
+ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
+USUAL_LINES = 3  # of a panel's description; more of them make the figure taller
+DIVERGED = "diverged"
 DPI = 160
 
 _RC = {
@@ -62,29 +74,95 @@ def applied() -> Iterator[None]:
         yield
 
 
+def look_of(label: str) -> Look:
+    """Colour and dashes of a run, always the same for the same label.
+
+    Args:
+        label: an update rule ("SGD"), a filtered one ("Dom-SGD", "Bulk-SGD"), one after another ("SGD to GD"), or a
+            method of `METHODS`.
+
+    Raises:
+        InputError: for any other label.
+    """
+    if label in METHODS:
+        return METHODS[label]
+    first, _, rule = label.rpartition("-")
+    look = {"": GD if rule == "GD" else BASE, "Dom": DOMINANT, "Bulk": BULK}.get(first)
+    if look is None or any(name not in RULES for name in rule.split(" to ")):
+        raise InputError(
+            f"run label {label!r}: found no look for it; allowed: {', '.join([*RULES, *METHODS])}, "
+            f"'Dom-' or 'Bulk-' before a rule, 'A to B' of two rules (analysis/figures/style.py)"
+        )
+    return look
+
+
 def panels_in_a_row(count: int) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, with room below for one legend."""
-    figure = Figure(figsize=(PANEL_WIDTH * count, PANEL_HEIGHT + LEGEND_HEIGHT), layout="constrained")
+    figure, rows = rows_of_panels(1, count)
+    return figure, rows[0]
+
+
+def rows_of_panels(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of `rows` × `columns` panels, with room below for one legend."""
+    figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + LEGEND_HEIGHT), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    return figure, list(axes)
+    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
 
 
-def describe(axes: Axes, title: str, run: xr.Dataset) -> None:
-    """The panel's title: the setting, and how it was really run."""
-    lines = [*what_was_run(run).splitlines(), how_it_was_run(run)]
-    axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=6 + 9 * len(lines))
-    axes.annotate(
+def describe(axes: Axes, title: str, runs: xr.Dataset | Mapping[str, xr.Dataset], heading: str | None = None) -> None:
+    """The panel's title: the setting, and how its run or runs (by label) were really made.
+
+    Args:
+        axes: the panel.
+        title: the setting's.
+        runs: what was run.
+        heading: what this panel shows, where several side by side share the description.
+    """
+    runs = {"": runs} if isinstance(runs, xr.Dataset) else runs
+    what = what_was_run(next(iter(runs.values())))
+    lines = [*what.splitlines(), *how_they_were_run(runs).splitlines()]
+    above = 0 if heading is None else HEADING_HEIGHT
+    axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=TITLE_GAP + LINE_HEIGHT * len(lines) + above)
+    description = axes.annotate(
         "\n".join(lines),
         (0, 1),
         xycoords="axes fraction",
-        xytext=(0, 4),
+        xytext=(0, 4 + above),
         textcoords="offset points",
         fontsize=6.8,
         color="#404040",
         va="bottom",
         linespacing=1.25,
     )
+    if heading is not None:
+        description.set_in_layout(False)  # it may reach over the next panel, whose title is lower
+        _head(axes, heading)
+    _over_steps(axes)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    taller = (LINE_HEIGHT * (len(lines) - USUAL_LINES) + above) / 72
+    figure.set_figheight(max(figure.get_figheight(), PANEL_HEIGHT + LEGEND_HEIGHT + taller))
+
+
+def head(axes: Axes, heading: str) -> None:
+    """A panel that shares the description of the one to its left: what it shows."""
+    _head(axes, heading)
+    _over_steps(axes)
+
+
+def _head(axes: Axes, heading: str) -> None:
+    axes.annotate(
+        heading,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=8.5,
+        va="bottom",
+    )
+
+
+def _over_steps(axes: Axes) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=axes)
@@ -94,49 +172,81 @@ def log_axis(axes: Axes) -> None:
     """A log axis with its numbers written out, also where it spans less than a decade."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 6, 8), numticks=12)
+    subs = (
+        (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     )
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def mark_switch(axes: Axes, run: xr.Dataset) -> None:
-    """A vertical line where the run's last segment begins, with its step."""
+    """A vertical line where the run's last segment begins, with its step and, if the update rule changes, both names.
+
+    Draw the panel's lines before: the text gets room above them. Nothing is marked where the run diverged earlier:
+    then there was no switch.
+    """
+    if run.attrs.get("stopped_by") == "divergence of an earlier segment":
+        return
     for step in run.attrs["switches"][-1:]:
+        _make_room_above(axes)
         axes.axvline(step, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+        before, after = (rule_name(rule) for rule in rules(run)[-2:])
         left = step > sum(axes.get_xlim()) / 2
         axes.annotate(
-            f"switch at {step:,}",
-            (step, 0.985),
+            f"switch at {step:,}" if before == after else f"{before} → {after} at {step:,}",
+            (step, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-3 if left else 3, 0),
+            xytext=(-3 if left else 3, -1),
             textcoords="offset points",
             ha="right" if left else "left",
             va="top",
-            rotation=90,
             fontsize=7,
             color=GREY,
         )
 
 
-def mark_divergence(axes: Axes, run: xr.Dataset, color: str) -> None:
-    """A cross on the step axis where the run diverged, if it did."""
+def _make_room_above(axes: Axes) -> None:
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
+    axes.set_ylim(top=float(scale.inverted().transform([high + ROOM * (high - low)])[0]))
+
+
+def mark_divergence(axes: Axes, run: xr.Dataset, color: str, origin: int = 0) -> None:
+    """A cross on the step axis, which counts from `origin`, where the run diverged, if it did."""
     if run.attrs["status"] == "diverged":
         axes.plot(
-            run.attrs["diverged_at"],
+            run.attrs["diverged_at"] - origin,
             0.02,
             marker="x",
+            linestyle="none",
             color=color,
+            label=DIVERGED,
             transform=axes.get_xaxis_transform(),
             clip_on=False,
         )
 
 
 def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """One legend under all panels, where it covers nothing."""
+    """One legend under all panels, where it covers nothing, in as few rows as there is room for.
+
+    Where a divergence is marked, it says so too.
+    """
     handles = [Line2D([], [], label=label, **look) for label, look in entries]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    if any(line.get_label() == DIVERGED for axes in figure.axes for line in axes.lines):
+        handles.append(Line2D([], [], label=DIVERGED, marker="x", linestyle="none", color=GREY))
+    for rows in range(1, len(handles) + 1):
+        columns = -(-len(handles) // rows)
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+
+
+def legend_of_runs(figure: Figure, panels: Sequence[Panel]) -> None:
+    """The legend of the runs' labels, each once."""
+    labels = dict.fromkeys(label for panel in panels for label in panel.runs)
+    legend_below(figure, [(label, look_of(label)) for label in labels])
 
 
 def save(figure: Figure, outputs: Mapping[str, Path]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis import toys
 from analysis.figures import style, toy_plane
 from analysis.figures.toy_plane import Vector
-from analysis.trajectory import Panel, stochastic_run
+from analysis.trajectory import Panel
 
 LEVELS = np.array([factor * 10.0**power for power in range(-6, 9) for factor in (1, 3)])
 INSET = (0.36, 0.12, 0.47, 0.68)  # where a path that falls into a valley and follows it leaves room
@@ -31,10 +31,10 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes.set_ylim(toy_plane.span(*(y for _, y in paths.values())))
         toy_plane.contours(axes, toy, LEVELS)
         toy_plane.mark_start(axes, next(iter(paths.values())))
-        style.describe(axes, panel.title, stochastic_run(panel))
+        style.describe(axes, panel.title, panel.runs)
         toy_plane.name_axes(axes)
         _magnified(axes, toy, paths)
-    entries = [(label, style.RUNS[label]) for label in panels[0].runs]
+    entries = [(label, style.look_of(label)) for label in panels[0].runs]
     style.legend_below(figure, [*entries, ("L = 1, 3, 10, …", toy_plane.CONTOUR)])
     return figure
 
@@ -43,7 +43,7 @@ def _paths(axes: Axes, toy: toys.ToySpec, paths: Paths) -> None:
     """The path that moves most across the valley thin and at the bottom, the others wide and above it."""
     restless = {label: -float(np.abs(np.diff(toys.across(toy, x, y))).sum()) for label, (x, y) in paths.items()}
     for i, label in enumerate(sorted(paths, key=restless.__getitem__)):
-        axes.plot(*paths[label], **style.RUNS[label] | {"linewidth": 1.6 if i else 0.5}, zorder=2 + i)
+        axes.plot(*paths[label], **style.look_of(label) | {"linewidth": 1.6 if i else 0.5}, zorder=2 + i)
 
 
 def _magnified(axes: Axes, toy: toys.ToySpec, paths: Paths) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import style
+from analysis.figures import parts, style
 from analysis.trajectory import Panel
 
 
@@ -14,14 +14,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
     """Training loss on a log axis, one panel a setting; the common beginning is drawn as the first run's."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
-        first = next(iter(panel.runs.values()))
-        for label, run in panel.runs.items():
-            own = run if run is first else run.sel(step=run.step >= run.attrs["switches"][-1])
-            axes.plot(own.step, own.loss, **style.RUNS[label])
-            style.mark_divergence(axes, run, style.RUNS[label]["color"])
-        style.log_axis(axes)
-        style.describe(axes, panel.title, first)
-        style.mark_switch(axes, first)
-    all_axes[0].set_ylabel("training loss")
-    style.legend_below(figure, [(label, style.RUNS[label]) for label in panels[0].runs])
+        parts.losses(axes, panel, branches=True)
+        style.describe(axes, panel.title, panel.runs)
+    all_axes[0].set_ylabel(parts.LOSS)
+    style.legend_of_runs(figure, panels)
     return figure

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis import toys
 from analysis.figures import style, toy_plane
 from analysis.figures.toy_plane import Vector
-from analysis.trajectory import Panel, stochastic_run
+from analysis.trajectory import Panel
 
 VIEW = {"elev": 34, "azim": -80}
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#C4C4C4"])
@@ -37,7 +37,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         toy, paths = toy_plane.toy_of(panel), _paths(panel)
         above = figure.add_subplot(len(panels), 2, 2 * row + 1)
         _from_above(above, toy, paths)
-        style.describe(above, panel.title, stochastic_run(panel))
+        style.describe(above, panel.title, panel.runs)
         toy_plane.name_axes(above)
         surface = figure.add_subplot(len(panels), 2, 2 * row + 2, projection="3d", computed_zorder=False)
         _surface(surface, toy, paths)
@@ -60,7 +60,7 @@ def _paths(panel: Panel) -> Paths:
 
 
 def _look(label: str, place: int) -> dict[str, Any]:
-    return style.RUNS[label] | (DOTS if place else {"linewidth": 0.9})
+    return style.look_of(label) | (DOTS if place else {"linewidth": 0.9})
 
 
 def _limits(toy: toys.ToySpec, paths: Paths) -> tuple[float, tuple[float, float]]:

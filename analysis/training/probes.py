@@ -95,7 +95,7 @@ def to_dataset(records: Records, spec: SegmentSpec, count: int, attributes: dict
 
 
 def to_snapshots(records: Records, spec: SegmentSpec, attributes: dict[str, Any]) -> xr.Dataset | None:
-    """θ at the snapshots' steps, `theta` (snapshot_step, parameter) in the problem's dtype; None if none was asked for."""
+    """θ at the snapshots' steps, `theta` (snapshot_step, parameter) in the problem's dtype; None if not asked for."""
     if spec.probes.snapshots is None:
         return None
     steps = records.rows.get("snapshot_step", [])

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 _DRAWS = 1000  # steps an epoch with replacement, at least
 
 

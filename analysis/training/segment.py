@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 PROGRESS_SECONDS = 5.0
+COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes", "unconverged_rates")
 
 
 class Interrupted(Exception):
@@ -123,7 +124,13 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
         state,
         start=state.theta,
         first_step=state.step,
-        counters={"probe_products": 0, "filter_products": 0, "refreshes": 0, "unconverged_refreshes": 0, "unconverged_rates": 0},
+        counters={
+            "probe_products": 0,
+            "filter_products": 0,
+            "refreshes": 0,
+            "unconverged_refreshes": 0,
+            "unconverged_rates": 0,
+        },
     )
 
 

@@ -37,7 +37,12 @@ EXPERIMENTS: dict[str, Any] = {
             "runs": {"SAM": "sam", "Adam": "adam"},
             "reads": "distances",
         },
-        "fig01": {"module": "training-loss", "caption": "Loss", "settings": ["mlp"], "runs": {"GD": "gd", "Dom": "dom"}}
+        "fig01": {
+            "module": "training-loss",
+            "caption": "Loss",
+            "settings": ["mlp"],
+            "runs": {"GD": "gd", "Dom": "dom"},
+        },
     },
     "claims": {"song-lowrank": {"settings": ["mlp"], "runs": {"SGD": "dom"}}},
 }
@@ -485,7 +490,9 @@ VALUES = st.one_of(
     st.sampled_from(["../x", "<b>", "a\nb", "style", "1e400", "cross_entropy", "kind", "float64", "aligned"]),
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=5),
     st.lists(st.sampled_from(["mlp", "text", "gd", "sam", 1, None]), max_size=3),
-    st.dictionaries(st.sampled_from(["mlp", "dom", "steps", "kind", "width", "GD", "rates", "loss"]), st.integers(-1, 3), max_size=2),
+    st.dictionaries(
+        st.sampled_from(["mlp", "dom", "steps", "kind", "width", "GD", "rates", "loss"]), st.integers(-1, 3), max_size=2
+    ),
     st.dates(),
 )
 

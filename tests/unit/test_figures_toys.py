@@ -17,12 +17,12 @@ from analysis.specs import (
     ProbeSpec,
     ProblemSpec,
     QuadraticSpec,
-    RuleSpec,
     SegmentSpec,
+    SGDSpec,
     StopSpec,
     ValleySpec,
 )
-from analysis.training.probes import Records, to_dataset
+from analysis.training.probes import VARIABLES, Records, to_dataset
 from analysis.trajectory import Panel
 
 QUADRATIC = QuadraticSpec(sharp=10, flat=1, noise=2, start=(1, 1))
@@ -37,7 +37,7 @@ def run(
     spec = SegmentSpec(
         problem=ProblemSpec(data=data, model=model, loss="value", k=1, dtype="float64"),
         seed=0,
-        rule=RuleSpec(kind="sgd", learning_rate=1e-4, batch_size=batch),
+        rule=SGDSpec(learning_rate=1e-4, batch_size=batch),
         filter=None,
         stop=StopSpec(steps=len(x) - 1),
         probes=ProbeSpec(loss=1, test=1, spectrum=1),
@@ -47,8 +47,9 @@ def run(
     records = Records()
     for step in steps:
         records.add("spectrum_step", int(step), alignment=chi, eigenvalues=[2.0, 1.0])
-        for name in ("residual", "converged", "alignment_ema", "update_alignment", "probe_products", "filter_products"):
-            records.rows.setdefault(name, []).append(0)
+        for name, (dimensions, _) in VARIABLES.items():
+            if "spectrum_step" in dimensions and name not in ("alignment", "eigenvalues"):
+                records.rows.setdefault(name, []).append(0)
     attributes = {
         "id": "made-up",
         "status": "completed",
@@ -80,7 +81,8 @@ def valley_panel() -> Panel:
 
 
 def lines(axes, label: str) -> list:
-    return [line for line in axes.lines if to_hex(line.get_color()) == to_hex(style.RUNS[label]["color"])]
+    colour = to_hex(style.look_of(label)["color"])
+    return [line for line in axes.lines if to_hex(line.get_color()) == colour and len(line.get_xdata()) > 1]
 
 
 def drawn_without_clipping(figure: Figure) -> None:
@@ -111,7 +113,7 @@ def test_paths_are_those_of_theta_in_the_labels_colours(count):
     for label, dataset in panel.runs.items():
         (line,) = lines(axes, label)
         np.testing.assert_array_equal(line.get_xydata(), dataset.theta.values)
-    assert to_hex(style.RUNS["GD"]["color"]) != to_hex(style.RUNS["SGD"]["color"])
+    assert to_hex(style.look_of("GD")["color"]) != to_hex(style.look_of("SGD")["color"])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("x", "y")
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     assert left < 0 < 1 < right
@@ -125,7 +127,10 @@ def test_paths_are_those_of_theta_in_the_labels_colours(count):
 def test_the_panel_says_the_formula_and_the_minibatch():
     figure = toy_paths.draw([quadratic_panel()])
     (text,) = [t.get_text() for t in figure.axes[0].texts if "L(x, y)" in t.get_text()]
-    assert text == "L(x, y) = ½(10 x² + y²)\nexamples: L ± 2 x y, float64\nlr 0.0001, batch 1"
+    assert (
+        text
+        == "L(x, y) = ½(10 x² + y²)\nexamples: L ± 2 x y, float64\nGD: lr 0.0001, full batch\nSGD: lr 0.0001, batch 1"
+    )
 
 
 def test_the_inset_shows_the_paths_ends():

@@ -339,6 +339,8 @@ def test_a_toy_starts_where_its_specification_says(spec):
     model = build(spec, (1,), 1, source, torch.float64)
     assert [p.tolist() for p in model.parameters()] == [[0.5, -3]]
     assert torch.equal(source.get_state(), before), "something was drawn"
+
+
 @pytest.mark.parametrize("spec", [MLPSpec(width=2), VGGSpec(width=2), ResNetSpec(width=2)])
 def test_images_averaged_away_are_told(spec):
     with pytest.raises(ValueError, match="averaging 29 × 29 pixels leaves nothing of the images"):

@@ -23,8 +23,8 @@ from analysis.specs import (
     ProbeSpec,
     ProblemSpec,
     SAMSpec,
-    SGDSpec,
     SegmentSpec,
+    SGDSpec,
     StopSpec,
 )
 from analysis.training.sampler import Sampler

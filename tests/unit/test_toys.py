@@ -19,8 +19,8 @@ from analysis.specs import (
     ProbeSpec,
     ProblemSpec,
     QuadraticSpec,
-    RuleSpec,
     SegmentSpec,
+    SGDSpec,
     StopSpec,
     ValleySpec,
 )
@@ -52,7 +52,7 @@ def spec(
     return SegmentSpec(
         problem=ProblemSpec(data=data, model=toy, loss="value", k=1, dtype="float64"),
         seed=0,
-        rule=RuleSpec(kind="sgd", learning_rate=lr, batch_size=batch),
+        rule=SGDSpec(learning_rate=lr, batch_size=batch),
         filter=FilterSpec(alpha_dom=1, beta_bulk=0) if dominant else None,
         stop=StopSpec(steps=steps),
         probes=ProbeSpec(loss=every, test=100, spectrum=every),

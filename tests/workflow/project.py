@@ -113,7 +113,8 @@ class Project:
 
 
 def jobs(output: str) -> list[str]:
-    """What the engine says that it runs: a segment's id, "data <subset>", "distances <id>", "figure <name>" or "claims"."""
+    """What the engine says that it runs, sorted: "<segment's id>", "data <subset>", "distances <id>", "figure <name>",
+    "claims"."""
     found: set[str] = set()
     for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
         kind, _, names = message.partition(" ")

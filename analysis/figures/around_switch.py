@@ -1,0 +1,33 @@
+"""What changes when the update rule is switched, and what does not (Song et al., figures 20, 21)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from analysis.figures import parts, style
+from analysis.trajectory import Panel
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """χ_k(∇L), training loss (log axis) and top eigenvalues with the switch marked, one row a setting."""
+    figure, rows = style.rows_of_panels(len(panels), 3)
+    for (left, middle, right), panel in zip(rows, panels, strict=True):
+        (run,) = panel.runs.values()
+        parts.alignment(left, run)
+        left.set_ylabel(parts.ALIGNMENT)
+        style.describe(left, f"{panel.title} (k = {parts.k_of(run)})", panel.runs, heading="(a) alignment")
+        style.mark_switch(left, run)
+
+        parts.losses(middle, panel, branches=False)
+        middle.set_ylabel(parts.LOSS)
+        style.head(middle, "(b) training loss")
+        style.mark_switch(middle, run)
+
+        parts.eigenvalues(right, run)
+        right.set_ylabel(parts.EIGENVALUES)
+        style.head(right, "(c) top 2k eigenvalues")
+        style.mark_switch(right, run)
+    style.legend_below(figure, parts.FIRST_AND_NEXT_K)
+    return figure

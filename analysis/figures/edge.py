@@ -1,0 +1,45 @@
+"""Training at the edge of stability, and there on within and without the dominant subspace (Song et al.,
+figures 9, 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from analysis.figures import parts, style
+from analysis.trajectory import Panel, specification
+
+THRESHOLD: style.Look = {"color": style.BLACK, "linestyle": style.DASHED, "linewidth": 1.2}
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """One row a setting: top eigenvalues of the first run with its stability threshold (2/η; SAM's edge under SAM),
+    its χ_k (of the gradient; of the update under SAM), and the training loss of all runs, branches from the switch on.
+    """
+    figure, rows = style.rows_of_panels(len(panels), 3)
+    thresholds = {}
+    for (left, middle, right), panel in zip(rows, panels, strict=True):
+        label, run = next(iter(panel.runs.items()))
+        sam = specification(run)["rule"]["kind"] == "sam"
+        thresholds["SAM-edge" if sam else "2/η"] = THRESHOLD
+
+        parts.eigenvalues(left, run)
+        left.plot(run.spectrum_step, run.stability_threshold, **THRESHOLD)
+        left.set_ylabel(parts.EIGENVALUES)
+        heading = f"(a) top 2k eigenvalues, {label}"
+        style.describe(left, f"{panel.title} (k = {parts.k_of(run)})", panel.runs, heading=heading)
+
+        parts.alignment(middle, run, "update_alignment" if sam else "alignment")
+        middle.set_ylabel("alignment χₖ(θₜ₊₁ − θₜ)" if sam else parts.ALIGNMENT)
+        style.head(middle, f"(b) alignment of the {'update' if sam else 'gradient'}, {label}")
+
+        parts.losses(right, panel, branches=True)
+        right.set_ylabel(parts.LOSS)
+        style.head(right, "(c) training loss")
+    labels = dict.fromkeys(label for panel in panels for label in panel.runs)
+    style.legend_below(
+        figure,
+        [*parts.FIRST_AND_NEXT_K, *thresholds.items(), *((label, style.look_of(label)) for label in labels)],
+    )
+    return figure

@@ -1,0 +1,138 @@
+"""Mean effective learning rates of several methods (Song et al., tables 1–3), beside the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import isnan, nan
+from typing import Any
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.errors import InputError
+from analysis.figures import style
+from analysis.measures import RATE_STEPS, EffectiveRates, effective_learning_rates
+from analysis.published import effective_rates_of
+from analysis.trajectory import Panel, how_it_was_run, what_was_run
+
+NOT_PUBLISHED = ""
+Value = str | float | int
+
+# Inches: left ends of the first two columns, right ends of the others, left end of the paper's.
+WIDTH, LINE, MARGIN = 9.6, 0.22, 0.12
+METHOD, RULE, STEPS_MEASURED, DOM, BULK = 0.0, 0.9, 4.75, 5.9, 7.05
+PUBLISHED, PUBLISHED_DOM, PUBLISHED_BULK = 7.13, 8.23, 9.3
+HEAD, FOOT = 5.4, 2.4  # lines above and below the rows
+SHADE = "#EFEFEF"
+SMALL: dict[str, Any] = {"fontsize": 6.8, "color": "#404040"}
+
+
+def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
+    """A row for each method in each setting: what was measured (NaN: nothing), and what the paper has ("": nothing)."""
+    rows: list[dict[str, Value]] = []
+    for panel in panels:
+        published = effective_rates_of(panel.setting)
+        for method, run in panel.runs.items():
+            rates = _measured(run)
+            printed = published.rates.get(method) if published else None
+            rows.append(
+                {
+                    "setting": panel.setting,
+                    "method": method,
+                    "steps_measured": rates.count,
+                    "dom_lr_mean": rates.dom_mean,
+                    "dom_lr_std": rates.dom_std,
+                    "bulk_lr_mean": rates.bulk_mean,
+                    "bulk_lr_std": rates.bulk_std,
+                    "published_dom_lr_mean": printed.dom_mean if printed else NOT_PUBLISHED,
+                    "published_dom_lr_std": printed.dom_std if printed else NOT_PUBLISHED,
+                    "published_bulk_lr_mean": printed.bulk_mean if printed else NOT_PUBLISHED,
+                    "published_bulk_lr_std": printed.bulk_std if printed else NOT_PUBLISHED,
+                }
+            )
+    return rows
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """The table of each setting, one below another: ours on white, the paper's on grey."""
+    lines = [HEAD + len(panel.runs) + FOOT for panel in panels]
+    figure = Figure(figsize=(WIDTH, sum(lines) * LINE))
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(len(panels), squeeze=False, height_ratios=lines)[:, 0]
+    figure.subplots_adjust(left=MARGIN / WIDTH, right=1 - MARGIN / WIDTH, bottom=0, top=1, hspace=0)
+    for axes, panel, height in zip(rows, panels, lines, strict=True):
+        axes.set(xlim=(0, WIDTH - 2 * MARGIN), ylim=(height, 0))
+        axes.set_axis_off()
+        _draw_table(axes, panel)
+    return figure
+
+
+def _measured(run: xr.Dataset) -> EffectiveRates:
+    """Those of the first steps; NaN where none was measured, as when the run diverged at once."""
+    try:
+        return effective_learning_rates(run, steps=RATE_STEPS)
+    except InputError:
+        return EffectiveRates(nan, nan, nan, nan, 0)
+
+
+def _draw_table(axes: Axes, panel: Panel) -> None:
+    published = effective_rates_of(panel.setting)
+    write = partial(axes.text, va="center")
+    end, width = HEAD + len(panel.runs), axes.get_xlim()[1]
+    axes.add_patch(Rectangle((PUBLISHED, HEAD - 2.2), width - PUBLISHED, end - HEAD + 2.4, color=SHADE, linewidth=0))
+    for y, thickness in ((HEAD - 2.2, 1.0), (HEAD - 0.1, 0.6), (end + 0.2, 1.0)):
+        axes.plot([0, width], [y, y], color=style.BLACK, linewidth=thickness, clip_on=False)
+
+    write(0, 0.8, panel.title, fontweight="bold", fontsize=10)
+    for line, text in enumerate(what_was_run(next(iter(panel.runs.values()))).splitlines()):
+        write(0, 1.65 + 0.75 * line, text, **SMALL)
+
+    source = f"published (Song et al., table {published.number})" if published else "published: none"
+    for x, text in (((STEPS_MEASURED + BULK) / 2, "measured here"), ((PUBLISHED + width) / 2, source)):
+        write(x, HEAD - 1.6, text, fontweight="bold", fontsize=8, ha="center")
+    for x, text in ((METHOD, "method"), (RULE, "run as")):
+        write(x, HEAD - 0.65, text, fontsize=8)
+    for x, text in (
+        (STEPS_MEASURED, "steps measured"),
+        (DOM, "mean Dom-LR"),
+        (BULK, "mean Bulk-LR"),
+        (PUBLISHED_DOM, "mean Dom-LR"),
+        (PUBLISHED_BULK, "mean Bulk-LR"),
+    ):
+        write(x, HEAD - 0.65, text, fontsize=8, ha="right")
+
+    for line, row in enumerate(table([panel])):
+        run, y = panel.runs[str(row["method"])], HEAD + line + 0.5
+        write(METHOD, y, str(row["method"]), fontsize=8.5)
+        write(RULE, y, how_it_was_run(run), fontsize=7.5)
+        write(STEPS_MEASURED, y, _steps(run, row["steps_measured"]), fontsize=8, ha="right")
+        for x, rate in (
+            (DOM, "dom_lr"),
+            (BULK, "bulk_lr"),
+            (PUBLISHED_DOM, "published_dom_lr"),
+            (PUBLISHED_BULK, "published_bulk_lr"),
+        ):
+            write(x, y, _with_deviation(row[f"{rate}_mean"], row[f"{rate}_std"]), fontsize=8.5, ha="right")
+
+    note = f"Mean (standard deviation) of effective learning rates, of the first {RATE_STEPS:,} steps those measured."
+    write(0, end + 0.8, note, **SMALL)
+    if published:
+        note = f"Published: {published.ran}; (+m) has momentum 0.9; full batch. The paper's own run, none of ours."
+        write(0, end + 1.55, note, **SMALL)
+
+
+def _steps(run: xr.Dataset, measured: Value) -> str:
+    """How many steps were measured, of how many that count."""
+    made = f"{measured:,} of {min(RATE_STEPS, int(run.attrs['last_step'])):,}"
+    return f"{made} ({style.DIVERGED})" if run.attrs["status"] == "diverged" else made
+
+
+def _with_deviation(mean: Value, deviation: Value) -> str:
+    """As the paper prints it; a dash where there is nothing."""
+    if isinstance(mean, str) or isinstance(deviation, str) or isnan(mean):
+        return "–"
+    return "{} ({})".format(*(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}" for x in (mean, deviation)))
