@@ -118,8 +118,8 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
         ):
             write(x, y, _with_deviation(row[f"{rate}_mean"], row[f"{rate}_std"]), fontsize=8.5, ha="right")
 
-    note = f"Mean (standard deviation) of effective learning rates, of the first {RATE_STEPS:,} steps those measured."
-    write(0, end + 0.8, note, **SMALL)
+    over = f"those of the first {RATE_STEPS:,} steps that were measured"
+    write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.", **SMALL)
     if published:
         note = f"Published: {published.ran}; (+m) has momentum 0.9; full batch. The paper's own run, none of ours."
         write(0, end + 1.55, note, **SMALL)
