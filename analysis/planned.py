@@ -7,7 +7,7 @@ name is right by construction, and equal work has one name, whoever asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from analysis.names import canonical, hash8, subset_id
@@ -84,10 +84,18 @@ class Planned:
 
 @dataclass(frozen=True)
 class Batch:
-    """Missing segments that can begin together, which one process trains one after the other."""
+    """Missing segments that one process trains one after the other, parents before their children."""
 
     name: str
     segments: tuple[PlannedSegment, ...]
+    priority: int  # work of all that waits for it, itself included
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the parents that others have trained."""
+        own = {segment.id for segment in self.segments}
+        wanted = dict.fromkeys(s.spec.parent for s in self.segments if s.spec.parent)
+        return tuple(parent for parent in wanted if parent not in own)
 
 
 @dataclass(frozen=True)
@@ -107,25 +115,58 @@ class Plan:
         return tuple(dict.fromkeys(s for segment in self.segments.values() for s in segment.subsets))
 
     def batches(self, exists: Callable[[PlannedSegment], bool]) -> tuple[Batch, ...]:
-        """Batches of the segments for which `exists` is false: those with one parent, or with none and one data set."""
-        together: dict[tuple[str, ...], list[PlannedSegment]] = {}
-        for segment in self.segments.values():
-            if not exists(segment):
-                parent = segment.spec.parent
-                together.setdefault((parent,) if parent else segment.subsets, []).append(segment)
-        return tuple(batch for group in together.values() for batch in self._split(group))
+        """Batches of the segments for which `exists` is false.
 
-    def _split(self, group: list[PlannedSegment]) -> Iterator[Batch]:
+        A segment goes with all that descends from it, if that is no more than `batch_steps` refreshes' worth of work
+        (else alone), and with others that begin from the same parent, or from the initialisation on the same data.
+        """
+        missing = {s.id: s for s in self.segments.values() if not exists(s)}
+        children: dict[str | None, list[PlannedSegment]] = {}
+        for segment in missing.values():
+            parent = segment.spec.parent
+            children.setdefault(parent if parent in missing else None, []).append(segment)
+        together: dict[tuple[str, ...], list[list[PlannedSegment]]] = {}
+        found: list[list[PlannedSegment]] = []
+        todo = list(children.get(None, []))
+        while todo:
+            segment = todo.pop(0)
+            family = [segment, *_descendants(segment, children)]
+            if len(family) > 1 and _work(family) > self.batch_steps:
+                found.append([segment])  # alone: others wait for it
+                todo += children[segment.id]
+            else:
+                parent = segment.spec.parent
+                together.setdefault((parent,) if parent else segment.subsets, []).append(family)
+        for families in together.values():
+            found += self._split(families)
+        return tuple(
+            Batch(
+                batch[0].id,
+                tuple(batch),
+                round(_work([*batch, *(d for s in batch for d in _descendants(s, children) if d not in batch)])),
+            )
+            for batch in found
+        )
+
+    def _split(self, families: list[list[PlannedSegment]]) -> Iterator[list[PlannedSegment]]:
         current: list[PlannedSegment] = []
-        load = 0.0
-        for segment in group:
-            current.append(segment)
-            load += expected_refreshes(segment.spec)
-            if load >= self.batch_steps:
-                yield Batch(current[0].id, tuple(current))
-                current, load = [], 0
+        for family in families:
+            current += family
+            if _work(current) >= self.batch_steps:
+                yield current
+                current = []
         if current:
-            yield Batch(current[0].id, tuple(current))
+            yield current
+
+
+def _descendants(segment: PlannedSegment, children: dict[str | None, list[PlannedSegment]]) -> Iterator[PlannedSegment]:
+    for child in children.get(segment.id, []):
+        yield child
+        yield from _descendants(child, children)
+
+
+def _work(segments: Iterable[PlannedSegment]) -> float:
+    return sum(expected_refreshes(segment.spec) for segment in segments)
 
 
 def expected_refreshes(spec: SegmentSpec) -> float:
@@ -137,4 +178,4 @@ def expected_refreshes(spec: SegmentSpec) -> float:
         cost += steps / spec.filter.refresh_every
     if spec.probes.rates is not None:
         cost += steps / spec.probes.rates
-    return cost
+    return cost / 50 if spec.problem.loss == "value" else cost  # a toy's is nothing beside a network's

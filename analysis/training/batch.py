@@ -1,4 +1,4 @@
-"""Training sibling segments from files to files, in one process."""
+"""Training several segments from files to files, in one process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train_batch(
     interrupted: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Train segments that share data and parent; each ends in files of its own.
+    """Train segments that share data, parents before their children; each ends in files of its own.
 
     Checkpoints stand beside, in `checkpoints/<id>.safetensors`, and stay until the whole batch is done: the workflow
     engine deletes all outputs of a job that fails, and finished siblings then come back from theirs.
@@ -38,7 +38,7 @@ def train_batch(
     Args:
         segments: `PlannedSegment.params` of each.
         data: files of the training and the test subset.
-        parents: the file of the parent's state, if there is one.
+        parents: the files of the states of parents that are not among `segments`, as <id>/<file>.
         trajectories: output file of each segment.
         states: output file of each segment.
         snapshots: output file of each segment that takes snapshots of θ, in order.
@@ -53,10 +53,12 @@ def train_batch(
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: seconds
     train, test = (read_dataset(Path(path)) for path in data)
-    parent = read_state(Path(parents[0])) if parents else None
+    # Also a parent of this batch is read back: what a child begins from is the same, whoever trained the parent.
+    state_files = {Path(path).parent.name: Path(path) for path in (*parents, *states)}
     checkpoints, snapshot_files = [], iter(snapshots)
     for params, trajectory, state in zip(segments, map(Path, trajectories), map(Path, states), strict=True):
         wanted = json.loads(params)
+        parent = wanted["spec"]["parent"]
         name, begun = wanted["id"], time.monotonic()
         checkpoint = trajectory.parents[2] / "checkpoints" / f"{name}.safetensors"
         checkpoints.append(checkpoint)
@@ -66,7 +68,7 @@ def train_batch(
                 name,
                 train,
                 test,
-                parent,
+                None if parent is None else read_state(state_files[parent]),
                 checkpoint=checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
                 interrupted=interrupted,

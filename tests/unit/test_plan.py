@@ -194,24 +194,53 @@ def batches(plan: Plan, done: set[str] | None = None) -> list[list[str]]:
     return [[s.id for s in batch.segments] for batch in plan.batches(lambda segment: segment.id in (done or set()))]
 
 
-def test_siblings_share_a_batch_and_so_do_roots_on_the_same_data(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path)
-    name = ids(plan)
-    assert sorted(map(sorted, batches(plan))) == sorted(
-        map(
-            sorted,
+def small_batches(folder: Path, limit: int) -> Plan:
+    return plan_of(folder, TREE, TREE_PROFILE | {"batch_steps": limit})
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        # Everything on the same data in one process
+        (10**6, [{"mlp root", "mlp left", "mlp right", "mlp leaf", "mlp other-leaf", "twin root", "twin right"}]),
+        # A family that is too large: its first segment alone, siblings together, with their own families
+        (
+            100,
             [
-                [name["mlp", "root"], name["twin", "root"]],
-                [name["mlp", "left"], name["mlp", "right"]],
-                [name["twin", "right"]],
-                [name["mlp", "leaf"], name["mlp", "other-leaf"]],
+                {"mlp root"},
+                {"mlp left", "mlp leaf", "mlp other-leaf", "mlp right"},
+                {"twin root", "twin right"},
             ],
-        )
-    )
-    for batch in plan.batches(lambda segment: False):
-        assert len({s.spec.parent for s in batch.segments}) == 1
+        ),
+        (
+            1,
+            [
+                {n}
+                for n in ("mlp root", "mlp left", "mlp right", "mlp leaf", "mlp other-leaf", "twin root", "twin right")
+            ],
+        ),
+    ],
+)
+def test_families_share_a_batch_as_far_as_they_are_small(tmp_path: Path, limit: int, expected: list[set[str]]) -> None:
+    plan = small_batches(tmp_path, limit)
+    name = {segment_id: " ".join(run) for run, segment_id in ids(plan).items()}
+    found = plan.batches(lambda segment: False)
+    assert sorted(sorted(name[s.id] for s in batch.segments) for batch in found) == sorted(map(sorted, expected))
+    for batch in found:
         assert len({s.subsets for s in batch.segments}) == 1
         assert batch.name == batch.segments[0].id
+        trained = set(batch.parents)
+        assert not trained & {s.id for s in batch.segments}
+        for segment in batch.segments:
+            assert segment.spec.parent is None or segment.spec.parent in trained, "parents come before children"
+            trained.add(segment.id)
+
+
+def test_what_more_waits_for_goes_first(tmp_path: Path) -> None:
+    plan = small_batches(tmp_path, 1)
+    priority = {batch.name: batch.priority for batch in plan.batches(lambda segment: False)}
+    name = ids(plan)
+    assert priority[name["mlp", "root"]] > priority[name["mlp", "left"]] > priority[name["mlp", "leaf"]] > 0
 
 
 def test_batches_hold_only_what_is_missing(tmp_path: Path) -> None:
@@ -222,7 +251,7 @@ def test_batches_hold_only_what_is_missing(tmp_path: Path) -> None:
         assert batches(plan, everything - {segment}) == [[segment]]
 
 
-def test_a_batch_is_full_once_its_filtered_steps_reach_the_limit(tmp_path: Path) -> None:
+def test_a_batch_is_full_once_its_work_reaches_the_limit(tmp_path: Path) -> None:
     names = [f"cell-{i}" for i in range(7)]
     segments: dict[str, Any] = {"root": TREE["segments"]["root"] | {"settings": ["mlp"]}}
     cells = {
@@ -240,8 +269,8 @@ def test_a_batch_is_full_once_its_filtered_steps_reach_the_limit(tmp_path: Path)
 
     assert sizes(300) == [3, 3, 1]
     assert sizes(1) == [1] * 7
-    assert sizes(10**6) == [7]
-    assert sizes(300, refresh_every=100) == [7]
+    assert sizes(10**6) == [8]  # the root with them
+    assert sizes(300, refresh_every=100) == [8]
 
 
 def test_params_say_all_that_a_job_needs(tmp_path: Path) -> None:

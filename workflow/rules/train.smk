@@ -1,5 +1,5 @@
 # Segments of training. Their names hash all that decides them, so one that exists is done, and there is a rule only
-# for those that are missing: siblings together in one process, each with files of its own.
+# for those that are missing: several together in one process, each with files of its own.
 # No `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
 
 for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
@@ -9,7 +9,7 @@ for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
             f"train_segment:{batch.name}"
         input:
             data=[data(d) for d in batch.segments[0].subsets],
-            parent=[result(PLAN.segments[p].state) for p in {s.spec.parent for s in batch.segments} if p],
+            parents=[result(PLAN.segments[parent].state) for parent in batch.parents],
         output:
             trajectories=[result(s.trajectory) for s in batch.segments],
             states=[result(s.state) for s in batch.segments],
@@ -18,6 +18,7 @@ for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
             f"{RESULTS}/logs/train/{batch.name}.log",
         benchmark:
             f"{RESULTS}/benchmarks/train/{batch.name}.tsv"
+        priority: batch.priority
         threads: 1
         resources:
             mem_mb=2000,

@@ -8,7 +8,7 @@ with job(snakemake.log[0], asks=True) as interrupted:
     train_batch(
         snakemake.params.segments,
         data=snakemake.input.data,
-        parents=snakemake.input.parent,
+        parents=snakemake.input.parents,
         trajectories=snakemake.output.trajectories,
         states=snakemake.output.states,
         snapshots=snakemake.output.snapshots,
