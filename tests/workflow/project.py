@@ -117,16 +117,12 @@ def jobs(output: str) -> list[str]:
     "claims"."""
     found: set[str] = set()
     for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
-        kind, _, names = message.partition(" ")
-        if kind == "Training":
-            found |= set(names.split(", "))
-        elif kind == "Figures":
-            found |= {f"figure {name}" for name in names.split(", ")}
-        else:
-            short = {"Data set ": "data ", "Distances ": "distances ", "Judging the claims": "claims"}
-            for words, name in short.items():
-                message = message.replace(words, name)
-            found.add(message)
+        kinds = {"Training ": "", "Data sets ": "data ", "Distances ": "distances ", "Figures ": "figure "}
+        for words, short in kinds.items():
+            if message.startswith(words):
+                found |= {short + name for name in message.removeprefix(words).split(", ")}
+        if message == "Judging the claims":
+            found.add("claims")
     return sorted(found)
 
 

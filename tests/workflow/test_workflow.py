@@ -13,7 +13,15 @@ from analysis.plan import Plan
 from tests.workflow.project import Project, assert_same_dataset, jobs
 
 # Cheap stages: each result that is drawn or judged from trajectories
-CHEAP = ["claims", "figure gradient-alignment", "figure loss", "figure spectrum", "figure travelled"]
+CHEAP = [
+    "claims",
+    "figure apart",
+    "figure gradient-alignment",
+    "figure loss",
+    "figure rates",
+    "figure spectrum",
+    "figure travelled",
+]
 SETTINGS = "workflow/config/tiny.yaml"
 
 
@@ -22,7 +30,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run. Nobody changes it."""
     project = Project.of_sources(tmp_path_factory.mktemp("finished"))
     plan = project.plan()
-    assert project.reproduce() == sorted([*plan.segments, *(f"data {s}" for s in plan.subsets), *CHEAP])
+    data, distances = (f"data {s}" for s in plan.subsets), (f"distances {d}" for d in plan.distances)
+    assert project.reproduce() == sorted([*plan.segments, *data, *distances, *CHEAP])
     return project
 
 
@@ -41,6 +50,7 @@ def test_every_result_is_there_and_nothing_else(finished: Project) -> None:
     expected = [f"data/{s}.nc" for s in plan.subsets]
     expected += [file for s in plan.segments.values() for file in s.files]
     expected += [f"figures/{f}.{kind}" for f in plan.figures for kind in ("pdf", "png")]
+    expected += ["figures/rates.csv", *(d.file for d in plan.distances.values())]
     expected += ["claims.csv", "claims.json"]
     assert sorted(finished.times()) == sorted(expected)
     assert list((finished.results() / "checkpoints").iterdir()) == []
@@ -114,8 +124,10 @@ def test_a_number_of_the_first_segment_reruns_everything_but_data(project: Proje
     old = project.plan()
     project.edit(SETTINGS, "warm-up: {steps: 10,", "warm-up: {steps: 9,")
     new = project.plan()
-    assert not set(old.segments) & set(new.segments)
-    assert project.would_run() == sorted([*new.segments, *CHEAP])
+    kept = set(old.segments) & set(new.segments)
+    assert kept == {id_of(new, "adam")}
+    distances = [f"distances {d}" for d in new.distances]
+    assert project.would_run() == sorted([*(set(new.segments) - kept), *distances, *(set(CHEAP) - {"figure rates"})])
 
 
 def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
@@ -143,10 +155,12 @@ def test_a_line_of_the_optimizer_trains_again(project: Project) -> None:
     before = set(project.plan().segments)
     project.edit("analysis/optim/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *")
     ran = project.would_run()
-    segments = [job for job in ran if job not in CHEAP]
-    assert len(segments) == len(before)
+    distances = [job for job in ran if job.startswith("distances")]
+    segments = [job for job in ran if job not in CHEAP and job not in distances]
+    assert len(segments) == len(before) - 1, "all but Adam"
     assert not before & set(segments)
-    assert sorted(set(ran) - set(segments)) == CHEAP
+    assert len(distances) == 1
+    assert sorted(set(ran) - set(segments) - set(distances)) == sorted(set(CHEAP) - {"figure rates"})
 
 
 def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> None:

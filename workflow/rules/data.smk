@@ -1,17 +1,18 @@
 # Data sets, named by the hash of their content: one that exists is right, and no rule makes it again. Where they are
 # read from (DATA_DIR) cannot change them.
 
+MISSING = [subset for subset in PLAN.subsets if not Path(data(subset)).exists()]
 
-rule data:
-    output:
-        f"{RESULTS}/data/{{subset}}.nc",
-    log:
-        f"{RESULTS}/logs/data/{{subset}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/data/{{subset}}.tsv"
-    wildcard_constraints:
-        subset="|".join(s for s in PLAN.subsets if not Path(data(s)).exists()) or "none",
-    message:
-        "Data set {wildcards.subset}"
-    script:
-        "../scripts/data.py"
+if MISSING:
+
+    rule data:
+        output:
+            [data(subset) for subset in MISSING],
+        log:
+            f"{RESULTS}/logs/data.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/data.tsv"
+        message:
+            f"Data sets {', '.join(MISSING)}"
+        script:
+            "../scripts/data.py"

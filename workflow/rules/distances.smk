@@ -1,22 +1,22 @@
-# Distances between two runs, from their snapshots of θ. Named by the hash of what they are measured from.
+# Distances between two runs, from their snapshots of θ. Named by the hash of what they are measured from, so there is
+# a rule only for those that are missing.
 
-for distances in PLAN.distances.values():
-    if is_there(distances.file):
-        continue
+APART = [distances for distances in PLAN.distances.values() if not is_there(distances.file)]
 
-    rule:
-        name:
-            f"distances:{distances.id}"
+if APART:
+
+    rule distances:
         input:
-            first=[result(file) for file in distances.inputs[0]],
-            second=[result(file) for file in distances.inputs[1]],
+            sorted({result(file) for distances in APART for run in distances.inputs for file in run}),
         output:
-            result(distances.file),
+            [result(distances.file) for distances in APART],
         log:
-            f"{RESULTS}/logs/distances/{distances.id}.log",
+            f"{RESULTS}/logs/distances.log",
         benchmark:
-            f"{RESULTS}/benchmarks/distances/{distances.id}.tsv"
+            f"{RESULTS}/benchmarks/distances.tsv"
+        params:
+            runs=[[[result(file) for file in run] for run in distances.inputs] for distances in APART],
         message:
-            f"Distances {distances.id}"
+            f"Distances {', '.join(distances.id for distances in APART)}"
         script:
             "../scripts/distances.py"

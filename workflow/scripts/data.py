@@ -1,4 +1,4 @@
-"""Rule data: one data set, from files, a wheel, a generator or by download, as netCDF."""
+"""Rule data: data sets, from files, a wheel, a generator or by download, as netCDF."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,6 @@ with job(snakemake.log[0]):
     from analysis.data import load
     from analysis.store import write_dataset
 
-    name = snakemake.wildcards.subset.rpartition("-")[0]
-    folder = os.environ.get("DATA_DIR")  # no parameter: the content's hash is in the output's name
-    write_dataset(load(name, Path(folder) if folder else None), Path(snakemake.output[0]))
+    folder = os.environ.get("DATA_DIR")  # no parameter: the content's hash is in the outputs' names
+    for output in map(Path, snakemake.output):
+        write_dataset(load(output.stem.rpartition("-")[0], Path(folder) if folder else None), output)

@@ -1,4 +1,4 @@
-"""Rule distances: how far two runs are from each other and from their start, from snapshots."""
+"""Rule distances: how far runs are from each other and from their start, from snapshots."""
 
 from pathlib import Path
 
@@ -8,5 +8,6 @@ with job(snakemake.log[0]):
     from analysis.distances import measure_distances
     from analysis.store import write_dataset
 
-    first, second = ([Path(path) for path in paths] for paths in (snakemake.input.first, snakemake.input.second))
-    write_dataset(measure_distances(first, second), Path(snakemake.output[0]))
+    for runs, output in zip(snakemake.params.runs, map(Path, snakemake.output), strict=True):
+        first, second = ([Path(path) for path in run] for run in runs)
+        write_dataset(measure_distances(first, second), output)
