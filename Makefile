@@ -61,6 +61,10 @@ bench: $(STAMP)  ## Measure the curvature engine beside other libraries (docs/be
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-bench.lock
 	$(BIN)/python benchmarks/curvature.py --data-dir $(DATA_DIR)
 
+.PHONY: tree
+tree: $(STAMP)  ## Count PROFILE's segments and the steps that sharing them saves
+	@$(BIN)/python -m analysis tree --profile $(PROFILE)
+
 .PHONY: stale
 stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REMOVE=yes removes them)
 	@$(BIN)/python -m analysis stale --profile $(PROFILE) $(if $(filter yes,$(REMOVE)),--remove)

@@ -1,4 +1,4 @@
-"""Command line: `python -m analysis stale`. Everything else is the workflow's (see the Makefile)."""
+"""Command line: `python -m analysis stale` and `tree`. Everything else is the workflow's (see the Makefile)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    tree_parser = commands.add_parser("tree", help="count the segments, and the steps that sharing them saves")
     stale_parser = commands.add_parser("stale", help="list results that nothing of a profile refers to any more")
-    stale_parser.add_argument("--profile", default="quick")
-    stale_parser.add_argument("--config-dir", type=Path, default=CONFIG_DIR)
+    for command in (tree_parser, stale_parser):
+        command.add_argument("--profile", default="quick")
+        command.add_argument("--config-dir", type=Path, default=CONFIG_DIR)
     stale_parser.add_argument("--results", type=Path, default=Path("results"))
     stale_parser.add_argument("--remove", action="store_true", help="remove them")
     given = parser.parse_args(arguments)
@@ -26,6 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+    if given.command == "tree":
+        shared = plan.sharing()
+        print(f"{shared.segments} segments, {shared.steps:,} steps at most; {shared.runs} runs")
+        print(f"each run from its initialisation: {shared.steps_alone:,} steps at most")
+        print(f"saved by the tree: {1 - shared.steps / max(shared.steps_alone, 1):.0%}")
+        return 0
     found = stale(plan, given.results / plan.profile)
     for path in found:
         print(path)

@@ -7,6 +7,7 @@ name is right by construction, and equal work has one name, whoever asks for it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -99,6 +100,16 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Counts of steps; segments that stop by the alignment count with the longest they may last."""
+
+    segments: int
+    runs: int  # that figures and claims name
+    steps: int  # of all segments
+    steps_alone: int  # if each run were trained from its initialisation
+
+
+@dataclass(frozen=True)
 class Plan:
     profile: str
     title: str
@@ -113,6 +124,28 @@ class Plan:
     @property
     def subsets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s for segment in self.segments.values() for s in segment.subsets))
+
+    def sharing(self) -> Sharing:
+        """What the tree of segments saves: beginnings that runs share are trained once."""
+        length: dict[str, int] = {}
+        end: dict[str | None, int] = {None: 0}
+        for segment in self.segments.values():
+            begin, stop = end[segment.spec.parent], segment.spec.stop
+            length[segment.id] = stop.steps if stop.steps is not None else max(0, (stop.step or 0) - begin)
+            end[segment.id] = begin + length[segment.id]
+        runs = {path for path in self.runs.values() if path[-1] in self._ends()}
+        return Sharing(
+            segments=len(self.segments),
+            runs=len(runs),
+            steps=sum(length.values()),
+            steps_alone=sum(length[i] for path in runs for i in path),
+        )
+
+    def _ends(self) -> set[str]:
+        """Ids of the last segments of the runs that figures and claims name."""
+        made = [json.loads(p.params) for p in (*self.figures.values(), self.claims)]
+        panels = [q for m in made for q in m.get("panels", [r for c in m.get("claims", []) for r in c["panels"]])]
+        return {path[-1] for panel in panels for _, path in panel["runs"]}
 
     def batches(self, exists: Callable[[PlannedSegment], bool]) -> tuple[Batch, ...]:
         """Batches of the segments for which `exists` is false.

@@ -541,9 +541,9 @@ def test_the_documents_table_is_the_codes():
     assert rows == [[f"`{name}`", says, holds_if] for name, (says, holds_if, _) in CLAIMS.items()]
 
 
-def test_every_configured_claim_has_a_function():
+def test_every_configured_claim_has_a_function_and_the_reverse():
     planned = json.loads(load_plan("quick").claims.params)["claims"]
-    assert {claim["name"] for claim in planned} <= set(CLAIMS)
+    assert {claim["name"] for claim in planned} == set(CLAIMS)
 
 
 # ---------------------------------------------------------------- files

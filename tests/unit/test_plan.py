@@ -328,3 +328,16 @@ def test_a_record_is_named_by_what_the_figure_is_made_from(tmp_path: Path) -> No
     after = plan_of(tmp_path, changed(TREE, "figures/leaves/caption", "b")).figures["leaves"]
     assert before.record != after.record
     assert before.record.startswith("made-from/leaves-")
+
+
+def test_sharing_counts_each_beginning_once(tmp_path: Path) -> None:
+    """Runs of the figures: mlp leaf (10 + 20 + 40 steps), mlp right (10 + 30), twin right (10 + 30)."""
+    shared = plan_of(tmp_path).sharing()
+    assert (shared.segments, shared.runs) == (7, 3)
+    assert shared.steps == 10 + 20 + 30 + 40 + 50 + 10 + 30
+    assert shared.steps_alone == (10 + 20 + 40) + (10 + 30) + (10 + 30)
+
+
+def test_sharing_counts_steps_up_to_a_global_step(tmp_path: Path) -> None:
+    profile = changed(TREE_PROFILE, "settings/mlp/segments/leaf", {"step": 100})
+    assert plan_of(tmp_path, TREE, profile).sharing().steps_alone == 100 + 40 + 40
