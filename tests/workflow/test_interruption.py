@@ -166,8 +166,7 @@ def test_results_that_cannot_be_written(project: Project) -> None:
     (project.path / "results").write_text("no folder")
     done = project.run()
     assert done.returncode != 0
-    assert "results/tiny/specifications/figures/" in done.stdout
-    assert "cannot be written (Not a directory); the results folder must be writable" in done.stdout
+    assert "results: is no folder that can be written to; the results go to results/tiny" in done.stdout
     assert "snakemake/" not in done.stdout, "a traceback of the engine's own"
     assert (project.path / "results").read_text() == "no folder"
 
@@ -177,7 +176,7 @@ def test_a_read_only_results_folder(project: Project) -> None:
     (project.path / "results").mkdir(mode=0o555)
     done = project.run()
     assert done.returncode != 0
-    assert "cannot be written (Permission denied); the results folder must be writable" in done.stdout
+    assert "results: is no folder that can be written to; the results go to results/tiny" in done.stdout
 
 
 def test_a_mistake_in_the_configuration_stops_everything(project: Project) -> None:
