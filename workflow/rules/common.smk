@@ -17,9 +17,7 @@ RESULTS = f"{config.get('results', 'results')}/{PLAN.profile}"
 # Told here, in one line: the engine would end in a traceback.
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
-    raise WorkflowError(
-        f"{existing}: is no folder that can be written to; the results go to {RESULTS}"
-    )
+    raise WorkflowError(f"{existing}: is no folder that can be written to; the results go to {RESULTS}")
 
 
 def result(file):
