@@ -219,7 +219,7 @@ DATA_SETS = (
         (
             "settings/mlp/segments/dim",
             {"steps": 1},
-            'settings.mlp.segments.dim: unknown segment; did you mean "dom"? allowed: warm-up, dom, gd',
+            'settings.mlp.segments.dim: unknown segment; did you mean "dom"? allowed: warm-up, dom, gd, sam, adam',
         ),
         ("settings/mlp/segments/dom", _MISSING, "settings.mlp.segments.dom: missing; it has to be given"),
         (

@@ -163,17 +163,29 @@ def figures(names: dict[str, str]) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["optim/sgd.py", "curvature/eigensolver.py", "training/probes.py", "training/batch.py", "data/preprocess.py"],
+    ["optim/subspace_filter.py", "curvature/eigensolver.py", "training/probes.py", "data/preprocess.py"],
 )
 def test_what_all_training_reaches_renames_every_segment(module: str, package: Path, before: dict[str, str]) -> None:
     assert changed_by(f"analysis/{module}", package, before) == segments(before)
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "transformer"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "transformer", "resnet8", "quadratic"])
 def test_a_model_renames_its_own_segments(model: str, package: Path, before: dict[str, str]) -> None:
-    expected = segments(before, f"{model}/")
+    settings = {"mlp": ["mlp", "mlp-ce"], "cnn": ["cnn", "cnn-ce"], "transformer": ["transformer", "transformer-ce"]}
+    expected = {name for setting in settings.get(model, [model]) for name in segments(before, f"{setting}/")}
     assert expected
     assert changed_by(f"analysis/models/{model}.py", package, before) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [("adam", {"rates-adam", "rates-adam-plain"}), ("sam", {"sam", "sam-on", "dom-sam", "bulk-sam"})],
+)
+def test_a_rule_renames_its_own_segments(rule: str, names: set[str], package: Path, before: dict[str, str]) -> None:
+    expected = {run for run in segments(before) if run.split("/")[1] in names}
+    assert {run.split("/")[1] for run in expected} == names
+    assert changed_by(f"analysis/optim/{rule}.py", package, before) == expected
+    assert changed_by("analysis/optim/sgd.py", package, before) & expected == set()
 
 
 def test_figures_claims_and_the_plan_rename_no_segment(package: Path, before: dict[str, str]) -> None:
@@ -199,12 +211,12 @@ with job("job.log", asks=True) as interrupted:
     from analysis.training.batch import train_batch
     loaded_by_job = set(sys.modules)
     segments, data = json.loads(Path("segments.json").read_text())
-    for index, params in enumerate(segments):
-        name = json.loads(params)["id"]
+    ids = [json.loads(params)["id"] for params in segments]
+    for index, (params, name) in enumerate(zip(segments, ids)):
         train_batch(
-            [params], data=data, parents=[f"results/segments/{index - 1}/state.safetensors"] if index else [],
-            trajectories=[f"results/segments/{index}/trajectory.nc"],
-            states=[f"results/segments/{index}/state.safetensors"],
+            [params], data=data, parents=[f"results/segments/{ids[index - 1]}/state.safetensors"] if index else [],
+            trajectories=[f"results/segments/{name}/trajectory.nc"],
+            states=[f"results/segments/{name}/state.safetensors"],
             threads=1, interrupted=interrupted, checkpoint_seconds=0.0,
         )
 print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] == "analysis")))
