@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from analysis.claims import song, song_dynamics
 from analysis.claims.measured import NotMeasured
-from analysis.store import read_dataset, write_atomically
+from analysis.store import as_csv, read_dataset, write_text
 from analysis.trajectory import Panel, read_panels
 
 Judge = Callable[[Panel], tuple[bool, str]]
@@ -73,13 +71,8 @@ def judge(params: str, trajectories: Mapping[str, Path], outputs: Mapping[str, P
         _judge(claim["name"], panel) for claim in json.loads(params)["claims"] for panel in read_panels(claim, datasets)
     ]
     rows = [asdict(v) for v in verdicts]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(outputs["csv"], lambda path: path.write_text(text.getvalue(), encoding="utf-8"))
-    as_json = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(outputs["json"], lambda path: path.write_text(as_json, encoding="utf-8"))
+    write_text(as_csv(rows), outputs["csv"])
+    write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", outputs["json"])
     return verdicts
 
 

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 
 def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: Sequence[Path]) -> None:
@@ -24,7 +21,7 @@ def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: S
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
     from analysis.figures import style
-    from analysis.store import read_dataset, write_text
+    from analysis.store import as_csv, read_dataset, write_text
     from analysis.trajectory import read_panels
 
     read = {name: read_dataset(path) for name, path in datasets.items()}
@@ -35,12 +32,3 @@ def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: S
             write_text(as_csv(module.table(panels)), files.pop("csv"))
         with style.applied():
             style.save(module.draw(panels), files)
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV text, the keys first."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
