@@ -7,12 +7,10 @@ one attribute `provenance`.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -95,15 +93,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: is no readable safetensors file ({error}); delete it and run again") from error
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV text, the keys first."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def write_text(text: str, path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from analysis.claims import song, song_dynamics
 from analysis.claims.measured import NotMeasured
-from analysis.store import as_csv, read_dataset, write_text
+from analysis.store import read_dataset, write_text
+from analysis.tables import as_csv
 from analysis.trajectory import Panel, read_panels
 
 Judge = Callable[[Panel], tuple[bool, str]]

@@ -21,7 +21,8 @@ def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: S
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
     from analysis.figures import style
-    from analysis.store import as_csv, read_dataset, write_text
+    from analysis.store import read_dataset, write_text
+    from analysis.tables import as_csv
     from analysis.trajectory import read_panels
 
     read = {name: read_dataset(path) for name, path in datasets.items()}
