@@ -106,6 +106,7 @@ class Probes(Frozen):
     rates: Count | None = None
     snapshots: Count | None = None
     tolerance: Positive = ProbeSpec.model_fields["tolerance"].default
+    rates_tolerance: Positive = ProbeSpec.model_fields["rates_tolerance"].default
     ema_factor: Decay = ProbeSpec.model_fields["ema_factor"].default
 
 

@@ -198,6 +198,9 @@ class ProbeSpec(Frozen):
     rates: Count | None = None  # effective learning rates
     snapshots: Count | None = None  # θ
     tolerance: Positive = 1e-2  # residuals of the eigenpairs relative to the smallest eigenvalue asked for
+    # Tight: of a gradient that lies in the bulk but for χ_k = 1e-3, what a subspace that is off by 1e-2 takes for its
+    # dominant component is mostly bulk, and Dom-LR comes out as Bulk-LR's.
+    rates_tolerance: Positive = 1e-4
     ema_factor: Decay = 0.9
 
 

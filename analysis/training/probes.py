@@ -99,7 +99,8 @@ def to_snapshots(records: Records, spec: SegmentSpec, attributes: dict[str, Any]
     if spec.probes.snapshots is None:
         return None
     steps = records.rows.get("snapshot_step", [])
-    rows = np.asarray(records.rows.get("theta", []), dtype=spec.problem.dtype).reshape(len(steps), -1)
+    shape = (len(steps), attributes["parameters"])
+    rows = np.asarray(records.rows.get("theta", []), dtype=spec.problem.dtype).reshape(shape)
     return xr.Dataset(
         {"theta": (("snapshot_step", "parameter"), rows, {"long_name": "parameters"})},
         coords={"snapshot_step": np.asarray(steps, dtype=np.int64)},

@@ -172,7 +172,8 @@ class _Run:
             measured = self._probe(last=step >= self.last_step)
             if self.checkpoint.stopped_by is not None:
                 return
-            rated = self._subspace_for_rates(measured) if self.rates_schedule.due(step, last=False) else None
+            rates_due = self.rates_schedule.due(step, last=False)
+            rated = self._subspace_for_rates(measured is not None) if rates_due else None
             update = self._update()
         except (_Diverged, NonFiniteProductError) as error:
             self._diverge(str(error))
@@ -268,13 +269,12 @@ class _Run:
             self.records.add("snapshot_step", step, theta=theta.cpu().numpy().copy())
         return dominant
 
-    def _subspace_for_rates(self, measured: DominantSubspace | None) -> DominantSubspace:
-        """The dominant subspace at the current θ: the spectrum's, if that was measured just now."""
-        k, basis = self.spec.problem.k, self.state.spectrum_basis
-        if measured is not None and basis is not None:
-            self.state.rates_basis = basis[:, : k + 2].contiguous()
-            return measured
-        found = self._top(k, self.state.rates_basis, self.spec.probes.tolerance)
+    def _subspace_for_rates(self, measured: bool) -> DominantSubspace:
+        """The dominant subspace at the current θ, to the rates' own tolerance; the spectrum's block is a start."""
+        k, basis = self.spec.problem.k, self.state.rates_basis
+        if measured and self.state.spectrum_basis is not None:
+            basis = self.state.spectrum_basis[:, : k + 2].contiguous()
+        found = self._top(k, basis, self.spec.probes.rates_tolerance)
         self.state.rates_basis = found.basis.contiguous()
         self._count("probe_products", found.products)
         self._count("unconverged_rates", int(not found.converged))

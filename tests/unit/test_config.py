@@ -251,7 +251,7 @@ DATA_SETS = (
             "settings/mlp/probes/spectrm",
             1,
             'settings.mlp.probes.spectrm: unknown key; did you mean "spectrum"? '
-            "allowed: loss, test, spectrum, rates, snapshots, tolerance, ema_factor",
+            "allowed: loss, test, spectrum, rates, snapshots, tolerance, rates_tolerance, ema_factor",
         ),
         ("settings/mlp/segments/gd/rho", 0.1, "settings.mlp.segments.gd.rho: not allowed; only SAM has one"),
         (

@@ -285,7 +285,7 @@ RULES = {
     "adam": AdamSpec(learning_rate=0.05, batch_size=None),
     "adam-plain": AdamSpec(learning_rate=0.05, batch_size=5, momentum=0.0),
 }
-ALL_PROBES = ProbeSpec(loss=2, test=5, spectrum=3, rates=2, snapshots=4, tolerance=1e-9)
+ALL_PROBES = ProbeSpec(loss=2, test=5, spectrum=3, rates=2, snapshots=4, tolerance=1e-9, rates_tolerance=1e-9)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -312,6 +312,24 @@ def test_effective_learning_rates_equal_their_definition(name):
         np.testing.assert_allclose(t.bulk_lr[i], -(moved @ bulk) / (bulk @ bulk), rtol=1e-4)
         if name == "gd":
             np.testing.assert_allclose([t.dom_lr[i], t.bulk_lr[i]], 0.5, rtol=1e-6)
+
+
+def test_rates_have_a_tolerance_of_their_own():
+    """A subspace as loose as the spectrum's may be would count some of the bulk's gradient as dominant."""
+    given = {"loss": 100, "test": 100, "spectrum": 1, "rates": 1}
+    runs = [
+        train_segment(
+            spec(rule=RULES["momentum"], stop=StopSpec(steps=40), probes=ProbeSpec(**given, tolerance=tolerance)),
+            "x",
+            TRAIN,
+            TEST,
+            None,
+        ).trajectory
+        for tolerance in (0.5, 1e-9)
+    ]
+    assert float(abs(runs[0].alignment - runs[1].alignment).max()) > 1e-3, "the spectrum's is loose"
+    np.testing.assert_allclose(runs[0].dom_lr, runs[1].dom_lr, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(runs[0].bulk_lr, runs[1].bulk_lr, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "weights", "expected"), [("gd", (1, 0), (0.5, 0.0)), ("gd", (0, 1), (0.0, 0.5))])
@@ -377,6 +395,10 @@ def test_every_rule_resumes_to_identical_arrays(tmp_path, name):
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_every_rule_may_diverge(name):
     rule = RULES[name].model_copy(update={"learning_rate": 1e200})
-    t = train_segment(spec(rule=rule, probes=ALL_PROBES, stop=StopSpec(steps=50)), "x", TRAIN, TEST, None).trajectory
+    diverged = train_segment(spec(rule=rule, probes=ALL_PROBES, stop=StopSpec(steps=50)), "x", TRAIN, TEST, None)
+    t = diverged.trajectory
     assert (t.attrs["status"], t.attrs["stopped_by"]) == ("diverged", "divergence")
     assert len(t.rate_step) <= t.attrs["diverged_at"] // 2 + 1
+    child = train_segment(spec(rule=rule, probes=ALL_PROBES, parent="x"), "y", TRAIN, TEST, diverged.state)
+    assert child.trajectory.sizes["rate_step"] == 0
+    assert child.snapshots.theta.shape == (0, len(diverged.state.theta))

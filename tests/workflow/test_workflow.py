@@ -212,3 +212,18 @@ def test_two_clones_give_the_same_datasets_and_the_same_figures(finished: Projec
             assert_same_dataset(one, other)
         else:  # states, figures and claims
             assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_a_profile_that_diverges_gives_every_figure_and_judges_no_claim(tmp_path: Path) -> None:
+    """Divergence is a result: its descendants, distances, figures, tables and claims cope."""
+    project = Project.of_sources(tmp_path)
+    project.edit(SETTINGS, "learning_rate: 0.05", "learning_rate: 1e30")
+    plan = project.plan()
+    ran = project.reproduce()
+    assert set(ran) >= {*CHEAP, *plan.segments}
+    for figure in plan.figures.values():
+        assert all((project.results() / "figures" / f"{figure.name}.{kind}").stat().st_size for kind in figure.formats)
+    verdicts = (project.results() / "claims.csv").read_text(encoding="utf-8")
+    assert "not measured" in verdicts
+    assert "diverged" in verdicts
+    assert project.reproduce() == []
