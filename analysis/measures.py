@@ -24,7 +24,7 @@ class EffectiveRates:
     count: int
 
 
-def effective_learning_rates(run: xr.Dataset, steps: int = RATE_STEPS) -> EffectiveRates:
+def mean_effective_rates(run: xr.Dataset, steps: int = RATE_STEPS) -> EffectiveRates:
     """Means and standard deviations of Dom-LR and Bulk-LR over the updates made at steps 0, …, `steps` − 1.
 
     Args:

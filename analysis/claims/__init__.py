@@ -56,20 +56,20 @@ class Verdict:
     runs: str
 
 
-def judge(params: str, trajectories: Mapping[str, Path], outputs: Mapping[str, Path]) -> list[Verdict]:
+def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]) -> list[Verdict]:
     """Judge every claim in every setting and write the verdicts as JSON and CSV.
 
     Args:
         params: what `analysis.plan` says of the claims (JSON).
-        trajectories: the trajectory file of each segment id that the claims name.
+        datasets: the files of the datasets that the claims name (`analysis.trajectory.by_name`).
         outputs: path by format, "json" and "csv".
 
     Raises:
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
-    datasets = {name: read_dataset(path) for name, path in trajectories.items()}
+    read = {name: read_dataset(path) for name, path in datasets.items()}
     verdicts = [
-        _judge(claim["name"], panel) for claim in json.loads(params)["claims"] for panel in read_panels(claim, datasets)
+        _judge(claim["name"], panel) for claim in json.loads(params)["claims"] for panel in read_panels(claim, read)
     ]
     rows = [asdict(v) for v in verdicts]
     write_text(as_csv(rows), outputs["csv"])

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.errors import InputError
-from analysis.measures import EffectiveRates, effective_learning_rates
+from analysis.measures import EffectiveRates, mean_effective_rates
 from analysis.trajectory import Panel
 
 Part = tuple[bool, str]  # whether it holds, and its numbers
@@ -83,7 +83,7 @@ def eigenvalue(panel: Panel, label: str, i: int, skip: float = 0.0) -> xr.DataAr
 def rates(panel: Panel, label: str) -> EffectiveRates:
     """The effective learning rates over the first steps, as the tables have them."""
     try:
-        found = effective_learning_rates(run(panel, label))
+        found = mean_effective_rates(run(panel, label))
     except InputError as error:
         raise NotMeasured(f"{label}: {error}") from error
     if not np.isfinite([found.dom_mean, found.bulk_mean]).all():

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.errors import InputError
 from analysis.figures import style
-from analysis.measures import RATE_STEPS, EffectiveRates, effective_learning_rates
+from analysis.measures import RATE_STEPS, EffectiveRates, mean_effective_rates
 from analysis.published import effective_rates_of
 from analysis.trajectory import Panel, how_it_was_run, what_was_run
 
@@ -74,7 +74,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 def _measured(run: xr.Dataset) -> EffectiveRates:
     """Those of the first steps; NaN where none was measured, as when the run diverged at once."""
     try:
-        return effective_learning_rates(run, steps=RATE_STEPS)
+        return mean_effective_rates(run, steps=RATE_STEPS)
     except InputError:
         return EffectiveRates(nan, nan, nan, nan, 0)
 

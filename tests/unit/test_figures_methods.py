@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from analysis.errors import InputError
 from analysis.figures import draw_figures, effective_rates, loss_comparison, path_distance, style
-from analysis.measures import effective_learning_rates
+from analysis.measures import mean_effective_rates
 from analysis.published import EFFECTIVE_RATES, TABLE_OF_SETTING, effective_rates_of
 from analysis.store import write_dataset
 from analysis.trajectory import Panel
@@ -84,13 +84,13 @@ def words(figure: Figure) -> list[str]:
 def test_the_measure_is_mean_and_population_deviation_of_the_first_steps():
     run = methods(2000).runs["GD(−m)"]
     steps = np.arange(0, 1000, 2)
-    found = effective_learning_rates(run)
+    found = mean_effective_rates(run)
     assert found.count == 500
     assert found.dom_mean == pytest.approx(0.25 + 0.01 * sum(range(0, 1000, 2)) / 500)
     assert found.dom_std == pytest.approx(0.01 * np.sqrt(np.mean((steps - 499.0) ** 2)))
     assert found.bulk_mean == pytest.approx(0.5 + 0.02 * 499)
     assert found.bulk_std == pytest.approx(0.02 * np.sqrt(np.mean((steps - 499.0) ** 2)))
-    assert effective_learning_rates(run, steps=6).count == 3
+    assert mean_effective_rates(run, steps=6).count == 3
 
 
 def test_rows_of_the_table():

@@ -1,0 +1,116 @@
+"""Names in configuration files that refer to each other: settings, segments, parents, models, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analysis import config
+from analysis.fingerprint import keys
+from analysis.specs import MODELS
+
+
+def reference_mistakes(
+    experiments: config.Experiments, profile: config.Profile, experiments_path: str, profile_path: str
+) -> list[str]:
+    """A line for each name that leads nowhere, or where it must not, with the file and key that hold it."""
+    checks = _Checks(experiments, profile, experiments_path, profile_path)
+    checks.check()
+    return checks.mistakes
+
+
+class _Checks:
+    def __init__(
+        self, experiments: config.Experiments, profile: config.Profile, experiments_path: str, profile_path: str
+    ) -> None:
+        self.experiments, self.profile = experiments, profile
+        self.experiments_path, self.profile_path = experiments_path, profile_path
+        self.mistakes: list[str] = []
+
+    def _wrong(self, path: str, key: str, message: str) -> None:
+        self.mistakes.append(f"{path}: {key}: {message}")
+
+    def check(self) -> None:
+        e, p = self.experiments, self.profile
+        for name, setting in e.settings.items():
+            if setting.model not in MODELS:
+                hint = config.suggest(setting.model, list(MODELS))
+                self._wrong(self.experiments_path, f"settings.{name}.model", f"unknown model {setting.model!r}{hint}")
+        for name, segment in e.segments.items():
+            key = f"segments.{name}"
+            for s in segment.settings:
+                self._known(f"{key}.settings", s, e.settings, "setting")
+            for measure, settings in segment.measures.items():
+                for s in sorted(set(settings) - set(segment.settings)):
+                    hint = config.suggest(s, list(segment.settings))
+                    self._wrong(self.experiments_path, f"{key}.measures.{measure}", f"not run in setting {s!r}{hint}")
+            if segment.parent is not None and self._known(f"{key}.parent", segment.parent, e.segments, "segment"):
+                for s in sorted(set(segment.settings) - set(e.segments[segment.parent].settings)):
+                    self._wrong(
+                        self.experiments_path,
+                        f"{key}.parent",
+                        f"{segment.parent!r} is not run in setting {s!r}",
+                    )
+            if segment.rule == "gd" and segment.batch not in (None, "full"):
+                self._wrong(self.experiments_path, f"{key}.batch", f"found {segment.batch!r}; gd is on the full batch")
+            if segment.rule == "sam" and segment.momentum:
+                self._wrong(self.experiments_path, f"{key}.momentum", "not allowed; SAM has none here")
+        self._check_cycles()
+        for name in e.claims:
+            if name not in (known := keys("analysis.claims", "CLAIMS")):
+                self._wrong(self.experiments_path, f"claims.{name}", f"unknown claim{config.suggest(name, known)}")
+        users: dict[str, config.Figure | config.Claim] = {
+            **{f"figures.{name}": figure for name, figure in e.figures.items()},
+            **{f"claims.{name}": claim for name, claim in e.claims.items()},
+        }
+        for key, user in users.items():
+            for s in user.settings:
+                self._known(f"{key}.settings", s, e.settings, "setting")
+            for label, run in user.runs.items():
+                if self._known(f"{key}.runs.{label}", run, e.segments, "segment"):
+                    for s in sorted(set(user.settings) - set(e.segments[run].settings)):
+                        self._wrong(
+                            self.experiments_path,
+                            f"{key}.runs.{label}",
+                            f"segment {run!r} is not run in setting {s!r}",
+                        )
+        for s in p.settings:
+            if s not in e.settings:
+                self._wrong(
+                    self.profile_path,
+                    f"settings.{s}",
+                    f"unknown setting{config.suggest(s, list(e.settings))}",
+                )
+                continue
+            run_here = [n for n, segment in e.segments.items() if s in segment.settings]
+            for n in p.settings[s].segments:
+                if n not in run_here:
+                    self._wrong(
+                        self.profile_path,
+                        f"settings.{s}.segments.{n}",
+                        f"unknown segment{config.suggest(n, run_here)}",
+                    )
+            for n in run_here:
+                if n not in p.settings[s].segments:
+                    self._wrong(self.profile_path, f"settings.{s}.segments.{n}", "missing; it has to be given")
+
+    def _known(self, key: str, name: str, known: Iterable[str], what: str) -> bool:
+        if name in known:
+            return True
+        hint = config.suggest(name, list(known))
+        self._wrong(self.experiments_path, key, f"there is no {what} {name!r}{hint}")
+        return False
+
+    def _check_cycles(self) -> None:
+        for name in self.experiments.segments:
+            trail = [name]
+            while (parent := getattr(self.experiments.segments.get(trail[-1]), "parent", None)) is not None:
+                if parent in trail:
+                    if parent == name:  # told once, from a segment within the cycle
+                        chain = " <- ".join([*trail, parent])
+                        self._wrong(
+                            self.experiments_path,
+                            f"segments.{name}.parent",
+                            f"a cycle: {chain}; one of these must begin without a parent",
+                        )
+                    break
+                trail.append(parent)
