@@ -28,6 +28,7 @@ def _number(value: object) -> object:
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Size = Annotated[int, Field(ge=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]  # of a moving average
@@ -107,7 +108,11 @@ MODELS: dict[str, type[Frozen]] = {
 
 
 class DataSpec(Frozen):
-    """`examples` first training examples of subset `train`, tested on the first `test_examples` of `test`."""
+    """`examples` first training examples of subset `train`, tested on the first `test_examples` of `test`.
+
+    The last `holdout` of these examples are never trained on: the Hessian is taken on them. 0: there are none, and it is
+    that of the training loss.
+    """
 
     train: str
     train_sha256: str
@@ -118,6 +123,7 @@ class DataSpec(Frozen):
     scaling: Literal["unit", "channel", "pixel"] = "unit"  # images
     pooling: Count = 1  # images: averaged over squares of this many pixels a side
     max_length: Count = 64  # text, in words
+    holdout: Size = 0
 
 
 class ProblemSpec(Frozen):
@@ -170,10 +176,14 @@ RuleSpec = Annotated[SGDSpec | SAMSpec | AdamSpec, Field(discriminator="kind")]
 
 
 class FilterSpec(Frozen):
-    """update ← α_dom P_k update + β_bulk P_k^⊥ update, with P_k recomputed every `refresh_every` steps."""
+    """update ← α_dom P_k update + β_bulk P_k^⊥ update, with P_k recomputed every `refresh_every` steps.
+
+    `k` None is the problem's: then the filter's subspace is the one that probes speak of.
+    """
 
     alpha_dom: Real = 1.0
     beta_bulk: Real = 1.0
+    k: Count | None = None
     refresh_every: Count = 1
     tolerance: Positive = 1e-2  # residuals relative to λ_k
 
@@ -184,8 +194,8 @@ class StopSpec(Frozen):
     Exactly one of `steps` and `step`; with `alignment_ema` it is the longest the segment may last.
     """
 
-    steps: Annotated[int, Field(ge=0, strict=True)] | None = None
-    step: Annotated[int, Field(ge=0, strict=True)] | None = None
+    steps: Size | None = None
+    step: Size | None = None
     alignment_ema: Fraction | None = None
 
 
@@ -194,7 +204,7 @@ class ProbeSpec(Frozen):
 
     loss: Count
     test: Count
-    spectrum: Count
+    spectrum: Count | None
     rates: Count | None = None  # effective learning rates
     snapshots: Count | None = None  # θ
     tolerance: Positive = 1e-2  # residuals of the eigenpairs relative to the smallest eigenvalue asked for
@@ -214,3 +224,22 @@ class SegmentSpec(Frozen):
     stop: StopSpec
     probes: ProbeSpec
     parent: str | None
+
+
+# ---------------------------------------------------------------- curvature along a trained segment
+
+
+class EnergiesSpec(Frozen):
+    """What the curvature stage makes of a segment's snapshots of θ.
+
+    At each: the dominant subspace, the energies of H, H_o and H_f in it and in the bulk (`probes` random vectors), and
+    their spectral densities (`density_probes` vectors, `density_steps` Lanczos steps each).
+    """
+
+    problem: ProblemSpec
+    segment: str  # whose snapshots
+    seed: Seed = 0  # of the random vectors
+    probes: Annotated[int, Field(ge=2, strict=True)] = 32
+    density_probes: Count = 4
+    density_steps: Count = 40
+    tolerance: Positive = 1e-3  # residuals of the eigenvectors relative to λ_k

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,33 @@ import xarray as xr
 
 from analysis import toys
 
-DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step")
+DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step", "refresh_step")
 USUAL_BETA2 = 0.999  # of Adam: need not be told
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a family of runs that differ in a few numbers.
+
+    Attributes:
+        varied: these numbers by name: seed, learning_rate, holdout, k, refresh_every, step (where the segment before the
+            switch ends), alpha_dom, beta_bulk.
+        run: from its first step.
+        segments: ids.
+    """
+
+    varied: dict[str, float]
+    run: xr.Dataset
+    segments: list[str]
 
 
 @dataclass(frozen=True)
 class Panel:
     """One setting of a figure or a claim: its runs by label, each from its first step.
 
-    Where asked for, a run has `theta` along `snapshot_step`, and `distances` are those between the two runs
-    (`analysis.distances`).
+    Where asked for, a run has `theta` along `snapshot_step`, or what the curvature stage made of it
+    (`analysis.training.energies`), and `distances` are those between the two runs (`analysis.distances`). A label whose
+    segments vary in something stands in `families`, in the configuration's order, and not in `runs`.
     """
 
     setting: str
@@ -30,6 +47,39 @@ class Panel:
     runs: dict[str, xr.Dataset]
     segments: dict[str, list[str]]
     distances: xr.Dataset | None = None
+    families: dict[str, list[Member]] = field(default_factory=dict)
+
+    def alike(self, *names: str) -> list[tuple[dict[str, float], Panel]]:
+        """The panel once for each combination of what its families vary in, each with one run a label.
+
+        Args:
+            names: what to tell apart ("seed"); other numbers must not vary.
+
+        Returns:
+            (values of `names`, a panel without families), in order; only combinations that all families have.
+
+        Raises:
+            ValueError: if a family varies in something else.
+        """
+        found: dict[tuple[float, ...], dict[str, Member]] = {}
+        for label, members in self.families.items():
+            for member in members:
+                if set(member.varied) != set(names):
+                    raise ValueError(f"{label} varies in {', '.join(member.varied)}, not in {', '.join(names)} alone")
+                found.setdefault(tuple(member.varied[n] for n in names), {})[label] = member
+        return [
+            (
+                dict(zip(names, values, strict=True)),
+                replace(
+                    self,
+                    runs=self.runs | {label: m.run for label, m in members.items()},
+                    segments=self.segments | {label: m.segments for label, m in members.items()},
+                    families={},
+                ),
+            )
+            for values, members in found.items()
+            if len(members) == len(self.families)
+        ]
 
 
 def by_name(paths: Iterable[str]) -> dict[str, Path]:
@@ -48,19 +98,26 @@ def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) 
         Panel(
             panel["setting"],
             panel["title"],
-            {label: _run(path, datasets, bool(panel.get("snapshots"))) for label, path in panel["runs"]},
+            {label: _run(path, datasets, panel) for label, path in panel["runs"]},
             {label: path for label, path in panel["runs"]},
             datasets[panel["distances"]] if "distances" in panel else None,
+            {
+                label: [Member(varied, _run(path, datasets, panel), path) for varied, path in members]
+                for label, members in panel["families"]
+            },
         )
         for panel in planned["panels"]
     ]
 
 
-def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], snapshots: bool) -> xr.Dataset:
+def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], panel: Mapping[str, Any]) -> xr.Dataset:
     run = concatenate([datasets[i] for i in path])
-    if snapshots:
+    if panel.get("snapshots"):
         taken = _joined([datasets[f"{i}/snapshots"] for i in path], "snapshot_step")
         run = run.assign(theta=taken.theta)
+    if panel.get("energies"):
+        measured = _joined([datasets[panel["energies"][i]] for i in path], "snapshot_step")
+        run = run.merge(measured, combine_attrs="override")
     return run
 
 
@@ -116,7 +173,9 @@ def what_was_run(trajectory: xr.Dataset) -> str:
     loss = {"mse": "MSE", "cross_entropy": "cross-entropy"}[problem["loss"]]
     pooling = problem["data"]["pooling"]
     pooled = f" (pixels averaged {pooling} × {pooling})" if pooling > 1 else ""
-    return f"{size(model)}, P = {trajectory.attrs['parameters']:,}, {loss}\n{trajectory.attrs['train_title']}{pooled}"
+    held_out = f", Hessian on the last {problem['data']['holdout']:,}" if problem["data"]["holdout"] else ""
+    data = f"{trajectory.attrs['train_title']}{pooled}{held_out}"
+    return f"{size(model)}, P = {trajectory.attrs['parameters']:,}, {loss}\n{data}"
 
 
 def how_it_was_run(trajectory: xr.Dataset) -> str:

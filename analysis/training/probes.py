@@ -11,7 +11,7 @@ import xarray as xr
 
 from analysis.specs import SegmentSpec
 
-SCHEMA = "trajectory-1"
+SCHEMA = "trajectory-2"
 
 # variable -> (dimensions, description, units)
 VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -31,8 +31,11 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "filter_products": (("spectrum_step",), "Hessian products used by the subspace filter so far"),
     "dom_lr": (("rate_step",), "effective learning rate of this step's update within the dominant subspace"),
     "bulk_lr": (("rate_step",), "effective learning rate of this step's update within the bulk subspace"),
+    "overlap": (("refresh_step",), "overlap of the filter's subspace with the one before this refresh (NaN: the first)"),
+    "refresh_products": (("refresh_step",), "Hessian products that this refresh of the filter's subspace used"),
+    "refresh_converged": (("refresh_step",), "1 where the refresh's eigensolver reached its tolerance"),
 }
-DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step")
+DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step", "refresh_step")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def to_dataset(records: Records, spec: SegmentSpec, count: int, attributes: dict
         },
     )
     for name, (dimensions, meaning) in VARIABLES.items():
-        integer = name == "converged" or name.endswith("_products")
+        integer = name.endswith(("converged", "_products"))
         rows = np.asarray(records.rows.get(name, []), dtype=np.int64 if integer else np.float64)
         shape = tuple(dataset.sizes[d] for d in dimensions)
         dataset[name] = (dimensions, rows.reshape(shape), {"long_name": meaning})
