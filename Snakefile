@@ -22,6 +22,7 @@ onerror:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/curvature.smk"
 include: "workflow/rules/distances.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"

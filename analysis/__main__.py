@@ -50,6 +50,7 @@ def stale(plan: Plan, results: Path) -> list[Path]:
         "checkpoints": set(plan.segments),
         "data": set(plan.subsets),
         "distances": set(plan.distances),
+        "energies": set(plan.energies),
         "figures": set(plan.figures),
         "made-from": {Path(planned.record).stem for planned in (*plan.figures.values(), plan.claims)},
     }

@@ -15,7 +15,20 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from analysis.errors import InputError
-from analysis.specs import Count, Decay, FilterSpec, Fraction, Frozen, Positive, ProbeSpec, Real, Seed, StopSpec
+from analysis.specs import (
+    Count,
+    Decay,
+    EnergiesSpec,
+    FilterSpec,
+    Fraction,
+    Frozen,
+    Positive,
+    ProbeSpec,
+    Real,
+    Seed,
+    Size,
+    StopSpec,
+)
 
 # Names become parts of paths, so they hold nothing that could leave a folder.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
@@ -31,11 +44,20 @@ class Setting(Frozen):
     loss: Literal["mse", "cross_entropy", "value"] = "mse"
 
 
+Varied = Literal["seed", "learning_rate", "holdout", "k", "refresh_every", "step", "alpha_dom", "beta_bulk"]
+OF_THE_BEGINNING = ("seed", "holdout")  # cannot change on the way: another sampler, other examples held out
+
+
 class Segment(Frozen):
     """One update rule, run from where `parent` ends, in each of `settings`.
 
     `batch` is "full", "mini" (without replacement within an epoch) or "uniform" (with replacement). GD is SGD on the
-    full batch. `measures` says what is measured besides the usual, and in which settings.
+    full batch. `measures` says what is measured besides the usual, and in which settings; `spectrum` whether the
+    largest eigenvalues and the alignment are.
+
+    `varies` makes it a family: one segment for each combination of the values that the profile gives (but α = β = 0,
+    which does not move). `step` is where it ends, `k` the filter's. Its descendants are families too; seed, learning
+    rate and holdout go on in them.
     """
 
     settings: tuple[Name, ...]
@@ -44,6 +66,8 @@ class Segment(Frozen):
     batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
     momentum: Decay = 0.0
     measures: dict[Literal["rates", "snapshots"], tuple[Name, ...]] = Field(default_factory=dict)
+    spectrum: bool = True
+    varies: tuple[Varied, ...] = ()
     alpha_dom: Real = 1.0
     beta_bulk: Real = 1.0
     stop: Literal["steps", "aligned"] = "steps"
@@ -53,13 +77,14 @@ class Segment(Frozen):
         return self.batch == "full" or self.rule == "gd"
 
 
-Reads = Literal["trajectories", "snapshots", "distances"]
+Reads = Literal["trajectories", "snapshots", "distances", "energies"]
 
 
 class Figure(Frozen):
     """Drawn by analysis/figures/<module>.py from runs, each named by its last segment.
 
-    `reads` says what besides the runs' trajectories: their snapshots of θ, or the distances between the two runs.
+    `reads` says what besides the runs' trajectories: their snapshots of θ, the distances between the two runs, or the
+    energies along the runs.
     """
 
     module: Name
@@ -121,16 +146,40 @@ class SomeProbes(Frozen):
     tolerance: Positive | None = None
 
 
+class Values(Frozen):
+    """The values of what a segment varies in."""
+
+    seed: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    learning_rate: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    holdout: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    k: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    refresh_every: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    step: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
+    alpha_dom: Annotated[tuple[Real, ...], Field(min_length=1)] | None = None
+    beta_bulk: Annotated[tuple[Real, ...], Field(min_length=1)] | None = None
+
+
+class Energies(Frozen):
+    """What the curvature stage takes: random vectors for energies and densities, Lanczos steps, precision."""
+
+    probes: Annotated[int, Field(ge=2, strict=True)] = EnergiesSpec.model_fields["probes"].default
+    density_probes: Count = EnergiesSpec.model_fields["density_probes"].default
+    density_steps: Count = EnergiesSpec.model_fields["density_steps"].default
+    tolerance: Positive = EnergiesSpec.model_fields["tolerance"].default
+
+
 class Numbers(Frozen):
     """One segment's length: `steps` more, or up to the global `step`. `aligned` segments end earlier, as soon
-    as the EMA of χ_k(∇L) passes `alignment_ema`. `rho` is SAM's. The rest replaces the setting's numbers."""
+    as the EMA of χ_k(∇L) passes `alignment_ema`. `rho` is SAM's. The rest replaces the setting's numbers; `values` are
+    those of what the segment varies in."""
 
-    steps: Annotated[int, Field(ge=0, strict=True)] | None = None
-    step: Annotated[int, Field(ge=0, strict=True)] | None = None
+    steps: Size | None = None
+    step: Size | None = None
     alignment_ema: Fraction | None = None
     learning_rate: Positive | None = None
     rho: Positive | None = None
     probes: SomeProbes = SomeProbes()
+    values: Values = Values()
 
 
 class SettingNumbers(Frozen):
@@ -141,9 +190,11 @@ class SettingNumbers(Frozen):
     dtype: Literal["float32", "float64"] = "float32"
     learning_rate: Positive
     batch_size: Count
+    holdout: Size = 0
     refresh_every: Count = 1
     tolerance: Positive = FilterSpec.model_fields["tolerance"].default
     probes: Probes
+    energies: Energies = Energies()
     segments: dict[Name, Numbers]
 
 
@@ -266,12 +317,18 @@ def _unwrap(annotation: Any) -> Any:
             return annotation
 
 
-def stop_spec(stop: str, numbers: Numbers) -> StopSpec:
+def stop_spec(stop: str, numbers: Numbers, varied: int | None = None) -> StopSpec:
     """The stop of a segment (`stop` of experiments.yaml) with a profile's numbers.
+
+    `varied` is the step where it ends, if it varies in that.
 
     Raises:
         ValueError: where the numbers do not fit; the message names the key relative to the segment.
     """
+    if varied is not None:
+        if numbers.steps is not None or numbers.step is not None:
+            raise ValueError("steps and step are not allowed: this segment varies in step")
+        numbers = numbers.model_copy(update={"step": varied})
     if (numbers.steps is None) == (numbers.step is None):
         raise ValueError("give exactly one of steps (so many more) and step (up to that one)")
     if stop == "aligned" and numbers.alignment_ema is None:

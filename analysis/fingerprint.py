@@ -78,7 +78,7 @@ def keys(module: str, table: str) -> list[str]:
 
 @cache
 def _graph() -> grimp.ImportGraph:
-    return grimp.build_graph(PACKAGE, cache_dir=None)
+    return grimp.build_graph(PACKAGE, cache_dir=None, exclude_type_checking_imports=True)  # these are never executed
 
 
 @cache

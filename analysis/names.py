@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.data.catalogue import describe
 from analysis.fingerprint import fingerprint
-from analysis.specs import ProblemSpec, SegmentSpec
+from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
 
 
 def canonical(value: Any) -> str:
@@ -35,6 +35,17 @@ def distances_id(runs: Sequence[Sequence[str]], code: str) -> str:
     setting, _, first = runs[0][-1].rpartition("-")[0].partition(".")
     second = runs[1][-1].rpartition("-")[0].partition(".")[2]
     return f"{setting}.{first}-{second}-{hash8({'runs': [list(r) for r in runs], 'fingerprint': code})}"
+
+
+def energies_id(spec: EnergiesSpec, code: str) -> str:
+    """<setting>-<data>.<rule>-energies-<8 hex>; `code` is `energies_fingerprint(spec)`."""
+    segment = spec.segment.rpartition("-")[0]
+    return f"{segment}-energies-{hash8({'spec': spec.model_dump(), 'fingerprint': code})}"
+
+
+def energies_fingerprint(spec: EnergiesSpec) -> str:
+    """The code that decides the energies along a segment."""
+    return fingerprint("analysis.training.energies", f"analysis.models.{spec.problem.model.kind}")
 
 
 def segment_fingerprint(spec: SegmentSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,12 +11,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from analysis import config
 from analysis.data.catalogue import describe, names
 from analysis.errors import InputError
-from analysis.fingerprint import defined, fingerprint, submodules
 from analysis.models.sizes import parameter_count
-from analysis.names import canonical, distances_id, segment_fingerprint, segment_id
-from analysis.planned import Plan, Planned, PlannedDistances, PlannedSegment
+from analysis.names import segment_fingerprint, segment_id
+from analysis.planned import Plan, PlannedMember, PlannedSegment
 from analysis.references import reference_mistakes
 from analysis.specs import MODELS, DataSpec, FilterSpec, ProbeSpec, ProblemSpec, RuleSpec, SegmentSpec
+from analysis.wanted import Wanted
 
 if TYPE_CHECKING:
     from analysis.specs import ModelSpec
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "workflow" / "config"
 
 _RULE: TypeAdapter[RuleSpec] = TypeAdapter(RuleSpec)
-Runs = dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) -> path of ids
+Varied = dict[str, float]  # what members of a family differ in, by name
 
 
 def load_plan(profile: str, config_dir: Path = CONFIG_DIR) -> Plan:
@@ -70,9 +71,6 @@ class _Join:
         self.experiments, self.profile = experiments, profile
         self.experiments_path, self.profile_path = experiments_path, profile_path
         self.mistakes: list[str] = []
-        self.segments: dict[str, PlannedSegment] = {}
-        self.runs: Runs = {}
-        self.distances: dict[str, PlannedDistances] = {}
 
     def plan(self, name: str) -> Plan:
         self.mistakes += reference_mistakes(self.experiments, self.profile, self.experiments_path, self.profile_path)
@@ -80,21 +78,26 @@ class _Join:
         problems = {s: self._problem(s) for s in self.experiments.settings if s in self.profile.settings}
         self._stop_on_mistakes()
         segments: dict[str, PlannedSegment] = {}
-        runs: Runs = {}
+        members: dict[tuple[str, str], tuple[PlannedMember, ...]] = {}
         for segment_name in self._parents_first():
             entry = self.experiments.segments[segment_name]
             for setting in entry.settings:
-                if setting not in self.profile.settings:
+                problem = problems.get(setting)
+                if problem is None:
                     continue
-                path = runs.get((setting, entry.parent), ()) if entry.parent else ()
-                planned = self._segment(setting, segment_name, problems[setting], path[-1] if path else None)
-                if planned is not None:
-                    segments.setdefault(planned.id, planned)
-                    runs[setting, segment_name] = (*path, planned.id)
+                begun = members.get((setting, entry.parent), ()) if entry.parent else (PlannedMember({}, ()),)
+                found = []
+                for before in begun:
+                    for own in self._combinations(setting, segment_name):
+                        varied = before.varied | own
+                        planned = self._segment(setting, segment_name, problem, before.path, varied)
+                        if planned is not None:
+                            segments.setdefault(planned.id, planned)
+                            found.append(PlannedMember(varied, (*before.path, planned.id)))
+                members[setting, segment_name] = tuple(found)
         self._stop_on_mistakes()
-        self.segments, self.runs = segments, runs
-        figures = {f: self._figure(f) for f in self.experiments.figures}
-        claims = self._claims()
+        wanted = Wanted(self.experiments, self.profile, segments, members, self.experiments_path)
+        self.mistakes += wanted.mistakes
         self._stop_on_mistakes()
         return Plan(
             name,
@@ -102,11 +105,20 @@ class _Join:
             self.profile.batch_steps,
             self.profile.batch_figures,
             segments,
-            self.distances,
-            {f: figure for f, figure in figures.items() if figure.inputs},
-            claims,
-            runs,
+            wanted.distances,
+            wanted.energies,
+            wanted.figures,
+            wanted.claims,
+            {key: found[0].path for key, found in members.items() if not found[0].varied},
+            {key: found for key, found in members.items() if found[0].varied},
         )
+
+    def _combinations(self, setting: str, name: str) -> list[Varied]:
+        """What the members of a segment's family differ in beyond their parents: one empty one, if it does not vary."""
+        varies = self.experiments.segments[name].varies
+        values = self.profile.settings[setting].segments[name].values
+        found = [dict(zip(varies, c, strict=True)) for c in product(*(getattr(values, v) for v in varies))]
+        return [c for c in found if not (c.get("alpha_dom") == c.get("beta_bulk") == 0.0)]
 
     def _wrong(self, path: str, key: str, message: str) -> None:
         self.mistakes.append(f"{path}: {key}: {message}")
@@ -147,12 +159,18 @@ class _Join:
         if data is None:
             return None
         info = describe(data.train)
-        if numbers.batch_size > data.examples:
-            self._wrong(
-                self.profile_path,
-                f"{key}.batch_size",
-                f"found {numbers.batch_size}; at most the number of training examples, {data.examples}",
-            )
+        holdouts = [(f"{key}.holdout", numbers.holdout)]
+        for name, segment in numbers.segments.items():
+            holdouts += [(f"{key}.segments.{name}.values.holdout", h) for h in segment.values.holdout or ()]
+        for holdout_key, holdout in holdouts:
+            trained = data.examples - holdout
+            if trained < 1:
+                message = f"found {holdout}; fewer than the examples, {data.examples}, some of which must be trained on"
+                self._wrong(self.profile_path, holdout_key, message)
+            elif numbers.batch_size > trained:
+                message = f"found {numbers.batch_size}; at most the number of training examples, {trained}"
+                self._wrong(self.profile_path, f"{key}.batch_size", message)
+        data = data.model_copy(update={"holdout": numbers.holdout})
         k = numbers.k or info.classes
         try:
             problem = ProblemSpec(data=data, model=cast("ModelSpec", model), loss=entry.loss, k=k, dtype=numbers.dtype)
@@ -160,8 +178,13 @@ class _Join:
         except (ValidationError, ValueError) as error:
             self._wrong(self.profile_path, f"{key}.model", str(error))
             return None
-        if k > parameters:
-            self._wrong(self.profile_path, f"{key}.k", f"found {k}; at most the number of parameters, {parameters}")
+        dimensions = [(f"{key}.k", k)]
+        for name, segment in numbers.segments.items():
+            dimensions += [(f"{key}.segments.{name}.values.k", found) for found in segment.values.k or ()]
+        for k_key, found in dimensions:
+            if found > parameters:
+                message = f"found {found}; at most the number of parameters, {parameters}"
+                self._wrong(self.profile_path, k_key, message)
         return problem
 
     def _data(self, data: config.Data, key: str) -> DataSpec | None:
@@ -203,46 +226,58 @@ class _Join:
         )
 
     def _segment(
-        self, setting: str, name: str, problem: ProblemSpec | None, parent: str | None
+        self, setting: str, name: str, problem: ProblemSpec, path: tuple[str, ...], varied: Varied
     ) -> PlannedSegment | None:
         entry, numbers = self.experiments.segments[name], self.profile.settings[setting]
         length = numbers.segments[name]
-        if problem is None:
-            return None
+        own: Varied = {v: varied[v] for v in entry.varies}
         try:
-            stop = config.stop_spec(entry.stop, length)
+            stop = config.stop_spec(entry.stop, length, cast("int | None", own.get("step")))
         except ValueError as error:
             self._wrong(self.profile_path, f"settings.{setting}.segments.{name}", str(error))
             return None
-        rule = self._rule(setting, name)
+        rule = self._rule(setting, name, varied)
         probes = self._probes(setting, name)
         if rule is None or probes is None:
             return None
+        if "holdout" in varied:
+            data = problem.data.model_copy(update={"holdout": varied["holdout"]})
+            problem = problem.model_copy(update={"data": data})
         spec = SegmentSpec(
             problem=problem,
-            seed=numbers.seed,
+            seed=cast("int", varied.get("seed", numbers.seed)),
             rule=rule,
-            filter=None
-            if entry.alpha_dom == entry.beta_bulk == 1.0
-            else FilterSpec(
-                alpha_dom=entry.alpha_dom,
-                beta_bulk=entry.beta_bulk,
-                refresh_every=numbers.refresh_every,
-                tolerance=numbers.tolerance,
-            ),
+            filter=self._filter(setting, name, own),
             stop=stop,
             probes=probes,
-            parent=parent,
+            parent=path[-1] if path else None,
         )
         code = segment_fingerprint(spec)
         return PlannedSegment(segment_id(setting, spec, code), spec, code)
 
-    def _rule(self, setting: str, name: str) -> RuleSpec | None:
+    def _filter(self, setting: str, name: str, own: Varied) -> FilterSpec | None:
+        entry, numbers = self.experiments.segments[name], self.profile.settings[setting]
+        alpha_dom, beta_bulk = own.get("alpha_dom", entry.alpha_dom), own.get("beta_bulk", entry.beta_bulk)
+        if alpha_dom == beta_bulk == 1.0:
+            return None
+        return FilterSpec(
+            alpha_dom=alpha_dom,
+            beta_bulk=beta_bulk,
+            k=cast("int | None", own.get("k")),
+            refresh_every=cast("int", own.get("refresh_every", numbers.refresh_every)),
+            tolerance=numbers.tolerance,
+        )
+
+    def _rule(self, setting: str, name: str, varied: Varied) -> RuleSpec | None:
         entry, numbers = self.experiments.segments[name], self.profile.settings[setting]
         length = numbers.segments[name]
+        if "learning_rate" in varied and length.learning_rate is not None:
+            message = "not allowed; the segment varies in it, or one that it descends from"
+            self._wrong(self.profile_path, f"settings.{setting}.segments.{name}.learning_rate", message)
+            return None
         values: dict[str, Any] = {
             "kind": "sgd" if entry.rule == "gd" else entry.rule,
-            "learning_rate": length.learning_rate or numbers.learning_rate,
+            "learning_rate": varied.get("learning_rate") or length.learning_rate or numbers.learning_rate,
             "batch_size": None if entry.full_batch else numbers.batch_size,
             "replacement": entry.batch == "uniform",
         }
@@ -265,6 +300,11 @@ class _Join:
         measured = [measure for measure, settings in measures.items() if setting in settings]
         own = numbers.segments[name].probes.model_dump(exclude_none=True)
         values = numbers.probes.model_dump() | own
+        if not self.experiments.segments[name].spectrum:
+            if "spectrum" in own:
+                key = f"settings.{setting}.segments.{name}.probes.spectrum"
+                self._wrong(self.profile_path, key, "not allowed; experiments.yaml does not have it measured here")
+            values["spectrum"] = None
         for measure in ("rates", "snapshots"):
             if measure not in measured:
                 if measure in own:
@@ -276,79 +316,3 @@ class _Join:
                 self._wrong(self.profile_path, key, f"missing; segment {name!r} measures it")
                 return None
         return ProbeSpec(**values)
-
-    # ------------------------------------------------------------ what is drawn and judged
-    def _figure(self, name: str) -> Planned:
-        entry = self.experiments.figures[name]
-        module = f"analysis.figures.{entry.module.replace('-', '_')}"
-        code, formats = "", ["pdf", "png"]
-        if entry.module in (known := figure_modules()):
-            code = fingerprint(module)
-            if "table" in defined(module):
-                formats.append("csv")
-        else:
-            hint = config.suggest(entry.module, known)
-            self._wrong(self.experiments_path, f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
-        panels = self._panels(f"figures.{name}", entry)
-        params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
-        return Planned(name, self._inputs(panels), tuple(formats), canonical(params))
-
-    def _claims(self) -> Planned:
-        claims: list[dict[str, Any]] = [
-            {"name": n, "panels": self._panels(f"claims.{n}", c)} for n, c in self.experiments.claims.items()
-        ]
-        inputs = dict.fromkeys(i for claim in claims for i in self._inputs(claim["panels"]))
-        params = canonical({"claims": claims, "code": fingerprint("analysis.claims")})
-        return Planned("claims", tuple(inputs), ("json", "csv"), params)
-
-    def _panels(self, key: str, user: config.Figure | config.Claim) -> list[dict[str, Any]]:
-        panels = []
-        for setting in user.settings:
-            if setting not in self.profile.settings:
-                continue
-            paths = {label: self.runs[setting, run] for label, run in user.runs.items()}
-            panel: dict[str, Any] = {
-                "setting": setting,
-                "title": self.experiments.settings[setting].title,
-                "runs": [[label, list(path)] for label, path in paths.items()],  # in order
-            }
-            if user.reads != "trajectories":
-                self._check_snapshots(key, user, setting)
-            if user.reads == "snapshots":
-                panel["snapshots"] = True
-            if user.reads == "distances":
-                panel["distances"] = self._distances(key, tuple(paths.values()))
-            panels.append(panel)
-        return panels
-
-    def _check_snapshots(self, key: str, user: config.Figure | config.Claim, setting: str) -> None:
-        for label, run in user.runs.items():
-            missing = [i for i in self.runs[setting, run] if self.segments[i].snapshots is None]
-            if missing:
-                message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting {setting!r}"
-                self._wrong(self.experiments_path, f"{key}.reads", f"{message} (segment {missing[0]})")
-
-    def _distances(self, key: str, runs: tuple[tuple[str, ...], ...]) -> str:
-        if len(runs) != 2:
-            self._wrong(self.experiments_path, f"{key}.reads", f"distances are between two runs; {len(runs)} are given")
-            return ""
-        planned = PlannedDistances(distances_id(runs, fingerprint("analysis.distances")), (runs[0], runs[1]))
-        self.distances[planned.id] = planned
-        return planned.id
-
-    def _inputs(self, panels: list[dict[str, Any]]) -> tuple[str, ...]:
-        """The datasets that panels are made from, each once."""
-        found: dict[str, None] = {}
-        for panel in panels:
-            ids = [i for _, path in panel["runs"] for i in path]
-            found |= dict.fromkeys(f"segments/{i}/trajectory.nc" for i in ids)
-            if panel.get("snapshots"):
-                found |= dict.fromkeys(f"segments/{i}/snapshots.nc" for i in ids)
-            if panel.get("distances"):
-                found[f"distances/{panel['distances']}.nc"] = None
-        return tuple(found)
-
-
-def figure_modules() -> list[str]:
-    """Modules that draw, as configurations name them."""
-    return [m.replace("_", "-") for m in submodules("analysis.figures") if "draw" in defined(f"analysis.figures.{m}")]

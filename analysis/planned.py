@@ -8,11 +8,12 @@ name is right by construction, and equal work has one name, whoever asks for it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.names import canonical, hash8, subset_id
-from analysis.specs import SegmentSpec
+from analysis.specs import EnergiesSpec, SegmentSpec
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,37 @@ class PlannedDistances:
 
 
 @dataclass(frozen=True)
+class PlannedEnergies:
+    """What the curvature stage makes of one segment's snapshots."""
+
+    id: str
+    spec: EnergiesSpec
+    fingerprint: str
+    subsets: tuple[str, str]  # as the segment's
+
+    @property
+    def file(self) -> str:
+        return f"energies/{self.id}.nc"
+
+    @property
+    def input(self) -> str:
+        return f"segments/{self.spec.segment}/snapshots.nc"
+
+    @property
+    def params(self) -> str:
+        """What the rule is given: sorted JSON."""
+        return canonical({"id": self.id, "spec": self.spec.model_dump(), "fingerprint": self.fingerprint})
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """One run of a family: the numbers in which it differs, and its path of segment ids."""
+
+    varied: dict[str, float]
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Planned:
     """A figure, a table or the claims: drawn or judged from datasets, and made anew when `params` differs from what
     it was made from."""
@@ -117,9 +149,11 @@ class Plan:
     batch_figures: int
     segments: dict[str, PlannedSegment]  # by id, parents before children
     distances: dict[str, PlannedDistances]  # by id
+    energies: dict[str, PlannedEnergies]  # by id
     figures: dict[str, Planned]
     claims: Planned
     runs: dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) of experiments.yaml -> path of ids
+    families: dict[tuple[str, str], tuple[PlannedMember, ...]]  # likewise, of segments that vary
 
     @property
     def subsets(self) -> tuple[str, ...]:
@@ -133,7 +167,9 @@ class Plan:
             begin, stop = end[segment.spec.parent], segment.spec.stop
             length[segment.id] = stop.steps if stop.steps is not None else max(0, (stop.step or 0) - begin)
             end[segment.id] = begin + length[segment.id]
-        runs = {path for path in self.runs.values() if path[-1] in self._ends()}
+        ends = self._ends()
+        members = [member.path for family in self.families.values() for member in family]
+        runs = {path for path in (*self.runs.values(), *members) if path[-1] in ends}
         return Sharing(
             segments=len(self.segments),
             runs=len(runs),
@@ -145,7 +181,15 @@ class Plan:
         """Ids of the last segments of the runs that figures and claims name."""
         made = [json.loads(p.params) for p in (*self.figures.values(), self.claims)]
         panels = [q for m in made for q in m.get("panels", [r for c in m.get("claims", []) for r in c["panels"]])]
-        return {path[-1] for panel in panels for _, path in panel["runs"]}
+        return {path[-1] for panel in panels for path in panel_paths(panel)}
+
+    def energies_missing(self, exists: Callable[[PlannedEnergies], bool]) -> tuple[tuple[PlannedEnergies, ...], ...]:
+        """The energies for which `exists` is false, those of the same setting together."""
+        together: dict[str, list[PlannedEnergies]] = {}
+        for energies in self.energies.values():
+            if not exists(energies):
+                together.setdefault(energies.id.partition(".")[0], []).append(energies)
+        return tuple(map(tuple, together.values()))
 
     def batches(self, exists: Callable[[PlannedSegment], bool]) -> tuple[Batch, ...]:
         """Batches of the segments for which `exists` is false.
@@ -192,6 +236,11 @@ class Plan:
             yield current
 
 
+def panel_paths(panel: Mapping[str, Any]) -> list[list[str]]:
+    """The paths of ids of all runs of a planned panel."""
+    return [path for _, path in panel["runs"]] + [path for _, family in panel["families"] for _, path in family]
+
+
 def _descendants(segment: PlannedSegment, children: dict[str | None, list[PlannedSegment]]) -> Iterator[PlannedSegment]:
     for child in children.get(segment.id, []):
         yield child
@@ -206,9 +255,13 @@ def expected_refreshes(spec: SegmentSpec) -> float:
     """Rough cost for packing, in refreshes of the dominant subspace: one costs as much as some thirty plain steps,
     and a probe of the 2k largest eigenvalues as two."""
     steps = spec.stop.steps if spec.stop.steps is not None else spec.stop.step or 0
-    cost = steps / 30 + 2 * steps / spec.probes.spectrum
-    if spec.filter is not None:
-        cost += steps / spec.filter.refresh_every
+    refreshes = 2 * steps / spec.probes.spectrum if spec.probes.spectrum else 0.0
+    if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
+        refreshes += steps / spec.filter.refresh_every
     if spec.probes.rates is not None:
-        cost += steps / spec.probes.rates
+        refreshes += steps / spec.probes.rates
+    data = spec.problem.data
+    if data.holdout:  # the Hessian is of these examples alone, but a refresh has costs of its own
+        refreshes *= max(data.holdout / data.examples, 0.2)
+    cost = steps / 30 + refreshes
     return cost / 50 if spec.problem.loss == "value" else cost  # a toy's is nothing beside a network's

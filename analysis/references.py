@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 from analysis import config
 from analysis.fingerprint import keys
@@ -50,6 +51,9 @@ class _Checks:
                         f"{key}.parent",
                         f"{segment.parent!r} is not run in setting {s!r}",
                     )
+            if segment.stop == "aligned" and not segment.spectrum:
+                self._wrong(self.experiments_path, f"{key}.spectrum", "must be true: the segment stops by it")
+            self._check_varies(name, segment)
             if segment.rule == "gd" and segment.batch not in (None, "full"):
                 self._wrong(self.experiments_path, f"{key}.batch", f"found {segment.batch!r}; gd is on the full batch")
             if segment.rule == "sam" and segment.momentum:
@@ -92,6 +96,43 @@ class _Checks:
             for n in run_here:
                 if n not in p.settings[s].segments:
                     self._wrong(self.profile_path, f"settings.{s}.segments.{n}", "missing; it has to be given")
+
+    def _check_varies(self, name: str, segment: config.Segment) -> None:
+        key = f"segments.{name}.varies"
+        if len(set(segment.varies)) < len(segment.varies):
+            self._wrong(self.experiments_path, key, "names something twice")
+        inherited = {v for a in self._ancestors(name) for v in self.experiments.segments[a].varies}
+        for v in segment.varies:
+            if segment.parent is not None and v in config.OF_THE_BEGINNING:
+                self._wrong(self.experiments_path, key, f"only a segment without a parent can vary in {v}")
+            elif v in inherited:  # one name, one value a run
+                self._wrong(self.experiments_path, key, f"a segment that it descends from varies in {v} already")
+        for s in segment.settings:
+            numbers = self.profile.settings.get(s)
+            if numbers is None or name not in numbers.segments:
+                continue
+            given = numbers.segments[name].values
+            for v in get_args(config.Varied):
+                place = f"settings.{s}.segments.{name}.values.{v}"
+                values = getattr(given, v)
+                if v in segment.varies and values is None:
+                    self._wrong(self.profile_path, place, "missing; the segment varies in it")
+                elif v not in segment.varies and values is not None:
+                    self._wrong(self.profile_path, place, "not allowed; experiments.yaml does not have it varied here")
+                elif values is not None and len(set(values)) < len(values):
+                    self._wrong(self.profile_path, place, "a value is given twice")
+            if given.alpha_dom == given.beta_bulk == (0.0,):
+                place = f"settings.{s}.segments.{name}.values"
+                self._wrong(self.profile_path, place, "alpha_dom and beta_bulk are 0 alone, which does not move")
+
+    def _ancestors(self, name: str) -> list[str]:
+        """Parents, and theirs; as far as they exist, each once."""
+        found: list[str] = []
+        current = self.experiments.segments[name].parent
+        while current in self.experiments.segments and current not in found:
+            found.append(current)
+            current = self.experiments.segments[current].parent
+        return found
 
     def _known(self, key: str, name: str, known: Iterable[str], what: str) -> bool:
         if name in known:

@@ -110,8 +110,8 @@ MODELS: dict[str, type[Frozen]] = {
 class DataSpec(Frozen):
     """`examples` first training examples of subset `train`, tested on the first `test_examples` of `test`.
 
-    The last `holdout` of these examples are never trained on: the Hessian is taken on them. 0: there are none, and it is
-    that of the training loss.
+    The last `holdout` of these examples are never trained on: the Hessian is taken on them. 0: there are none, and it
+    is that of the training loss.
     """
 
     train: str

@@ -31,7 +31,10 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "filter_products": (("spectrum_step",), "Hessian products used by the subspace filter so far"),
     "dom_lr": (("rate_step",), "effective learning rate of this step's update within the dominant subspace"),
     "bulk_lr": (("rate_step",), "effective learning rate of this step's update within the bulk subspace"),
-    "overlap": (("refresh_step",), "overlap of the filter's subspace with the one before this refresh (NaN: the first)"),
+    "overlap": (
+        ("refresh_step",),
+        "overlap of the filter's subspace with the one before this refresh (NaN: the first)",
+    ),
     "refresh_products": (("refresh_step",), "Hessian products that this refresh of the filter's subspace used"),
     "refresh_converged": (("refresh_step",), "1 where the refresh's eigensolver reached its tolerance"),
 }

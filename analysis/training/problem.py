@@ -11,16 +11,21 @@ from torch.nn.functional import avg_pool2d
 
 from analysis.curvature import Objective
 from analysis.data.preprocess import first, image_tensors, label_tensor, side_tensor, token_tensors
+from analysis.errors import InputError
 from analysis.models import build
 from analysis.specs import ProblemSpec
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`training` is the full-batch training objective L; the initial θ is `training.theta`."""
+    """`training` is the full-batch training objective L; the initial θ is `training.theta`.
+
+    `curvature` is the objective whose Hessian is taken: the loss on the held-out examples, or L where there are none.
+    """
 
     spec: ProblemSpec
     training: Objective
+    curvature: Objective
     test: Objective
     test_labels: Tensor
     titles: tuple[str, str]  # of the training and the test data, with their sizes
@@ -58,9 +63,15 @@ def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: i
         shape = tuple(inputs.shape[1:])
     generator = torch.Generator().manual_seed(seed)
     model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype)
+    labels, trained = label_tensor(train), spec.data.examples - spec.data.holdout
+    if trained < 1:
+        raise InputError(f"{spec.data.holdout} of {spec.data.examples} examples held out leave none to train on")
+    training = _objective(model, spec, inputs[:trained], labels[:trained])
+    held_out = _objective(model, spec, inputs[trained:], labels[trained:]) if spec.data.holdout else None
     return Problem(
         spec,
-        _objective(model, spec, inputs, label_tensor(train)),
+        training,
+        training if held_out is None else held_out,
         _objective(model, spec, test_inputs, label_tensor(test)),
         label_tensor(test),
         (train.attrs["title"], test.attrs["title"]),

@@ -17,7 +17,7 @@ from analysis.curvature import DominantSubspace, Hessian, NonFiniteProductError,
 from analysis.errors import InputError
 from analysis.optim import build as build_rule
 from analysis.optim.effective import effective_learning_rates
-from analysis.optim.subspace_filter import filter_update
+from analysis.optim.subspace_filter import SubspaceFilter
 from analysis.specs import SegmentSpec
 from analysis.training.probes import Records, Schedule, to_dataset, to_snapshots
 from analysis.training.problem import Problem, make_problem
@@ -148,7 +148,10 @@ class _Run:
         self.records = Records(checkpoint.records)
         self.rule = build_rule(spec.rule)
         self.sampler = Sampler(
-            spec.problem.data.examples, spec.rule.batch_size, spec.seed, replacement=spec.rule.replacement
+            spec.problem.data.examples - spec.problem.data.holdout,
+            spec.rule.batch_size,
+            spec.seed,
+            replacement=spec.rule.replacement,
         )
         first, probes = checkpoint.first_step, spec.probes
         self.last_step = spec.stop.step if spec.stop.step is not None else first + (spec.stop.steps or 0)
@@ -157,9 +160,23 @@ class _Run:
         self.spectrum_schedule = Schedule(first, probes.spectrum)
         self.rates_schedule = Schedule(first, probes.rates)
         self.snapshot_schedule = Schedule(first, probes.snapshots)
+        self.filter = self._filter()
         self.full_batch: tuple[Tensor, Tensor, Tensor] | None = None  # θ, and the value and gradient there
         self.begun = self.reported = time.monotonic()
         self.begun_step = self.state.step
+
+    def _filter(self) -> SubspaceFilter | None:
+        weights = self.spec.filter
+        if weights is None:
+            return None
+        return SubspaceFilter(
+            weights.k or self.spec.problem.k,
+            weights.refresh_every,
+            weights.tolerance,
+            dominant=self.checkpoint.dominant,
+            basis=self.state.filter_basis,
+            refreshed_at=self.checkpoint.refreshed_at,
+        )
 
     # ------------------------------------------------------------ one step
     def advance(self) -> None:
@@ -198,17 +215,25 @@ class _Run:
             self.state.optimizer,
         )
         weights = self.spec.filter
-        if weights is None:
+        if weights is None or self.filter is None:
             return update
-        if (self.state.step - self.checkpoint.first_step) % weights.refresh_every == 0:
-            self._refresh(weights.tolerance)
-        assert self.checkpoint.dominant is not None
-        return filter_update(
-            update,
-            DominantSubspace(self.checkpoint.dominant),
-            alpha_dom=weights.alpha_dom,
-            beta_bulk=weights.beta_bulk,
+        update, refresh = self.filter.apply(
+            update, self.state.step, self._hessian, alpha_dom=weights.alpha_dom, beta_bulk=weights.beta_bulk
         )
+        if refresh is not None:
+            self.checkpoint.dominant, self.checkpoint.refreshed_at = self.filter.dominant, refresh.step
+            self.state.filter_basis = self.filter.basis
+            self._count("filter_products", refresh.products)
+            self._count("refreshes", 1)
+            self._count("unconverged_refreshes", int(not refresh.converged))
+            self.records.add(
+                "refresh_step",
+                refresh.step,
+                overlap=refresh.overlap,
+                refresh_products=refresh.products,
+                refresh_converged=int(refresh.converged),
+            )
+        return update
 
     def _gradient(self, theta: Tensor, indices: Tensor | None) -> Tensor:
         if indices is None and theta is self.state.theta:
@@ -221,16 +246,11 @@ class _Run:
             self.full_batch = (self.state.theta, *self.problem.training.value_and_gradient(self.state.theta))
         return self.full_batch[1:]
 
-    def _refresh(self, tolerance: float) -> None:
-        found = self._top(self.spec.problem.k, self.state.filter_basis, tolerance)
-        self.checkpoint.dominant = found.eigenvectors.contiguous()
-        self.state.filter_basis = found.basis.contiguous()  # the layout a checkpoint gives back: rounding depends on it
-        self._count("filter_products", found.products)
-        self._count("refreshes", 1)
-        self._count("unconverged_refreshes", int(not found.converged))
+    def _hessian(self) -> Hessian:
+        return Hessian(self.problem.curvature, self.state.theta)
 
     def _top(self, k: int, basis: Tensor | None, tolerance: float) -> TopEigenspace:
-        return top_eigenspace(Hessian(self.problem.training, self.state.theta), k, init=basis, tol=tolerance)
+        return top_eigenspace(self._hessian(), k, init=basis, tol=tolerance)
 
     def _count(self, name: str, amount: int) -> None:
         self.checkpoint.counters[name] += amount
@@ -331,7 +351,8 @@ class _Run:
             **self.checkpoint.counters,
         }
         count = min(2 * self.spec.problem.k, self.problem.training.theta.numel())
-        halvings = (*self.problem.training.halvings, *self.problem.test.halvings)
+        objectives = {id(o): o for o in (self.problem.training, self.problem.curvature, self.problem.test)}
+        halvings = tuple(pair for objective in objectives.values() for pair in objective.halvings)
         snapshots = to_snapshots(self.records, self.spec, attributes)
         return Result(to_dataset(self.records, self.spec, count, attributes), snapshots, self.state, halvings)
 

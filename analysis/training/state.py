@@ -48,6 +48,7 @@ class Checkpoint:
         start: θ [P] at its first step (distances are measured from there).
         first_step: global step of `start`.
         dominant: eigenvectors [P, k] of the filter's last refresh.
+        refreshed_at: its step.
         counters: products and unconverged refreshes so far.
         records: what was measured so far, by variable.
         stopped_by: why the segment ended; None while it has not.
@@ -57,6 +58,7 @@ class Checkpoint:
     start: Tensor
     first_step: int
     dominant: Tensor | None = None
+    refreshed_at: int | None = None
     counters: dict[str, int] = field(default_factory=dict)
     records: dict[str, list[Any]] = field(default_factory=dict)
     stopped_by: str | None = None
@@ -91,6 +93,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         tensors[f"records.{name}"] = torch.from_numpy(np.asarray(rows))
     metadata |= {
         "first_step": checkpoint.first_step,
+        "refreshed_at": checkpoint.refreshed_at,
         "counters": checkpoint.counters,
         "stopped_by": checkpoint.stopped_by,
     }
@@ -110,6 +113,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         start=tensors["start"],
         first_step=metadata["first_step"],
         dominant=tensors.get("dominant"),
+        refreshed_at=metadata["refreshed_at"],
         counters=metadata["counters"],
         records={n.removeprefix(prefix): list(t.numpy()) for n, t in tensors.items() if n.startswith(prefix)},
         stopped_by=metadata["stopped_by"],

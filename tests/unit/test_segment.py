@@ -48,9 +48,20 @@ TRAIN, TEST = dataset(N, 0), dataset(11, 1)
 
 
 def spec(
-    *, alpha: float = 1.0, beta: float = 1.0, lr: float = 0.5, batch: int | None = 5, parent: str | None = None, **other
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    lr: float = 0.5,
+    batch: int | None = 5,
+    parent: str | None = None,
+    holdout: int = 0,
+    every: int = 1,
+    k: int | None = None,
+    **other,
 ) -> SegmentSpec:
-    weights = None if alpha == beta == 1 else FilterSpec(alpha_dom=alpha, beta_bulk=beta, tolerance=1e-10)
+    weights = None
+    if not alpha == beta == 1:
+        weights = FilterSpec(alpha_dom=alpha, beta_bulk=beta, refresh_every=every, k=k, tolerance=1e-10)
     given = {
         "stop": StopSpec(steps=10),
         "probes": ProbeSpec(loss=2, test=5, spectrum=3, tolerance=1e-9),
@@ -60,7 +71,15 @@ def spec(
     }
     return SegmentSpec(
         problem=ProblemSpec(
-            data=DataSpec(train="noise", train_sha256="0", examples=N, test="noise", test_sha256="0", test_examples=11),
+            data=DataSpec(
+                train="noise",
+                train_sha256="0",
+                examples=N,
+                test="noise",
+                test_sha256="0",
+                test_examples=11,
+                holdout=holdout,
+            ),
             model=MLPSpec(width=4, hidden_layers=1),
             loss="mse",
             k=K,
@@ -75,7 +94,9 @@ def spec(
 class Reference:
     """The same problem by other means: torch.func on the model, a dense Hessian, numpy's eigenvectors."""
 
-    def __init__(self) -> None:
+    def __init__(self, holdout: int = 0) -> None:
+        self.trained = slice(None, N - holdout)
+        self.curved = slice(N - holdout, None) if holdout else slice(None)
         generator = torch.Generator().manual_seed(7)
         self.model: nn.Module = build(MLPSpec(width=4, hidden_layers=1), (1, 3, 3), K, generator, torch.float64)
         self.theta = torch.cat([p.detach().flatten() for p in self.model.parameters()])
@@ -87,6 +108,7 @@ class Reference:
         for name, p in self.model.named_parameters():
             named[name] = theta[start : start + p.numel()].view(p.shape)
             start += p.numel()
+        indices = self.trained if indices == slice(None) else indices
         error = functional_call(self.model, named, (self.x[indices],)) - self.y[indices]
         return 0.5 * error.square().sum() / len(error)
 
@@ -94,16 +116,17 @@ class Reference:
         return torch.func.grad(self.loss)(theta, indices)
 
     def top(self, theta, k):
-        values, vectors = np.linalg.eigh(torch.func.hessian(self.loss)(theta).numpy())
+        values, vectors = np.linalg.eigh(torch.func.hessian(self.loss)(theta, self.curved).numpy())
         return values[::-1][:k].copy(), torch.from_numpy(vectors[:, ::-1][:, :k].copy())
 
-    def run(self, alpha, beta, lr, batch, steps):
+    def run(self, alpha, beta, lr, batch, steps, every=1, k=K):
         theta, path = self.theta, [self.theta]
-        sampler = Sampler(N, batch, 7)
+        sampler = Sampler(self.trained.stop, batch, 7)
         for step in range(steps):
             indices = sampler.indices(step)
             g = self.gradient(theta, slice(None) if indices is None else indices)
-            u = self.top(theta, K)[1]
+            if step % every == 0:
+                u = self.top(theta, k)[1]
             dominant = u @ (u.T @ g)
             theta = theta - lr * (alpha * dominant + beta * (g - dominant))
             path.append(theta)
@@ -111,13 +134,26 @@ class Reference:
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta", "batch"),
-    [(1, 1, 5), (1, 1, None), (1, 0, 5), (0, 1, 5), (0, 1, None), (0.5, 1.5, 5), (2, 2, 5)],
+    ("alpha", "beta", "batch", "others"),
+    [
+        (1, 1, 5, {}),
+        (1, 1, None, {}),
+        (1, 0, 5, {}),
+        (0, 1, 5, {}),
+        (0, 1, None, {}),
+        (0.5, 1.5, 5, {}),
+        (2, 2, 5, {}),
+        (1, 1, 5, {"holdout": 9}),
+        (0, 1, 5, {"holdout": 9}),
+        (0, 1, None, {"holdout": 9}),
+        (0.5, 1.5, 5, {"holdout": 9, "every": 3, "k": 2}),
+        (0, 1, 5, {"every": 4, "k": 5}),
+    ],
 )
-def test_updates_and_probes_equal_the_definitions(alpha, beta, batch):
-    reference = Reference()
-    path = reference.run(alpha, beta, 0.5, batch, 10)
-    result = train_segment(spec(alpha=alpha, beta=beta, batch=batch), "x", TRAIN, TEST, None)
+def test_updates_and_probes_equal_the_definitions(alpha, beta, batch, others):
+    reference = Reference(others.get("holdout", 0))
+    path = reference.run(alpha, beta, 0.5, batch, 10, others.get("every", 1), others.get("k", K))
+    result = train_segment(spec(alpha=alpha, beta=beta, batch=batch, **others), "x", TRAIN, TEST, None)
     torch.testing.assert_close(result.state.theta, path[10], rtol=1e-8, atol=1e-9)
     t = result.trajectory
     assert t.step.values.tolist() == [0, 2, 4, 6, 8, 10]
@@ -173,9 +209,9 @@ def test_a_segment_stops_when_the_average_alignment_passes_the_threshold():
     assert stopped.trajectory.step.values[-1] == stopped.state.step
 
 
-@pytest.mark.parametrize("weights", [(1, 1), (0, 1)])
-def test_interrupted_anywhere_it_ends_with_identical_arrays(tmp_path, weights):
-    wanted = spec(alpha=weights[0], beta=weights[1])
+@pytest.mark.parametrize(("weights", "every"), [((1, 1), 1), ((0, 1), 1), ((0, 1), 3)])
+def test_interrupted_anywhere_it_ends_with_identical_arrays(tmp_path, weights, every):
+    wanted = spec(alpha=weights[0], beta=weights[1], every=every)
     undisturbed = train_segment(wanted, "x", TRAIN, TEST, None)
     checkpoint = tmp_path / "x.safetensors"
     for stop_after in range(10):
@@ -264,8 +300,32 @@ def test_products_are_counted():
 
 
 def test_the_subspace_is_kept_between_refreshes():
-    rare = spec(alpha=0, filter=FilterSpec(alpha_dom=0, beta_bulk=1, refresh_every=4, tolerance=1e-10))
-    assert train_segment(rare, "x", TRAIN, TEST, None).trajectory.attrs["refreshes"] == 3
+    t = train_segment(spec(alpha=0, every=4), "x", TRAIN, TEST, None).trajectory
+    assert t.attrs["refreshes"] == 3
+    assert t.refresh_step.values.tolist() == [0, 4, 8]
+    assert int(t.refresh_products.sum()) == t.attrs["filter_products"]
+    reference = Reference()
+    path = reference.run(0, 1, 0.5, 5, 10, every=4)
+    before, after = (reference.top(path[step], K)[1] for step in (0, 4))
+    assert np.isnan(t.overlap[0])
+    np.testing.assert_allclose(t.overlap[1], (before.T @ after).square().sum() / K, rtol=1e-6)
+
+
+def test_equal_weights_ask_for_no_curvature():
+    t = train_segment(spec(alpha=0.5, beta=0.5), "x", TRAIN, TEST, None).trajectory
+    assert (t.attrs["refreshes"], t.attrs["filter_products"]) == (0, 0)
+
+
+def test_a_spectrum_that_is_not_wanted_is_not_measured():
+    quiet = spec(alpha=0, probes=ProbeSpec(loss=2, test=5, spectrum=None))
+    t = train_segment(quiet, "x", TRAIN, TEST, None)
+    assert t.trajectory.attrs["probe_products"] == t.trajectory.sizes["spectrum_step"] == 0
+    assert torch.equal(t.state.theta, train_segment(spec(alpha=0), "x", TRAIN, TEST, None).state.theta)
+
+
+def test_holding_out_everything_is_refused():
+    with pytest.raises(InputError, match="23 of 23 examples held out leave none to train on"):
+        train_segment(spec(holdout=N), "x", TRAIN, TEST, None)
 
 
 def test_a_parent_that_does_not_fit_is_refused():

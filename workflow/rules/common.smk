@@ -46,6 +46,7 @@ def is_made(planned, folder):
 def everything():
     """All that the profile asks for."""
     yield from (file for segment in PLAN.segments.values() for file in segment.files)
+    yield from (energies.file for energies in PLAN.energies.values())
     yield from (distances.file for distances in PLAN.distances.values())
     for figure in PLAN.figures.values():
         yield from (*outputs(figure, "figures/"), figure.record)

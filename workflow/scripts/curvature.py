@@ -1,0 +1,14 @@
+"""Rule curvature: energies and spectral densities along segments, from their snapshots, in one process."""
+
+from analysis.jobs import job
+
+with job(snakemake.log[0]):
+    from analysis.training.energies import measure_energies
+
+    measure_energies(
+        snakemake.params.energies,
+        data=snakemake.input.data,
+        snapshots=snakemake.input.snapshots,
+        outputs=snakemake.output,
+        threads=snakemake.threads,
+    )
