@@ -125,7 +125,7 @@ class _Join:
 
     def _stop_on_mistakes(self) -> None:
         if self.mistakes:
-            raise InputError("\n".join(self.mistakes))
+            raise InputError("\n".join(dict.fromkeys(self.mistakes)))  # members of a family share theirs
 
     def _parents_first(self) -> list[str]:
         order: dict[str, None] = {}

@@ -343,7 +343,7 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
             "segments/gd/beta_blk",
             1,
             'segments.gd.beta_blk: unknown key; did you mean "beta_bulk"? '
-            "allowed: settings, parent, rule, batch, momentum, measures, alpha_dom, beta_bulk, stop",
+            "allowed: settings, parent, rule, batch, momentum, measures, spectrum, varies, alpha_dom, beta_bulk, stop",
         ),
         (
             "figures/fig01/module",
