@@ -34,7 +34,7 @@ MIN_ENERGY_RATIO = 5
 
 SGD, DOM_SGD, BULK_SGD, INTERPOLATED = "SGD", "Dom-SGD", "Bulk-SGD", "interpolated"
 LEAST_RANKED = 3  # cells
-ROUNDED = 9  # decimals of correlations and of mean accuracies: rational numbers, which are computed in floating point
+ROUNDED = 9  # decimals of mean accuracies, in which equal counts differ by rounding
 
 FASTER = (
     "at the largest learning rate at which neither run diverges and both end with a loss below that at the switch: "
@@ -235,7 +235,7 @@ def grid_loss(panel: Panel) -> Part:
     if len(grid.seeds) > 1:
         each = ((seed, _correlation(grid.only(i))) for i, seed in enumerate(grid.seeds))
         text = "; " + ", ".join(f"{in_words({'seed': seed})} {alone:.3f}" for seed, alone in each)
-    return round(found, ROUNDED) <= MAX_CORRELATION, f"Spearman correlation {found:.3f} over {grid.told()}{text}"
+    return found <= MAX_CORRELATION, f"Spearman correlation {found:.3f} over {grid.told()}{text}"
 
 
 def grid_accuracy(panel: Panel) -> Part:

@@ -1,5 +1,5 @@
-"""Claims are judged by what was measured: made-up runs on either side of each threshold. Claims of Zakarin, Singh are in
-`test_claims_zakarin`."""
+"""Claims are judged by what was measured: made-up runs on either side of each threshold (Zakarin, Singh:
+`test_claims_zakarin`)."""
 
 from __future__ import annotations
 
