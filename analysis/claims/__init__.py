@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis.claims import song, song_dynamics
+from analysis.claims import song, song_dynamics, zakarin_singh
 from analysis.claims.measured import NotMeasured
 from analysis.store import read_dataset, write_text
 from analysis.tables import as_csv
@@ -40,6 +40,26 @@ CLAIMS: dict[str, tuple[str, str, Judge]] = {
     "song-gd-small": ("no alignment along GD at a small learning rate", song.GD_SMALL, song.no_alignment),
     "song-flow": ("GD and SGD paths stay close", song.FLOW, song.paths_stay_close),
     "song-distance": ("Dom-SGD does not move far", song.DISTANCE, song.distance),
+    "zs-faster": ("Bulk updates speed up early training", zakarin_singh.FASTER, zakarin_singh.faster),
+    "zs-dom-saturates": ("Dom-SGD's loss plateaus", zakarin_singh.DOM_SATURATES, zakarin_singh.dom_saturates),
+    "zs-unstable": (
+        "sharpness and gradient norm grow exponentially under Bulk-SGD at lr 0.1 and not under SGD",
+        zakarin_singh.UNSTABLE,
+        zakarin_singh.unstable,
+    ),
+    "zs-holdout": ("holdout size matters little", zakarin_singh.HOLDOUT, zakarin_singh.holdout_matters_little),
+    "zs-grid-loss": ("low training loss goes with high β_bulk", zakarin_singh.GRID_LOSS, zakarin_singh.grid_loss),
+    "zs-grid-accuracy": (
+        "the best test accuracy has a larger α_dom than the lowest training loss",
+        zakarin_singh.GRID_ACCURACY,
+        zakarin_singh.grid_accuracy,
+    ),
+    "zs-energy-concentrates": (
+        "energy of H and H_o is in the dominant subspace",
+        zakarin_singh.CONCENTRATES,
+        zakarin_singh.energy_concentrates,
+    ),
+    "zs-energy-ggn": ("H_o carries it, H_f does not", zakarin_singh.GGN, zakarin_singh.gauss_newton_carries),
 }
 
 
@@ -79,6 +99,7 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
 
 def _judge(claim: str, panel: Panel) -> Verdict:
     says, threshold, function = CLAIMS[claim]
+    # Of families each claim says itself what a diverged run means.
     diverged = [label for label, run in panel.runs.items() if run.attrs["status"] == "diverged"]
     if diverged:
         verdict, measured = "not measured", f"{', '.join(diverged)} diverged"
@@ -88,5 +109,6 @@ def _judge(claim: str, panel: Panel) -> Verdict:
             verdict = "holds" if holds else "does not hold"
         except NotMeasured as gap:
             verdict, measured = "not measured", str(gap)
-    ids = dict.fromkeys(i for path in panel.segments.values() for i in path)
+    members = (member.segments for family in panel.families.values() for member in family)
+    ids = dict.fromkeys(i for path in (*panel.segments.values(), *members) for i in path)
     return Verdict(claim, says, panel.setting, verdict, measured, threshold, " ".join(ids))

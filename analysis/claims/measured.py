@@ -105,18 +105,23 @@ def since_switch(panel: Panel, branch: str, *curves: xr.DataArray) -> tuple[int,
     return begin, common[-1]
 
 
-def drop(panel: Panel, branch: str, reference: str, *, at_most: float = np.inf, at_least: float = -np.inf) -> Part:
-    """Whether the branch's drop in log-loss after the switch is between two multiples of the reference's over the same
-    steps. It is not if the reference's loss did not fall."""
+def drops(panel: Panel, branch: str, reference: str) -> tuple[float, float, int]:
+    """The drops in log-loss of the branch and of the reference from the branch's switch on, and over how many steps."""
     curves = [values(panel, label, "loss") for label in (branch, reference)]
     steps = since_switch(panel, branch, *curves)
     ends = np.array([curve.sel(step=list(steps)).values for curve in curves])
     if not (ends > 0).all():
         raise NotMeasured(f"{branch}, {reference}: a loss of 0 has no logarithm")
     dropped, compared = (np.log(ends[:, 0]) - np.log(ends[:, 1])).tolist()
+    return dropped, compared, steps[1] - steps[0]
+
+
+def drop(panel: Panel, branch: str, reference: str, *, at_most: float = np.inf, at_least: float = -np.inf) -> Part:
+    """Whether the branch's drop in log-loss after the switch is between two multiples of the reference's over the same
+    steps. It is not if the reference's loss did not fall."""
+    dropped, compared, count = drops(panel, branch, reference)
     ratio = f"{dropped / compared:.1%}" if compared > 0 else f"{reference}'s did not fall"
     return (
         compared > 0 and at_least <= dropped / compared <= at_most,
-        f"{branch}'s log-loss fell by {dropped:.4f}, {reference}'s by {compared:.4f} ({ratio}) "
-        f"in {steps[1] - steps[0]:,} steps",
+        f"{branch}'s log-loss fell by {dropped:.4f}, {reference}'s by {compared:.4f} ({ratio}) in {count:,} steps",
     )

@@ -1,0 +1,100 @@
+"""What claims take from families: runs that differ in a few numbers, and the seeds that a claim is judged with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.claims.measured import NotMeasured, Part, all_of, run
+from analysis.trajectory import Panel
+
+SEEDS_CONFIDENCE = 0.95
+SYMBOLS = {"learning_rate": "learning rate", "holdout": "l", "alpha_dom": "α_dom", "beta_bulk": "β_bulk"}
+
+
+def in_words(varied: Mapping[str, float]) -> str:
+    """What a run of a family has in particular, e.g. "seed 1, α_dom 0.5"."""
+    return ", ".join(f"{SYMBOLS.get(name, name)} {value:.10g}" for name, value in varied.items())
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """What is not measured is told with where."""
+    try:
+        yield
+    except NotMeasured as gap:
+        raise NotMeasured(f"{where}: {gap}") from gap
+
+
+def alike(panel: Panel, names: Sequence[str], labels: Sequence[str]) -> list[tuple[dict[str, float], Panel]]:
+    """`Panel.alike` of the families of these labels; a run that one of them has and another lacks is a gap.
+
+    Raises:
+        ValueError: if a family varies in something else.
+    """
+    for label in labels:
+        if not panel.families.get(label):
+            raise NotMeasured(f"there are no runs {label}")
+    families = {label: panel.families[label] for label in labels}
+    found = replace(panel, families=families).alike(*names)
+    for member in (m for members in families.values() for m in members):
+        for label, members in families.items():
+            if member.varied not in [m.varied for m in members]:
+                raise NotMeasured(f"there is no run {label} with {in_words(member.varied)}")
+    return found
+
+
+def diverged_at(panel: Panel, label: str) -> int | None:
+    """The step at which the run diverged, if it did."""
+    attributes = run(panel, label).attrs
+    return int(attributes["diverged_at"]) if attributes["status"] == "diverged" else None
+
+
+def completed(panel: Panel, *labels: str) -> None:
+    """Refuse runs that diverged."""
+    for label in labels:
+        if (step := diverged_at(panel, label)) is not None:
+            raise NotMeasured(f"{label} diverged at step {step:,}")
+
+
+def mean_with_interval(samples: Sequence[float]) -> str:
+    """Mean and Student's confidence interval of at least two samples, e.g. "0.51 (95% confidence 0.42 to 0.6)"."""
+    from scipy.stats import t as student
+
+    mean, half = float(np.mean(samples)), float(student.ppf(0.5 + SEEDS_CONFIDENCE / 2, len(samples) - 1))
+    half *= standard_error(samples)
+    return f"{mean:.3g} ({SEEDS_CONFIDENCE:.0%} confidence {mean - half:.3g} to {mean + half:.3g})"
+
+
+def standard_error(samples: Sequence[float]) -> float:
+    """Of the mean of at least two samples."""
+    return float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+
+
+def every_seed(
+    panel: Panel, labels: Sequence[str], judged: Callable[[Panel], tuple[list[Part], dict[str, float]]]
+) -> Part:
+    """Whether a claim holds with every seed.
+
+    Args:
+        panel: its families of these labels vary in the seed.
+        labels: what the claim is about.
+        judged: gives the parts of the claim with one seed, from plain runs, and numbers by name. Of several seeds those
+            that all of them have are told as means with intervals.
+    """
+    parts, numbers = [], []
+    for varied, single in alike(panel, ["seed"], labels):
+        with told(in_words(varied)):
+            found, measured = judged(single)
+        parts += [(holds, f"{in_words(varied)}: {text}") for holds, text in found]
+        numbers.append(measured)
+    holds, text = all_of(*parts)
+    common = [name for name in numbers[0] if all(name in measured for measured in numbers)]
+    if len(numbers) == 1 or not common:
+        return holds, text
+    means = (f"{name} {mean_with_interval([measured[name] for measured in numbers])}" for name in common)
+    return holds, f"means over {len(numbers)} seeds: {', '.join(means)}; {text}"
