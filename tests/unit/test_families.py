@@ -251,6 +251,6 @@ def test_energies_are_of_snapshots_and_leave_training_alone(tmp_path: Path) -> N
 
     del experiments["segments"]["on"]["measures"]
     with pytest.raises(
-        InputError, match="figures.loss.reads: reads energies, but the snapshots of SGD are not measured"
+        InputError, match=r"figures\.loss\.reads: reads energies, but the snapshots of SGD are not measured"
     ):
         plan_of(tmp_path, experiments, profile)

@@ -85,9 +85,9 @@ class Project:
         assert done.returncode == 0, done.stdout
         return jobs(done.stdout)
 
-    def would_run(self) -> list[str]:
+    def would_run(self, profile: str = "tiny") -> list[str]:
         """The jobs that `make reproduce` would run, sorted."""
-        done = self.run("dry-run")
+        done = self.run("dry-run", profile=profile)
         assert done.returncode == 0, done.stdout
         return jobs(done.stdout)
 
@@ -99,11 +99,11 @@ class Project:
     def results(self, profile: str = "tiny") -> Path:
         return self.path / "results" / profile
 
-    def times(self) -> dict[str, int]:
+    def times(self, profile: str = "tiny") -> dict[str, int]:
         """When each result was written."""
-        aside = {"logs", "benchmarks", "made-from"}
-        found = (p for p in self.results().rglob("*") if p.relative_to(self.results()).parts[0] not in aside)
-        return {str(p.relative_to(self.results())): p.stat().st_mtime_ns for p in found if p.is_file()}
+        aside, results = {"logs", "benchmarks", "made-from"}, self.results(profile)
+        found = (p for p in results.rglob("*") if p.relative_to(results).parts[0] not in aside)
+        return {str(p.relative_to(results)): p.stat().st_mtime_ns for p in found if p.is_file()}
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.path / file
@@ -113,11 +113,17 @@ class Project:
 
 
 def jobs(output: str) -> list[str]:
-    """What the engine says that it runs, sorted: "<segment's id>", "data <subset>", "distances <id>", "figure <name>",
-    "claims"."""
+    """What the engine says that it runs, sorted: "<segment's id>", "data <subset>", "energies <id>", "distances <id>",
+    "figure <name>", "claims"."""
     found: set[str] = set()
     for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
-        kinds = {"Training ": "", "Data sets ": "data ", "Distances ": "distances ", "Figures ": "figure "}
+        kinds = {
+            "Training ": "",
+            "Data sets ": "data ",
+            "Energies ": "energies ",
+            "Distances ": "distances ",
+            "Figures ": "figure ",
+        }
         for words, short in kinds.items():
             if message.startswith(words):
                 found |= {short + name for name in message.removeprefix(words).split(", ")}

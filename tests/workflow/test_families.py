@@ -1,0 +1,118 @@
+"""Families and the curvature stage in the true workflow: one changed cell is one cell's work, and no other number of
+random vectors ever trains."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.planned import Plan
+from tests.workflow.project import Project, assert_same_dataset
+
+PROFILE = "families"
+NUMBERS = f"workflow/config/{PROFILE}.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run. Nobody changes it."""
+    project = Project.of_sources(tmp_path_factory.mktemp("finished"))
+    plan = project.plan(PROFILE)
+    data, energies = (f"data {s}" for s in plan.subsets), (f"energies {e}" for e in plan.energies)
+    cheap = ["claims", "figure cells", "figure curvature"]
+    assert project.reproduce(profile=PROFILE) == sorted([*plan.segments, *data, *energies, *cheap])
+    assert len(plan.segments) == 2 * (1 + 1 + 3)
+    assert len(plan.energies) == 4
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished run, to be changed."""
+    return finished.copy(tmp_path)
+
+
+def cells(plan: Plan, **varied: float) -> list[str]:
+    """Ids of the grid's cells with these numbers."""
+    members = plan.families["held", "held-grid"]
+    return [m.path[-1] for m in members if varied.items() <= m.varied.items()]
+
+
+def test_the_whole_grid_takes_one_process(finished: Project) -> None:
+    """Beside the beginnings, which others wait for, or with them."""
+    logs = list((finished.results(PROFILE) / "logs/train").iterdir())
+    assert len(logs) <= 2
+
+
+def test_a_changed_cell_is_one_cells_work(project: Project) -> None:
+    before, old = project.times(PROFILE), project.plan(PROFILE)
+    project.edit(NUMBERS, "alpha_dom: [0, 1]", "alpha_dom: [0, 1.5]")
+    new = project.plan(PROFILE)
+    changed = cells(new, alpha_dom=1.5)
+    assert len(changed) == 2 * 2
+    assert set(new.segments) - set(old.segments) == set(changed)
+    assert project.reproduce(profile=PROFILE) == sorted([*changed, "claims", "figure cells"])
+    after = project.times(PROFILE)
+    written = {n.split("/")[1] for n in after if n.startswith("segments") and after[n] != before.get(n)}
+    assert written == set(changed)
+
+
+def test_a_lost_cell_is_one_cells_work(project: Project) -> None:
+    before, plan = project.times(PROFILE), project.plan(PROFILE)
+    (lost,) = cells(plan, seed=1, alpha_dom=1.0, beta_bulk=0.5)
+    kept = shutil.copytree(project.results(PROFILE) / "segments" / lost, project.path / "kept")
+    shutil.rmtree(project.results(PROFILE) / "segments" / lost)
+    assert [job for job in project.reproduce(profile=PROFILE) if job in plan.segments] == [lost]
+    assert_same_dataset(kept / "trajectory.nc", project.results(PROFILE) / plan.segments[lost].trajectory)
+    after = project.times(PROFILE)
+    written = {n for n in after if n.startswith("segments") and after[n] != before[n]}
+    assert written == set(plan.segments[lost].files)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("probes: 4,", "probes: 5,"), ("density_probes: 2", "density_probes: 3"), ("steps: 5", "steps: 6")]
+)
+def test_another_number_of_random_vectors_never_trains(project: Project, old: str, new: str) -> None:
+    project.edit(NUMBERS, old, new)
+    wanted = sorted([*(f"energies {e}" for e in project.plan(PROFILE).energies), "claims", "figure curvature"])
+    assert project.would_run(PROFILE) == wanted
+    shutil.rmtree(project.results(PROFILE) / "data")  # needed again, and no reason to train
+    data = [f"data {s}" for s in project.plan(PROFILE).subsets]
+    assert project.would_run(PROFILE) == sorted([*wanted, *data])
+
+
+def test_a_line_of_the_curvature_stage_never_trains(project: Project) -> None:
+    project.edit("analysis/training/energies.py", "GRID = 400", "GRID = 401")
+    ran = project.would_run(PROFILE)
+    assert [job.split()[0] for job in ran] == ["claims", *["energies"] * 4, "figure"]
+
+
+def test_energies_come_from_files_alone(project: Project) -> None:
+    plan, results = project.plan(PROFILE), project.results(PROFILE)
+    kept = shutil.copytree(results / "energies", project.path / "kept")
+    shutil.rmtree(results / "energies")
+    ran = project.reproduce(profile=PROFILE)
+    assert set(ran) & {*plan.segments} == set()
+    for energies in plan.energies.values():
+        assert_same_dataset(kept / f"{energies.id}.nc", results / energies.file)
+
+
+def test_verdicts_name_the_segments_of_families(finished: Project) -> None:
+    plan = finished.plan(PROFILE)
+    verdicts = json.loads((finished.results(PROFILE) / "claims.json").read_text(encoding="utf-8"))
+    runs = {v["claim"]: set(v["runs"].split()) for v in verdicts}
+    assert set(cells(plan)) < runs["zs-grid-loss"]
+    assert runs["zs-energy-ggn"] == {e.spec.segment for e in plan.energies.values()}
+
+
+def test_a_family_that_diverges_is_drawn_and_judged(tmp_path: Path) -> None:
+    project = Project.of_sources(tmp_path)
+    project.edit(NUMBERS, "learning_rate: 0.05", "learning_rate: 1e30")
+    plan = project.plan(PROFILE)
+    assert set(project.reproduce(profile=PROFILE)) >= {*plan.segments, "figure cells", "figure curvature", "claims"}
+    verdicts = json.loads((project.results(PROFILE) / "claims.json").read_text(encoding="utf-8"))
+    assert {v["verdict"] for v in verdicts if v["claim"].startswith("zs")} == {"not measured"}
+    assert project.reproduce(profile=PROFILE) == []
