@@ -1,16 +1,22 @@
-"""Update rules by kind. A kind is a module of this package with a class `Rule`; it is imported by name, so that a
-new rule renames (and retrains) nothing of the others."""
+"""Update rules by kind, and `SubspaceSGD`, an optimizer for any training loop.
+
+A kind is a module of this package with a class `Rule`; it is imported by name, so that a new rule renames (and
+retrains) nothing of the others. So is `SubspaceSGD`, which no training of the pipeline reaches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from analysis.optim.subspace_sgd import SubspaceSGD
     from analysis.specs import RuleSpec
+
+__all__ = ["SubspaceSGD", "UpdateRule", "build"]
 
 
 class UpdateRule(Protocol):
@@ -38,3 +44,11 @@ class UpdateRule(Protocol):
 def build(spec: RuleSpec) -> UpdateRule:
     """The rule that `spec` describes."""
     return import_module(f"analysis.optim.{spec.kind}").Rule(spec)
+
+
+if not TYPE_CHECKING:  # or type checkers would find every name here, of type Any
+
+    def __getattr__(name: str) -> Any:
+        if name == "SubspaceSGD":
+            return import_module("analysis.optim.subspace_sgd").SubspaceSGD
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
