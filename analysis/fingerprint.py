@@ -1,7 +1,7 @@
 """Code fingerprints: which package modules a function reaches, hashed over their parsed code.
 
-Comments, docstrings and formatting do not count. Modules that are chosen by name at run time (models, update
-rules, figures) are no static imports: whoever chooses names them as further entries.
+Comments, docstrings, formatting and imports under `TYPE_CHECKING` do not count. Modules that are chosen by name at run
+time (models, update rules, figures) are no static imports: whoever chooses names them as further entries.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def keys(module: str, table: str) -> list[str]:
 
 @cache
 def _graph() -> grimp.ImportGraph:
-    return grimp.build_graph(PACKAGE, cache_dir=None, exclude_type_checking_imports=True)  # these are never executed
+    # What is imported under TYPE_CHECKING is for type checkers: no result depends on it.
+    return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Curvature of training losses: exact products, eigenspaces, energies. A library in its own right."""
 
+from analysis.curvature.closure import LossHessian
 from analysis.curvature.eigensolver import NonFiniteProductError, TopEigenspace, top_eigenspace
 from analysis.curvature.energy import energy_decomposition
 from analysis.curvature.objective import Objective
@@ -12,6 +13,7 @@ __all__ = [
     "FunctionalHessian",
     "GaussNewton",
     "Hessian",
+    "LossHessian",
     "NonFiniteProductError",
     "Objective",
     "TopEigenspace",

@@ -136,6 +136,11 @@ class Objective:
     # ---------------------------------------------------------------- parameters
 
     @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The model's trainable parameters, in the order they have in θ."""
+        return list(self._parameters)
+
+    @property
     def theta(self) -> Tensor:
         """The model's current trainable parameters as one vector, a detached copy [P]."""
         return torch.cat([p.detach().reshape(-1) for p in self._parameters])

@@ -1,7 +1,7 @@
-"""Update rules by kind. A kind is a module of this package with a class `Rule`; it is imported by name, so that a
-new rule renames (and retrains) nothing of the others.
+"""Update rules by kind, and `SubspaceSGD`, an optimizer for any training loop.
 
-`SubspaceSGD`, for models outside the pipeline, is imported when it is asked for, for the same reason.
+A kind is a module of this package with a class `Rule`; it is imported by name, so that a new rule renames (and
+retrains) nothing of the others. So is `SubspaceSGD`, which no training of the pipeline reaches.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def build(spec: RuleSpec) -> UpdateRule:
     return import_module(f"analysis.optim.{spec.kind}").Rule(spec)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "SubspaceSGD":
-        return import_module("analysis.optim.subspace_sgd").SubspaceSGD
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or type checkers would find every name here, of type Any
+
+    def __getattr__(name: str) -> Any:
+        if name == "SubspaceSGD":
+            return import_module("analysis.optim.subspace_sgd").SubspaceSGD
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

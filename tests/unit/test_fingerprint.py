@@ -81,9 +81,22 @@ def test_what_is_reached() -> None:
     assert {"analysis", "analysis.training", "analysis.training.batch", "analysis.optim"} <= found
     assert {"analysis.training.probes", "analysis.curvature.eigensolver", "analysis.store"} <= found
     assert not found & BY_VALUE
-    for chosen_by_name in ("analysis.models.mlp", "analysis.models.cnn", "analysis.optim.sgd"):
+    for chosen_by_name in (
+        "analysis.models.mlp",
+        "analysis.models.cnn",
+        "analysis.optim.sgd",
+        "analysis.optim.subspace_sgd",
+    ):
         assert chosen_by_name not in found
     assert not [name for name in found if name.startswith(("analysis.figures", "analysis.claims", "analysis.plan"))]
+
+
+def test_imports_for_type_checkers_reach_nothing() -> None:
+    """`analysis.optim` shows type checkers an optimizer that no training uses; it retrains nothing."""
+    source = (ROOT / "optim" / "__init__.py").read_text(encoding="utf-8")
+    assert "from analysis.optim.subspace_sgd import SubspaceSGD" in source
+    assert "analysis.optim.subspace_sgd" not in reached(["analysis.optim"])
+    assert {"analysis.optim.subspace_filter", "analysis.curvature"} <= reached(["analysis.optim.subspace_sgd"])
 
 
 def test_figures_and_claims_reach_no_training() -> None:
