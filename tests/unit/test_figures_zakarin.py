@@ -335,7 +335,7 @@ def test_a_diverged_run_says_so_in_the_table_and_in_the_panels():
 
 def test_where_nothing_can_be_fitted_it_says_why():
     rows = table(drawn("instability", [unstable(change=lambda s: diverge(without_rows(s)))]).axes[0])
-    assert rows["Bulk-SGD, diverged"] == ["no fit: found 1 values"]  # the parent's last row
+    assert rows["Bulk-SGD, diverged"] == ["no fit: found 1 of at least 5 values"]  # the parent's last row
     rows = table(drawn("instability", [unstable(change=unknown)]).axes[1])
     assert rows["Bulk-SGD"] == ["no fit: found nan at step 10"]
 
