@@ -95,7 +95,7 @@ def growth_rate(steps: np.ndarray, values: np.ndarray, confidence: float = 0.99)
     x, measured = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     count = len(measured)
     if count < LEAST_FITTED:
-        raise InputError(f"growth rate: found {count} values; at least {LEAST_FITTED} are needed to fit one")
+        raise InputError(f"growth rate: found {count} of at least {LEAST_FITTED} values")
     if not (np.isfinite(measured) & (measured > 0)).all():
         wrong = int(np.argmin(np.isfinite(measured) & (measured > 0)))
         raise InputError(

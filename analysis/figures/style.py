@@ -109,7 +109,13 @@ def rows_of_panels(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
 
 
-def describe(axes: Axes, title: str, runs: xr.Dataset | Mapping[str, xr.Dataset], heading: str | None = None) -> None:
+def describe(
+    axes: Axes,
+    title: str,
+    runs: xr.Dataset | Mapping[str, xr.Dataset],
+    heading: str | None = None,
+    more: Sequence[str] = (),
+) -> None:
     """The panel's title: the setting, and how its run or runs (by label) were really made.
 
     Args:
@@ -117,10 +123,11 @@ def describe(axes: Axes, title: str, runs: xr.Dataset | Mapping[str, xr.Dataset]
         title: the setting's.
         runs: what was run.
         heading: what this panel shows, where several side by side share the description.
+        more: further lines of the description.
     """
     runs = {"": runs} if isinstance(runs, xr.Dataset) else runs
     what = what_was_run(next(iter(runs.values())))
-    lines = [*what.splitlines(), *how_they_were_run(runs).splitlines()]
+    lines = [*what.splitlines(), *how_they_were_run(runs).splitlines(), *more]
     above = 0 if heading is None else HEADING_HEIGHT
     axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=TITLE_GAP + LINE_HEIGHT * len(lines) + above)
     description = axes.annotate(

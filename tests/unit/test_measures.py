@@ -158,7 +158,7 @@ def test_what_has_no_logarithm_is_refused(bad: float):
 
 
 def test_too_few_values_are_refused():
-    with pytest.raises(InputError, match=r"^growth rate: found 4 values; at least 5 are needed"):
+    with pytest.raises(InputError, match=r"^growth rate: found 4 of at least 5 values$"):
         growth_rate(np.arange(4), np.ones(4))
     growth_rate(np.arange(5), np.ones(5))
 

@@ -1,0 +1,159 @@
+"""Energy of H, H_o and H_f within the dominant subspace and the bulk, and their spectral densities (Zakarin & Singh,
+figures 5–7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil, floor, isfinite, log10
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from analysis.errors import InputError
+from analysis.figures import parts, style
+from analysis.trajectory import Member, Panel
+
+OPERATORS: dict[str, style.Look] = {  # told apart by markers in grey prints; H is wide, since H_o covers it
+    "H": {"color": style.BLACK, "marker": "o", "linewidth": 1.9},
+    "H_o": {"color": style.ORANGE, "marker": "s", "linewidth": 1.0},
+    "H_f": {"color": style.SKY, "marker": "^", "linewidth": 1.0},
+}
+NAMES = {"H": "$H$", "H_o": r"$H_\mathrm{o}$ (Gauss–Newton)", "H_f": r"$H_\mathrm{f}$ (functional)"}
+SUBSPACES: dict[str, style.Look] = {
+    "dominant": {"color": style.GREY, "linestyle": style.SOLID},
+    "bulk": {"color": style.GREY, "linestyle": style.DASHED},
+}
+MARKER: style.Look = {"markersize": 3.2, "markeredgewidth": 0.5, "markeredgecolor": "white"}
+BAND: style.Look = {"alpha": 0.3, "linewidth": 0}
+ERRORS = 2  # half a band's height, in standard errors
+MARKED = 12  # markers of a line, at most
+LINEAR = 100  # the axis of eigenvalues is linear below the largest one over this
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """Three panels a setting: the energies on a log axis, the fraction in the dominant subspace, both along training,
+    and the densities at the last snapshot.
+
+    Bands are ±2 standard errors of what is estimated with random probes; the energy in the dominant subspace is exact.
+    Where there are several seeds, each has its lines.
+
+    Raises:
+        InputError: if a run comes without energies.
+    """
+    figure, rows = style.rows_of_panels(len(panels), 3)
+    for (left, middle, right), panel in zip(rows, panels, strict=True):
+        members = [member for family in parts.every_run(panel).values() for member in family]
+        _check(members)
+        _draw_energies(left, members)
+        left.set_ylabel("energy (squared Frobenius norm)")
+        labels = ", ".join(parts.every_run(panel))
+        more = [f"bands: ±{ERRORS} standard errors of what random probes estimate", *_unconverged(members)]
+        style.describe(left, parts.title_of(panel), members[0].run, heading=f"(a) energy along {labels}", more=more)
+
+        _draw_fractions(middle, members)
+        middle.set_ylabel("fraction of the energy")
+        style.head(middle, "(b) fraction in the dominant subspace")
+
+        style.head(right, "(c) spectral density")
+        when = _draw_densities(right, members)
+        right.set_ylabel(f"density φ(λ){when}")
+    operators = [(NAMES[name], look | MARKER) for name, look in OPERATORS.items()]
+    style.legend_below(figure, [*operators, *((f"{name} subspace", look) for name, look in SUBSPACES.items())])
+    return figure
+
+
+def _check(members: Sequence[Member]) -> None:
+    for member in members:
+        if "energy_dominant" not in member.run:
+            raise InputError(f"{member.run.attrs['id']}: has no energies, from which this figure is drawn")
+
+
+def _unconverged(members: Sequence[Member]) -> list[str]:
+    """In words, if the dominant subspace of any snapshot is less precise than asked for."""
+    converged = np.concatenate([member.run.dominant_converged.values for member in members])
+    bad = int((converged == 0).sum())
+    return [f"at {bad} of {len(converged)} snapshots the eigensolver did not converge"] if bad else []
+
+
+def _each(members: Sequence[Member]) -> Iterator[tuple[xr.Dataset, style.Look]]:
+    """Every run's operators, with their looks; none of a run without snapshots."""
+    for member in members:
+        if member.run.sizes["snapshot_step"] == 0:
+            continue
+        for name, look in OPERATORS.items():
+            thin = {"linewidth": look["linewidth"] * (1 if len(members) == 1 else 0.7)}
+            yield member.run.sel(operator=name), look | MARKER | thin
+
+
+def _marked(run: xr.Dataset) -> int:
+    return max(1, -(-run.sizes["snapshot_step"] // MARKED))
+
+
+def _draw_energies(axes: Axes, members: Sequence[Member]) -> None:
+    for run, look in _each(members):
+        for subspace in SUBSPACES:
+            line = look | {"linestyle": SUBSPACES[subspace]["linestyle"], "markevery": _marked(run)}
+            axes.plot(run.snapshot_step, run[f"energy_{subspace}"], **line)
+    axes.set_yscale("log")
+    lowest = axes.get_ylim()[0]  # so far down a band reaches that has no logarithm there
+    for run, look in _each(members):
+        low, high = _band(run, "energy_bulk")
+        axes.fill_between(run.snapshot_step, np.maximum(low, lowest), high, color=look["color"], **BAND)
+    axes.set_ylim(bottom=lowest)
+    for member in members:
+        style.mark_divergence(axes, member.run, style.BLACK)
+    style.log_axis(axes)
+
+
+def _draw_fractions(axes: Axes, members: Sequence[Member]) -> None:
+    for run, look in _each(members):
+        axes.plot(run.snapshot_step, run.fraction_dominant, **look, markevery=_marked(run))
+        low, high = _band(run, "fraction_dominant")
+        axes.fill_between(run.snapshot_step, np.clip(low, 0, 1), np.clip(high, 0, 1), color=look["color"], **BAND)
+    for member in members:
+        style.mark_divergence(axes, member.run, style.BLACK)
+    axes.set_ylim(0, 1.03)
+
+
+def _band(run: xr.Dataset, variable: str) -> tuple[np.ndarray, np.ndarray]:
+    value, error = run[variable].values, run[f"{variable}_se"].values
+    return value - ERRORS * error, value + ERRORS * error
+
+
+def _draw_densities(axes: Axes, members: Sequence[Member]) -> str:
+    """Those of each run's last snapshot, down to a tenth of what one eigenvalue adds; returns the steps in words."""
+    drawn = [(run.isel(snapshot_step=-1), look) for run, look in _each(members)]
+    # Nearly all eigenvalues lie in the peak, so that one of P adds about peak/P where it is.
+    peaks = [(float(last.density.max()), last.attrs["parameters"]) for last, _ in drawn]
+    peaks = [(peak, count) for peak, count in peaks if isfinite(peak) and peak > 0] or [(1.0, 1)]
+    lowest = 0.1 * min(peak / count for peak, count in peaks)
+    largest = max((float(np.abs(last.density_eigenvalue).max()) for last, _ in drawn), default=1.0)
+    linear = (largest if isfinite(largest) and largest > 0 else 1.0) / LINEAR
+    for last, look in drawn:
+        density = np.maximum(last.density, lowest / 10)  # far below, where a Gaussian ends, there is nothing to see
+        places = np.searchsorted(last.density_eigenvalue, linear * np.array([-4, -2, -1, -0.5, 0, 0.5, 1, 2, 4]))
+        marked = sorted({int(place) for place in places if 0 < place < last.sizes["point"]})
+        axes.plot(last.density_eigenvalue, density, **look, markevery=marked)
+    axes.set_ylim(lowest, 3 * max(peak for peak, _ in peaks))
+    style.log_axis(axes)
+    _eigenvalue_axis(axes, linear)
+    steps = sorted({int(last.snapshot_step) for last, _ in drawn})
+    if len(steps) > 1:
+        return f" at the last snapshots, steps {steps[0]:,} to {steps[-1]:,}"
+    return f" at step {steps[0]:,}" if steps else ""
+
+
+def _eigenvalue_axis(axes: Axes, linear: float) -> None:
+    """Linear up to there, logarithmic beyond: the bulk's eigenvalues are small and of both signs."""
+    first = floor(log10(linear))
+    powers = 10.0 ** np.arange(first, first + ceil(log10(LINEAR)) + 2)
+    limits = axes.get_xlim()
+    axes.set_xscale("symlog", linthresh=linear)
+    axes.set_xlim(limits)
+    axes.xaxis.set_major_locator(FixedLocator([*-powers[::-1], 0, *powers]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}".replace("-", "−")))
+    axes.set_xlabel("eigenvalue λ")
