@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
@@ -12,6 +13,9 @@ from analysis.figures import style
 from analysis.trajectory import Member, Panel, specification
 
 ALIGNMENT, EIGENVALUES, LOSS = "alignment χₖ(∇L)", "Hessian eigenvalues", "training loss"  # axis labels
+ACCURACY = "test accuracy (%)"
+TEXT_WIDTH = 0.3  # of a switch's text, at most, as a fraction of a panel
+IN_VIEW = 3.0  # times the highest value of a run that did not diverge: the top of a panel in which another did
 MEASURED: style.Look = {"color": style.BLUE, "linewidth": 0.8, "alpha": 0.75}
 FIRST_AND_NEXT_K: list[tuple[str, style.Look]] = [  # legend entries
     ("largest k eigenvalues", {"color": style.FIRST_K}),
@@ -60,6 +64,24 @@ def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment") -> None:
     axes.set_ylim(0, 1.03)
 
 
+def since_switch(run: xr.Dataset, variable: str) -> xr.DataArray:
+    """A variable along steps from where the run's last segment begins; all of it, if there is one segment."""
+    (dimension,) = run[variable].dims
+    return run[variable].sel({dimension: run[dimension] >= max(run.attrs["switches"], default=0)})
+
+
+def traces(
+    axes: Axes, panel: Panel, variable: str, *, branches: bool, factor: float = 1.0, width: float | None = None
+) -> None:
+    """A variable along steps, times `factor`, of all runs; `branches` as for `losses`."""
+    first = next(iter(panel.runs.values()))
+    for label, run in panel.runs.items():
+        own = since_switch(run, variable) if branches and run is not first else run[variable]
+        look = style.look_of(label) | ({} if width is None else {"linewidth": width})
+        axes.plot(own[own.dims[0]], factor * own, **look)
+        style.mark_divergence(axes, run, look["color"])
+
+
 def losses(axes: Axes, panel: Panel, *, branches: bool) -> None:
     """Training loss of all runs on a log axis.
 
@@ -69,13 +91,31 @@ def losses(axes: Axes, panel: Panel, *, branches: bool) -> None:
         branches: whether the runs share their beginning: then it is drawn as the first run's, the others from the
             switch on, and the switch is marked.
     """
-    first = next(iter(panel.runs.values()))
-    for label, run in panel.runs.items():
-        shared = branches and run is not first
-        own = run.sel(step=run.step >= max(run.attrs["switches"], default=0)) if shared else run
-        look = style.look_of(label)
-        axes.plot(own.step, own.loss, **look)
-        style.mark_divergence(axes, run, look["color"])
-    style.log_axis(axes)
+    traces(axes, panel, "loss", branches=branches)
+    log_losses(axes, panel.runs.values())
     if branches:
-        style.mark_switch(axes, first)
+        switch(axes, list(panel.runs.values()))
+
+
+def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
+    """Mark the switch of runs that were switched at the same step, its text away from where they may diverge."""
+    begun = [run for run in runs if run.attrs.get("stopped_by") != style.NEVER_BEGAN]
+    for run in runs[:1]:
+        low, high = axes.get_xlim()
+        upwards = any(other.attrs["status"] == "diverged" for other in begun)
+        far = max(run.attrs["switches"], default=low) > low + TEXT_WIDTH * (high - low)
+        style.mark_switch(axes, run, left=True if upwards and far else None)
+
+
+def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:
+    """The log axis of training losses drawn before, out of which a diverged run leaves through the top."""
+    axes.set_yscale("log")
+    seen, diverged = [], False
+    for run in runs:
+        gone = run.attrs["status"] == "diverged"
+        values = run.loss.values[np.isfinite(run.loss.values)]
+        seen += list(values[:1] if gone else values)
+        diverged |= gone
+    if diverged and seen and axes.get_ylim()[1] > IN_VIEW * max(seen) > 0:
+        axes.set_ylim(top=IN_VIEW * max(seen))
+    style.log_axis(axes)

@@ -13,6 +13,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -39,6 +40,8 @@ METHODS: dict[str, Look] = {  # with and without momentum: told apart by their d
     "Adam(+m)": {"color": BLACK, "linestyle": DASH_DOTTED},
 }
 RULES = ("SGD", "GD", "SAM", "Adam")
+# Of numbers: ever darker, so grey prints keep the order; never as dark as black, which is a reference's.
+SHADES = LinearSegmentedColormap.from_list("shades", ["#F5B22D", "#E0602F", "#A82468", "#3D1B75"])
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
 LEGEND_HEIGHT = 0.35
@@ -46,6 +49,7 @@ TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
 ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
 USUAL_LINES = 3  # of a panel's description; more of them make the figure taller
 DIVERGED = "diverged"
+NEVER_BEGAN = "divergence of an earlier segment"  # why such a segment stopped
 DPI = 160
 
 _RC = {
@@ -96,6 +100,11 @@ def look_of(label: str) -> Look:
     return look
 
 
+def shades_of(count: int) -> list[str]:
+    """Colours for `count` numbers in ascending order, from light to dark."""
+    return [to_hex(SHADES(i / max(count - 1, 1))) for i in range(count)]
+
+
 def panels_in_a_row(count: int) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels side by side, with room below for one legend."""
     figure, rows = rows_of_panels(1, count)
@@ -104,9 +113,15 @@ def panels_in_a_row(count: int) -> tuple[Figure, list[Axes]]:
 
 def rows_of_panels(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     """A figure of `rows` × `columns` panels, with room below for one legend."""
-    figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + LEGEND_HEIGHT), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(PANEL_WIDTH * columns, PANEL_HEIGHT * rows)
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure without panels, of this size in inches and room below for one legend."""
+    figure = Figure(figsize=(width, height + LEGEND_HEIGHT), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def describe(
@@ -127,7 +142,11 @@ def describe(
     """
     runs = {"": runs} if isinstance(runs, xr.Dataset) else runs
     what = what_was_run(next(iter(runs.values())))
-    lines = [*what.splitlines(), *how_they_were_run(runs).splitlines(), *more]
+    entitle(axes, title, [*what.splitlines(), *how_they_were_run(runs).splitlines(), *more], heading)
+
+
+def entitle(axes: Axes, title: str, lines: Sequence[str], heading: str | None = None) -> None:
+    """The panel's title as `describe` sets it, with `lines` for a description."""
     above = 0 if heading is None else HEADING_HEIGHT
     axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=TITLE_GAP + LINE_HEIGHT * len(lines) + above)
     description = axes.annotate(
@@ -144,17 +163,19 @@ def describe(
     if heading is not None:
         description.set_in_layout(False)  # it may reach over the next panel, whose title is lower
         _head(axes, heading)
-    _over_steps(axes)
+    over_steps(axes)
     figure = axes.get_figure(root=True)
     assert figure is not None
     taller = (LINE_HEIGHT * (len(lines) - USUAL_LINES) + above) / 72
     figure.set_figheight(max(figure.get_figheight(), PANEL_HEIGHT + LEGEND_HEIGHT + taller))
 
 
-def head(axes: Axes, heading: str) -> None:
-    """A panel that shares the description of the one to its left: what it shows."""
+def head(axes: Axes, heading: str, *, steps: bool = True) -> None:
+    """A panel that shares the description of the one to its left: what it shows, over steps unless said otherwise."""
     _head(axes, heading)
-    _over_steps(axes)
+    if steps:
+        over_steps(axes)
+    sns.despine(ax=axes)
 
 
 def _head(axes: Axes, heading: str) -> None:
@@ -169,7 +190,8 @@ def _head(axes: Axes, heading: str) -> None:
     )
 
 
-def _over_steps(axes: Axes) -> None:
+def over_steps(axes: Axes) -> None:
+    """The panel's horizontal axis counts steps."""
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=axes)
@@ -183,23 +205,28 @@ def log_axis(axes: Axes) -> None:
         (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     )
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def mark_switch(axes: Axes, run: xr.Dataset) -> None:
+def mark_switch(axes: Axes, run: xr.Dataset, *, left: bool | None = None) -> None:
     """A vertical line where the run's last segment begins, with its step and, if the update rule changes, both names.
 
     Draw the panel's lines before: the text gets room above them. Nothing is marked where the run diverged earlier:
     then there was no switch.
+
+    Args:
+        axes: the panel.
+        run: with its switches.
+        left: whether the text stands to the left of the line; None: where there is more room.
     """
-    if run.attrs.get("stopped_by") == "divergence of an earlier segment":
+    if run.attrs.get("stopped_by") == NEVER_BEGAN:
         return
     for step in run.attrs["switches"][-1:]:
         _make_room_above(axes)
         axes.axvline(step, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
         before, after = (rule_name(rule) for rule in rules(run)[-2:])
-        left = step > sum(axes.get_xlim()) / 2
+        left = step > sum(axes.get_xlim()) / 2 if left is None else left
         axes.annotate(
             f"switch at {step:,}" if before == after else f"{before} → {after} at {step:,}",
             (step, 1),
