@@ -223,15 +223,14 @@ class SubspaceSGD(torch.optim.SGD):
 
     def _filter(self, update: Tensor, theta: list[Tensor], step: int, alpha_dom: float, beta_bulk: float) -> Tensor:
         memory, order = self._memory, self._numbers(theta)
-        if memory["order"] != order:  # another θ: parameters were frozen or unfrozen, or curvature replaced
-            self._drop_subspace()
+        usable = memory["order"] == order  # or another θ: parameters were frozen or unfrozen, or curvature replaced
         subspace = SubspaceFilter(
             self.k,
             self.refresh_every,
             self.tolerance,
-            dominant=memory["dominant"],
-            basis=memory["basis"],
-            refreshed_at=memory["refreshed_at"],
+            dominant=memory["dominant"] if usable else None,
+            basis=memory["basis"] if usable else None,
+            refreshed_at=memory["refreshed_at"] if usable else None,
         )
         try:
             filtered, refresh = subspace.apply(
@@ -298,8 +297,9 @@ class SubspaceSGD(torch.optim.SGD):
         if isinstance(param_group, dict):
             _check_group(param_group, len(self.param_groups))
         super().add_param_group(param_group)
-        if any(_MEMORY in state for state in self.state.values()):
-            self._drop_subspace()
+        for state in self.state.values():
+            if _MEMORY in state:
+                state[_MEMORY].update(dominant=None, basis=None, order=[], refreshed_at=None)
 
     # ---------------------------------------------------------------- state
     @property
@@ -312,11 +312,6 @@ class SubspaceSGD(torch.optim.SGD):
             for p in group["params"]:
                 return p
         raise InputError("the optimizer has no parameters")
-
-    def _drop_subspace(self) -> None:
-        memory = self._memory
-        memory["dominant"] = memory["basis"] = memory["refreshed_at"] = None
-        memory["order"] = []
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("alpha_dom", "beta_bulk", "k", "refresh_every", "tolerance", "_curvature")
