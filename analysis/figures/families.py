@@ -35,7 +35,6 @@ MARKERS: tuple[style.Look, ...] = (  # by label; hollow ones hide none that are 
 )
 APART = 7.0  # points, between marks of several labels' divergences at one value
 
-
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]  # steps and values
 
 

@@ -737,8 +737,9 @@ def test_drawing_changes_no_dataset():
 def write_all(folder: Path) -> None:
     with style.applied():
         made = {
+            "ablation": ablation.draw([ablated("step", diverge)]),
             "interval": refresh_interval.draw([ablated("refresh_every", diverge)]),
-            "switch": switch.draw([switched()]),
+            "switch": switch.draw([switched(0, 1, change=diverge)]),
         }
         for name, figure in made.items():
             style.save(figure, {kind: folder / f"{name}.{kind}" for kind in ("pdf", "png")})
@@ -755,5 +756,5 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
         root = Path(__file__).parents[2]
         subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, **environment, **fresh})
         found.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()})
-    assert len(found[0]) == 2 * 2
+    assert len(found[0]) == 2 * 3
     assert found[0] == found[1]
