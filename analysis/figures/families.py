@@ -78,12 +78,6 @@ class Line:
 
 
 # ---------------------------------------------------------------- what there is
-def members(panel: Panel) -> dict[str, list[Member]]:
-    """By label; a run that is of no family is one of its own."""
-    alone = {label: [Member({}, run, panel.segments.get(label, []))] for label, run in panel.runs.items()}
-    return alone | panel.families
-
-
 def scale_of(panels: Sequence[Panel]) -> Scale:
     """What the families of all panels vary in.
 
@@ -105,7 +99,7 @@ def lines_of(panel: Panel, scale: Scale) -> list[Line]:
     """All runs of a panel, those of a label one after the other."""
     return [
         Line(label, member.varied.get(scale.name), member)
-        for label, family in members(panel).items()
+        for label, family in parts.every_run(panel).items()
         for member in family
     ]
 
@@ -280,7 +274,7 @@ def _entries(lines: Sequence[Line], scale: Scale) -> Iterator[tuple[str, style.L
 def in_words(panel: Panel) -> list[str]:
     """Lines that say how all runs of a panel were made: problem, update rules, seeds and subspaces; what varies is
     listed where it stands."""
-    runs = {label: [member.run for member in family] for label, family in members(panel).items()}
+    runs = {label: [member.run for member in family] for label, family in parts.every_run(panel).items()}
     problem = together(what_was_run(run) for own in runs.values() for run in own)
     made = {label: f"{_rules(own)}, {_seeds(own)}" for label, own in runs.items()}
     subspaces = {label: _subspaces(own) for label, own in runs.items()}

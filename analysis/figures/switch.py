@@ -30,6 +30,6 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure.set_figheight(figure.get_figheight() + style.LINE_HEIGHT * (lines - style.USUAL_LINES) / 72)
     upper[0].set_ylabel(parts.LOSS)
     lower[0].set_ylabel(parts.ACCURACY)
-    labels = dict.fromkeys(label for panel in panels for label in families.members(panel))
+    labels = dict.fromkeys(label for panel in panels for label in parts.every_run(panel))
     style.legend_below(figure, [(label, style.look_of(label)) for label in labels])
     return figure
