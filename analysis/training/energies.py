@@ -29,6 +29,17 @@ from analysis.training.problem import Problem, make_problem
 
 SCHEMA = "energies-1"
 GRID = 400  # points of a density
+ENERGIES = (  # what `energy_decomposition` gives
+    "energy_dominant",
+    "energy_bulk",
+    "energy_bulk_se",
+    "energy_total",
+    "fraction_dominant",
+    "fraction_dominant_se",
+    "trace_dominant",
+    "trace_bulk",
+    "trace_bulk_se",
+)
 log = logging.getLogger(__name__)
 
 
@@ -84,9 +95,35 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
         rows.append(row)
         steps.append(step)
     attributes = {"schema": SCHEMA, "specification": json.dumps(spec.model_dump(), sort_keys=True)}
-    if not rows:
-        return xr.Dataset(coords={"snapshot_step": np.empty(0, np.int64)}, attrs=attributes)
-    return xr.concat(rows, xr.Variable("snapshot_step", np.asarray(steps, np.int64))).assign_attrs(attributes)
+    along = xr.Variable("snapshot_step", np.asarray(steps, np.int64))
+    whole = xr.concat(rows, along) if rows else _nothing(min(spec.problem.k, problem.curvature.size))
+    return whole.assign_attrs(attributes)
+
+
+def _nothing(k: int) -> xr.Dataset:
+    """All variables, of no snapshots."""
+    shapes = {
+        **{name: ("operator",) for name in (*ENERGIES, "density_width")},
+        **{name: ("operator", "point") for name in ("density", "density_se", "density_eigenvalue")},
+        "dominant_eigenvalues": ("rank",),
+        **{name: () for name in ("dominant_residual", "dominant_converged", "energy_products")},
+    }
+    sizes = {"operator": len(OPERATORS), "point": GRID, "rank": k}
+    integers = ("dominant_converged", "energy_products")
+    return xr.Dataset(
+        {
+            name: (
+                ("snapshot_step", *dimensions),
+                np.empty((0, *(sizes[d] for d in dimensions)), np.int64 if name in integers else np.float64),
+            )
+            for name, dimensions in shapes.items()
+        },
+        coords={
+            "snapshot_step": np.empty(0, np.int64),
+            "operator": list(OPERATORS),
+            "rank": np.arange(1, k + 1),
+        },
+    )
 
 
 def _at(

@@ -104,7 +104,11 @@ def test_snapshots_of_a_diverged_run_are_left_out(snapshots: xr.Dataset, energie
     found = energies_along(SPEC, problem, broken)
     xr.testing.assert_identical(found, energies.isel(snapshot_step=slice(2)))
     broken.theta[:] = np.inf
-    assert energies_along(SPEC, problem, broken).sizes["snapshot_step"] == 0
+    nothing = energies_along(SPEC, problem, broken)
+    assert nothing.sizes["snapshot_step"] == 0
+    # Of the same variables, shapes and types: it can be put together with an earlier segment's.
+    xr.testing.assert_identical(nothing, energies.isel(snapshot_step=slice(0)))
+    assert {n: v.dtype for n, v in nothing.items()} == {n: v.dtype for n, v in energies.items()}
 
 
 def test_from_files_to_files(tmp_path: Path, snapshots: xr.Dataset, energies: xr.Dataset) -> None:
