@@ -344,7 +344,7 @@ def test_too_few_or_unusable_sharpnesses_are_not_measured():
     few = growing(0.002).isel(spectrum_step=slice(97, 104))  # three from the switch on
     assert verdict("zs-unstable", grown({0: few}, {0: FLAT})) == (
         "not measured",
-        "seed 0: Bulk-SGD: growth rate: found 4 values; at least 5 are needed to fit one",
+        "seed 0: Bulk-SGD: growth rate: found 4 of at least 5 values",
     )
     negative = growing(0.002)
     negative["eigenvalues"][-1] = -1

@@ -348,9 +348,13 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "figures/fig01/module",
             "training-lost",
-            "figures.fig01.module: unknown module 'training-lost'; did you mean \"training-loss\"? allowed: alignment",
+            "figures.fig01.module: unknown module 'training-lost'; did you mean \"training-loss\"? allowed: ablation",
         ),
-        ("figures/fig01/module", "style", "figures.fig01.module: unknown module 'style'; allowed: alignment, "),
+        (
+            "figures/fig01/module",
+            "style",
+            "figures.fig01.module: unknown module 'style'; allowed: ablation, alignment, ",
+        ),
         (
             "figures/fig01/runs/GD",
             "gdd",

@@ -67,7 +67,7 @@ def test_every_profile_has_every_figure_in_every_setting(profile):
 
 
 def test_the_example_in_the_readme_runs():
-    code, optimizer = re.findall(r"```python\n(.*?)```", README, re.S)
+    optimizer, code = re.findall(r"```python\n(.*?)```", README, re.S)
     assert optimizer.strip() in (ROOT / "examples" / "subspace_sgd.py").read_text(encoding="utf-8"), "which is run too"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -244,7 +244,7 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
         {
             "name": "figure",
             "module": "analysis.figures.training_loss",
-            "panels": [{"setting": "mlp", "title": "MLP", "runs": [["SGD", ["start", "sgd"]]]}],
+            "panels": [{"setting": "mlp", "title": "MLP", "runs": [["SGD", ["start", "sgd"]]], "families": []}],
         }
     )
     digests = set()

@@ -495,7 +495,7 @@ def test_several_seeds_have_a_mark_each_and_a_line_through_the_means():
     one = ablated("holdout", seeds=(0, 1, 2))
     figure = ablation.draw([one])
     training, losses, _ = figure.axes
-    assert description(training)[2] == "lr 0.25, batch 5, seeds 0, 1 and 2 (a thin line each)"
+    assert description(training)[3] == "lr 0.25, batch 5, seeds 0, 1 and 2 (a thin line each)"
     for value, colour in colours("holdout").items():
         ends = [float(m.run.loss[-1]) for m in one.families["Bulk-SGD"] if m.varied["holdout"] == value]
         marks = [line.get_ydata()[0] for line in of_colour(losses, colour)]
@@ -512,7 +512,7 @@ def test_seeds_of_the_reference_alone():
     one = panel(SGD=reference(0, 1, 2), Bulk_SGD=family("Bulk-SGD", "k"))
     training, losses, _ = ablation.draw([one]).axes
     assert len(curves(training, BLACK)) == len(of_colour(losses, BLACK)) == 3
-    assert description(training)[2:] == [
+    assert description(training)[3:] == [
         "SGD: lr 0.25, batch 5, seeds 0, 1 and 2 (a thin line each)",
         "Bulk-SGD: lr 0.25, batch 5, seed 0",
         "Bulk-SGD: k = 5, 10, 20 or 40, refreshed every 2 steps",
@@ -649,7 +649,7 @@ def test_unconverged_refreshes_are_told():
         for t, n in ((1, 3), (2, 1))
     ]
     axes = refresh_interval.draw([panel(Bulk_SGD=runs)]).axes[0]
-    assert description(axes)[3] == "Bulk-SGD: k = 10, refreshed every 1 or 2 steps (4 of 15 not converged)"
+    assert description(axes)[4] == "Bulk-SGD: k = 10, refreshed every 1 or 2 steps (4 of 15 not converged)"
 
 
 # ---------------------------------------------------------------- looks

@@ -116,7 +116,7 @@ def test_the_table_is_written_as_csv_beside_the_figure(tmp_path: Path):
     files = {label: tmp_path / f"{i}.nc" for i, label in enumerate(METHODS)}
     for (label, path), rule in zip(files.items(), RULES, strict=True):
         write_dataset(segment(label, 0, 20, rule=rule), path)
-    panels = [{"setting": "mlp", "title": "MLP", "runs": runs}]
+    panels = [{"setting": "mlp", "title": "MLP", "runs": runs, "families": []}]
     params = json.dumps({"name": "table", "module": "analysis.figures.effective_rates", "panels": panels})
     draw_figures([params], files, [tmp_path / "table.csv", tmp_path / "table.png"])
     rows = list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 
 from analysis.errors import InputError
 from analysis.figures import style
-from analysis.plan import figure_modules
 from analysis.trajectory import Panel, concatenate, how_it_was_run, how_they_were_run, rule_name
+from analysis.wanted import figure_modules
 from tests.unit.test_figures import panel, segment, without_rows
 from tests.unit.test_figures_methods import METHODS, RULES
 

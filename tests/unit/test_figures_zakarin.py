@@ -27,8 +27,8 @@ from matplotlib.lines import Line2D
 from analysis.errors import InputError
 from analysis.figures import energies, instability, interpolation_grid, parts, style
 from analysis.measures import growth_rate
-from analysis.plan import figure_modules
 from analysis.trajectory import Member, Panel, concatenate
+from analysis.wanted import figure_modules
 from tests.unit.test_figures import segment, without_rows
 
 Change = Callable[[xr.Dataset], xr.Dataset]

@@ -126,6 +126,8 @@ from analysis.plan import load_plan
 plan = load_plan("quick")
 print(json.dumps({
     **{run[0] + "/" + run[1]: path[-1] for run, path in plan.runs.items()},
+    **{f"{key[0]}/{key[1]}/{i}": m.path[-1] for key, family in plan.families.items() for i, m in enumerate(family)},
+    **{f"energies {i}": name for i, name in enumerate(plan.energies)},
     **{"figure " + name: json.loads(figure.params)["code"] for name, figure in plan.figures.items()},
     "claims": json.loads(plan.claims.params)["code"],
 }))
@@ -154,7 +156,11 @@ def before(package: Path) -> dict[str, str]:
 
 
 def changed_by(module: str, package: Path, before: dict[str, str]) -> set[str]:
-    """What of the quick profile another line in a module renames."""
+    """What of the quick profile another line in a module renames; energies go with their segments, and are left out."""
+    return {name for name in all_changed_by(module, package, before) if not name.startswith("energies ")}
+
+
+def all_changed_by(module: str, package: Path, before: dict[str, str]) -> set[str]:
     path = package / module
     source = path.read_text(encoding="utf-8")
     try:
@@ -184,7 +190,11 @@ def test_what_all_training_reaches_renames_every_segment(module: str, package: P
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "transformer", "resnet8", "quadratic"])
 def test_a_model_renames_its_own_segments(model: str, package: Path, before: dict[str, str]) -> None:
-    settings = {"mlp": ["mlp", "mlp-ce"], "cnn": ["cnn", "cnn-ce"], "transformer": ["transformer", "transformer-ce"]}
+    settings = {
+        "mlp": ["mlp", "mlp-ce", "zs-mlp", "zs-mlp2"],
+        "cnn": ["cnn", "cnn-ce", "zs-cnn"],
+        "transformer": ["transformer", "transformer-ce"],
+    }
     expected = {name for setting in settings.get(model, [model]) for name in segments(before, f"{setting}/")}
     assert expected
     assert changed_by(f"analysis/models/{model}.py", package, before) == expected
@@ -207,8 +217,24 @@ def test_figures_claims_and_the_plan_rename_no_segment(package: Path, before: di
     one = changed_by("analysis/figures/distance.py", package, before)
     assert one
     assert one < figures(before)
-    for module in ("plan.py", "config.py", "specs.py", "jobs.py", "__main__.py", "fingerprint.py", "models/sizes.py"):
+    for module in (
+        "plan.py",
+        "wanted.py",
+        "config.py",
+        "specs.py",
+        "jobs.py",
+        "__main__.py",
+        "fingerprint.py",
+        "models/sizes.py",
+    ):
         assert changed_by(f"analysis/{module}", package, before) == set(), module
+
+
+def test_the_curvature_stage_renames_energies_alone(package: Path, before: dict[str, str]) -> None:
+    energies = {name for name in before if name.startswith("energies ")}
+    assert energies
+    assert all_changed_by("analysis/training/energies.py", package, before) == energies
+    assert all_changed_by("analysis/optim/sgd.py", package, before) >= energies, "with the segments that they are of"
 
 
 def test_two_processes_agree(package: Path, before: dict[str, str]) -> None:
