@@ -93,6 +93,10 @@ def test_products_and_random_vectors(snapshots: xr.Dataset, energies: xr.Dataset
     # Each snapshot has vectors of its own, whatever others there are.
     alone = energies_along(SPEC, problem, snapshots.isel(snapshot_step=[1]))
     np.testing.assert_allclose(alone.energy_bulk[0], energies.energy_bulk[1], rtol=1e-7)
+    twice = snapshots.isel(snapshot_step=[1, 1]).assign_coords(snapshot_step=[5, 6])
+    same = energies_along(SPEC, problem, twice)
+    np.testing.assert_allclose(same.energy_dominant[0], same.energy_dominant[1], rtol=1e-6)
+    assert not np.isclose(same.energy_bulk[0], same.energy_bulk[1], rtol=1e-6).any()
     least = K + 3 * (K + SPEC.probes) + 3 * SPEC.density_probes
     assert (energies.energy_products >= least).all()
 
