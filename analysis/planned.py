@@ -106,7 +106,7 @@ class Planned:
 
     name: str
     inputs: tuple[str, ...]  # datasets, relative to the results, each once
-    formats: tuple[str, ...]  # of the output files
+    files: tuple[str, ...]  # that are made, relative to the results
     params: str  # sorted JSON: module, caption, panels with runs as lists of ids, fingerprint
 
     @property

@@ -58,7 +58,7 @@ class Wanted:
             self._wrong(f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
         panels = self._panels(f"figures.{name}", entry)
         params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
-        return Planned(name, _inputs(panels), tuple(formats), canonical(params))
+        return Planned(name, _inputs(panels), tuple(f"figures/{name}.{f}" for f in formats), canonical(params))
 
     def _claims(self) -> Planned:
         claims: list[dict[str, Any]] = [
@@ -66,7 +66,7 @@ class Wanted:
         ]
         inputs = _inputs(panel for claim in claims for panel in claim["panels"])
         params = canonical({"claims": claims, "code": fingerprint("analysis.claims")})
-        return Planned("claims", inputs, ("json", "csv"), params)
+        return Planned("claims", inputs, ("claims.json", "claims.csv"), params)
 
     def _panels(self, key: str, user: config.Figure | config.Claim) -> list[dict[str, Any]]:
         panels = []

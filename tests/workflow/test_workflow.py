@@ -222,7 +222,7 @@ def test_a_profile_that_diverges_gives_every_figure_and_judges_no_claim(tmp_path
     ran = project.reproduce()
     assert set(ran) >= {*CHEAP, *plan.segments}
     for figure in plan.figures.values():
-        assert all((project.results() / "figures" / f"{figure.name}.{kind}").stat().st_size for kind in figure.formats)
+        assert all((project.results() / file).stat().st_size for file in figure.files)
     verdicts = (project.results() / "claims.csv").read_text(encoding="utf-8")
     assert "not measured" in verdicts
     assert "diverged" in verdicts

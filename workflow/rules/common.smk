@@ -33,14 +33,10 @@ def is_there(*files):
     return all(Path(RESULTS, file).exists() for file in files)
 
 
-def outputs(planned, folder):
-    return [f"{folder}{planned.name}.{format}" for format in planned.formats]
-
-
-def is_made(planned, folder):
+def is_made(planned):
     """Figures and claims have plain names; the record's name hashes what they were made from. So without the right
     record there is a rule, and something for it to make, whatever the times of files."""
-    return is_there(planned.record, *outputs(planned, folder))
+    return is_there(planned.record, *planned.files)
 
 
 def everything():
@@ -49,6 +45,6 @@ def everything():
     yield from (energies.file for energies in PLAN.energies.values())
     yield from (distances.file for distances in PLAN.distances.values())
     for figure in PLAN.figures.values():
-        yield from (*outputs(figure, "figures/"), figure.record)
+        yield from (*figure.files, figure.record)
     if PLAN.claims.inputs:
-        yield from (*outputs(PLAN.claims, ""), PLAN.claims.record)
+        yield from (*PLAN.claims.files, PLAN.claims.record)

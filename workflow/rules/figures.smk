@@ -1,7 +1,7 @@
 # Figures and tables, drawn from datasets alone. One process draws several (its imports take longer than a figure), and
 # there is a rule only for those that are missing or were drawn from something else.
 
-WANTED = [f for f in PLAN.figures.values() if not is_made(f, "figures/")]
+WANTED = [f for f in PLAN.figures.values() if not is_made(f)]
 
 for batch in [WANTED[i : i + PLAN.batch_figures] for i in range(0, len(WANTED), PLAN.batch_figures)]:
 
@@ -11,7 +11,7 @@ for batch in [WANTED[i : i + PLAN.batch_figures] for i in range(0, len(WANTED), 
         input:
             sorted({result(file) for figure in batch for file in figure.inputs}),
         output:
-            figures=[result(file) for figure in batch for file in outputs(figure, "figures/")],
+            figures=[result(file) for figure in batch for file in figure.files],
             records=[result(figure.record) for figure in batch],
         log:
             f"{RESULTS}/logs/figures/{batch[0].name}.log",
