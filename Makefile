@@ -12,7 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
-SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' --workflow-profile workflow/profiles/local
+LOCAL := --workflow-profile workflow/profiles/local
+SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' $(LOCAL)
+REDRAW := $(BIN)/snakemake --config archive='results/reference/$(PROFILE)' $(LOCAL)
+ANALYSIS := $(BIN)/python -m analysis
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
 LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
 
@@ -42,6 +45,32 @@ reproduce: $(STAMP)  ## Train, measure and draw everything of PROFILE
 dry-run: $(STAMP)  ## Say what `reproduce` would do, and do nothing
 	@$(SNAKEMAKE) --dry-run $(FLAGS)
 
+.PHONY: claims
+claims: $(STAMP)  ## Judge the claims (after what they need) and print the verdicts
+	@$(LOCKED) $(SNAKEMAKE) $(FLAGS) claims
+	@$(ANALYSIS) claims --profile '$(PROFILE)'
+
+.PHONY: figures
+figures: $(STAMP)  ## Redraw PROFILE's figures, tables, claims and report from its archive: no training
+	@$(ANALYSIS) verify --profile '$(PROFILE)'
+	@$(LOCKED) $(REDRAW) $(FLAGS)
+	@$(ANALYSIS) compare --profile '$(PROFILE)'
+
+.PHONY: verify
+verify: $(STAMP)  ## Check PROFILE's archive against its manifest
+	@$(ANALYSIS) verify --profile '$(PROFILE)'
+
+.PHONY: archive
+archive: $(STAMP)  ## Archive what PROFILE's figures are made from in results/reference, then redraw from there
+	@$(ANALYSIS) archive --profile '$(PROFILE)'
+	@$(MAKE) --no-print-directory record
+
+.PHONY: record
+record: $(STAMP)  ## Redraw from PROFILE's archive, and record the hashes of what is drawn
+	@$(ANALYSIS) verify --profile '$(PROFILE)'
+	@$(LOCKED) $(REDRAW) $(FLAGS)
+	@$(ANALYSIS) record --profile '$(PROFILE)'
+
 .PHONY: test
 test: $(STAMP)  ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -63,11 +92,11 @@ bench: $(STAMP)  ## Measure the curvature engine beside other libraries (docs/be
 
 .PHONY: tree
 tree: $(STAMP)  ## Count PROFILE's segments and the steps that sharing them saves
-	@$(BIN)/python -m analysis tree --profile $(PROFILE)
+	@$(ANALYSIS) tree --profile '$(PROFILE)'
 
 .PHONY: stale
 stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REMOVE=yes removes them)
-	@$(BIN)/python -m analysis stale --profile $(PROFILE) $(if $(filter yes,$(REMOVE)),--remove)
+	@$(ANALYSIS) stale --profile '$(PROFILE)' $(if $(filter yes,$(REMOVE)),--remove)
 
 .PHONY: lock
 lock:  ## Resolve the dependencies anew (versions and hashes only)
@@ -76,4 +105,4 @@ lock:  ## Resolve the dependencies anew (versions and hashes only)
 
 .PHONY: clean
 clean:  ## Remove the results of PROFILE (not the archived ones)
-	rm -rf results/$(PROFILE)
+	rm -rf results/$(PROFILE) results/redrawn/$(PROFILE)

@@ -16,6 +16,11 @@ rule all:
         [result(file) for file in everything()],
 
 
+rule claims:
+    input:
+        [result(file) for file in PLAN.claims.files],
+
+
 onerror:
     print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
 

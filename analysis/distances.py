@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from analysis.errors import InputError
-from analysis.store import read_dataset
+from analysis.store import read_dataset, write_dataset
 
 SCHEMA = "distances-1"
+
+
+def write_distances(params: str, snapshots: Mapping[str, Path], output: Path) -> None:
+    """Measure the distances of one planned pair of runs, and write them.
+
+    Args:
+        params: `PlannedDistances.params` (JSON).
+        snapshots: files by name, `<id of the segment>/snapshots`.
+        output: path.
+
+    Raises:
+        InputError: as `measure_distances`; also if the output cannot be written.
+    """
+    wanted = json.loads(params)
+    first, second = ([snapshots[f"{i}/snapshots"] for i in run] for run in wanted["spec"]["runs"])
+    found = measure_distances(first, second)
+    found = found.assign_attrs(id=wanted["id"], specification=json.dumps(wanted["spec"], sort_keys=True))
+    write_dataset(found, output, {"fingerprint": wanted["fingerprint"]})
 
 
 def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Dataset:

@@ -34,7 +34,7 @@ def distances_id(runs: Sequence[Sequence[str]], code: str) -> str:
     """<setting>-<data>.<rule>-<rule>-<8 hex> for two runs as paths of segment ids."""
     setting, _, first = runs[0][-1].rpartition("-")[0].partition(".")
     second = runs[1][-1].rpartition("-")[0].partition(".")[2]
-    return f"{setting}.{first}-{second}-{hash8({'runs': [list(r) for r in runs], 'fingerprint': code})}"
+    return f"{setting}.{first}-{second}-{hash8({'spec': {'runs': runs}, 'fingerprint': code})}"
 
 
 def energies_id(spec: EnergiesSpec, code: str) -> str:

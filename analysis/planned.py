@@ -57,6 +57,7 @@ class PlannedDistances:
 
     id: str
     runs: tuple[tuple[str, ...], tuple[str, ...]]  # segment ids
+    fingerprint: str
 
     @property
     def file(self) -> str:
@@ -66,6 +67,11 @@ class PlannedDistances:
     def inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         first, second = (tuple(f"segments/{i}/snapshots.nc" for i in run) for run in self.runs)
         return first, second
+
+    @property
+    def params(self) -> str:
+        """What the rule is given: sorted JSON."""
+        return canonical({"id": self.id, "spec": {"runs": self.runs}, "fingerprint": self.fingerprint})
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,11 @@ class Plan:
     @property
     def subsets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s for segment in self.segments.values() for s in segment.subsets))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """What figures and claims are made from, each once."""
+        return tuple(dict.fromkeys(file for made in (*self.figures.values(), self.claims) for file in made.inputs))
 
     def sharing(self) -> Sharing:
         """What the tree of segments saves: beginnings that runs share are trained once."""

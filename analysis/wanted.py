@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis import config
@@ -11,6 +11,7 @@ from analysis.names import canonical, distances_id, energies_fingerprint, energi
 from analysis.planned import Planned, PlannedDistances, PlannedEnergies, PlannedMember, PlannedSegment, panel_paths
 from analysis.specs import EnergiesSpec
 
+NOT_IN_PROFILE = "not in this profile"
 Members = Mapping[tuple[str, str], tuple[PlannedMember, ...]]  # (setting, segment); of one that does not vary, one
 
 
@@ -47,26 +48,31 @@ class Wanted:
 
     def _figure(self, name: str) -> Planned:
         entry = self.experiments.figures[name]
-        module = f"analysis.figures.{entry.module.replace('-', '_')}"
-        code, formats = "", ["pdf", "png"]
-        if entry.module in (known := figure_modules()):
-            code = fingerprint(module)
-            if "table" in defined(module):
-                formats.append("csv")
-        else:
+        panels = self._panels(f"figures.{name}", entry)
+        if entry.module not in (known := figure_modules()):
             hint = config.suggest(entry.module, known)
             self._wrong(f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
-        panels = self._panels(f"figures.{name}", entry)
-        params = {"name": name, "module": module, "caption": entry.caption, "panels": panels, "code": code}
-        return Planned(name, _inputs(panels), tuple(f"figures/{name}.{f}" for f in formats), canonical(params))
+            return Planned(name, (), (), "")
+        return planned_figure(
+            {
+                "name": name,
+                "module": entry.module,
+                "caption": entry.caption,
+                "panels": panels,
+                "absent": self._absent(entry),
+            }
+        )
 
     def _claims(self) -> Planned:
-        claims: list[dict[str, Any]] = [
-            {"name": n, "panels": self._panels(f"claims.{n}", c)} for n, c in self.experiments.claims.items()
-        ]
-        inputs = _inputs(panel for claim in claims for panel in claim["panels"])
-        params = canonical({"claims": claims, "code": fingerprint("analysis.claims")})
-        return Planned("claims", inputs, ("claims.json", "claims.csv"), params)
+        return planned_claims(
+            [
+                {"name": name, "panels": self._panels(f"claims.{name}", claim), "absent": self._absent(claim)}
+                for name, claim in self.experiments.claims.items()
+            ]
+        )
+
+    def _absent(self, user: config.Figure | config.Claim) -> dict[str, str]:
+        return {setting: NOT_IN_PROFILE for setting in user.settings if setting not in self.profile.settings}
 
     def _panels(self, key: str, user: config.Figure | config.Claim) -> list[dict[str, Any]]:
         panels = []
@@ -111,7 +117,8 @@ class Wanted:
             self._wrong(f"{key}.reads", f"distances are between two runs; {count} are given")
             return ""
         first, second = (tuple(path) for _, path in panel["runs"])
-        planned = PlannedDistances(distances_id((first, second), fingerprint("analysis.distances")), (first, second))
+        code = fingerprint("analysis.distances")
+        planned = PlannedDistances(distances_id((first, second), code), (first, second), code)
         self.distances[planned.id] = planned
         return planned.id
 
@@ -126,7 +133,26 @@ class Wanted:
         return planned.id
 
 
-def _inputs(panels: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def planned_figure(figure: Mapping[str, Any]) -> Planned:
+    """A figure or table from its name, module, caption, panels, and the settings that are absent with the reason.
+
+    Raises:
+        KeyError: if there is no such module.
+    """
+    name, module = figure["name"], f"analysis.figures.{figure['module'].replace('-', '_')}"
+    formats = ["pdf", "png", *(["csv"] if "table" in defined(module) else [])]
+    params = canonical({**figure, "module": module, "code": fingerprint(module)})
+    return Planned(name, datasets_of(figure["panels"]), tuple(f"figures/{name}.{f}" for f in formats), params)
+
+
+def planned_claims(claims: Sequence[Mapping[str, Any]]) -> Planned:
+    """All claims, each from its name, panels, and the settings that are absent with the reason."""
+    inputs = datasets_of(panel for claim in claims for panel in claim["panels"])
+    params = canonical({"claims": list(claims), "code": fingerprint("analysis.claims")})
+    return Planned("claims", inputs, ("claims.json", "claims.csv"), params)
+
+
+def datasets_of(panels: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """The datasets that panels are made from, each once."""
     found: dict[str, None] = {}
     for panel in panels:

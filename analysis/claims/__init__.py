@@ -88,9 +88,14 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
     read = {name: read_dataset(path) for name, path in datasets.items()}
-    verdicts = [
-        _judge(claim["name"], panel) for claim in json.loads(params)["claims"] for panel in read_panels(claim, read)
-    ]
+    verdicts = []
+    for claim in json.loads(params)["claims"]:
+        verdicts += [_judge(claim["name"], panel) for panel in read_panels(claim, read)]
+        says, threshold, _ = CLAIMS[claim["name"]]
+        verdicts += [
+            Verdict(claim["name"], says, setting, "not measured", reason, threshold, "")
+            for setting, reason in claim["absent"].items()
+        ]
     rows = [asdict(v) for v in verdicts]
     write_text(as_csv(rows), outputs["csv"])
     write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", outputs["json"])

@@ -62,6 +62,7 @@ _RC = {
     "grid.linewidth": 0.6,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.5,
+    "pdf.compression": 0,  # by the machine's zlib, of which not every version gives the same bytes
     "pdf.fonttype": 42,
     "svg.hashsalt": "sharp-and-flat",
     "xtick.labelsize": 8,

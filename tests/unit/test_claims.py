@@ -560,7 +560,7 @@ def test_every_configured_claim_has_a_function_and_the_reverse():
 
 
 # ---------------------------------------------------------------- files
-def write_runs(folder: Path, dom: xr.Dataset) -> tuple[str, dict[str, Path]]:
+def write_runs(folder: Path, dom: xr.Dataset, absent: dict[str, str] | None = None) -> tuple[str, dict[str, Path]]:
     for name, dataset in {"sgd": SGD, "dom": dom}.items():
         alone = dataset.assign_attrs(first_step=0).assign(test_loss=("test_step", [1.0]), test_step=("test_step", [0]))
         write_dataset(
@@ -568,7 +568,7 @@ def write_runs(folder: Path, dom: xr.Dataset) -> tuple[str, dict[str, Path]]:
             folder / f"{name}.nc",
         )
     panel = {"setting": "mlp", "title": "MLP", "runs": [["SGD", ["sgd"]], ["Dom-SGD", ["dom"]]], "families": []}
-    params = json.dumps({"claims": [{"name": "song-1", "panels": [panel]}]})
+    params = json.dumps({"claims": [{"name": "song-1", "panels": [panel], "absent": absent or {}}]})
     return params, {name: folder / f"{name}.nc" for name in ("sgd", "dom")}
 
 
@@ -581,6 +581,14 @@ def test_verdicts_are_written_as_csv_and_json(tmp_path):
     with outputs["csv"].open(encoding="utf-8", newline="") as file:
         assert list(csv.DictReader(file)) == rows
     assert rows[0]["threshold"] == "median χ_k(∇L) over the last half of SGD ≥ 0.9"
+
+
+def test_a_setting_that_is_not_there_is_not_measured(tmp_path):
+    params, paths = write_runs(tmp_path, run(1), {"cnn": "not in this profile"})
+    here, absent = judge(params, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
+    assert (here.setting, here.verdict) == ("mlp", "holds")
+    assert (absent.setting, absent.verdict, absent.measured) == ("cnn", "not measured", "not in this profile")
+    assert (absent.threshold, absent.runs) == (here.threshold, "")
 
 
 def test_a_diverged_run_is_not_measured(tmp_path):

@@ -803,7 +803,7 @@ def test_families_are_judged_from_files(tmp_path: Path):
     def verdict_of(members: int) -> claims.Verdict:
         families = [[label, those[:members]] for label, those in planned.items()]
         one = {"setting": "mlp", "title": "MLP", "runs": [], "families": families}
-        params = json.dumps({"claims": [{"name": "zs-dom-saturates", "panels": [one]}]})
+        params = json.dumps({"claims": [{"name": "zs-dom-saturates", "panels": [one], "absent": {}}]})
         return judge(params, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})[0]
 
     first = verdict_of(1)

@@ -4,7 +4,7 @@ if PLAN.claims.inputs and not is_made(PLAN.claims):
 
     rule judge:
         input:
-            [result(file) for file in PLAN.claims.inputs],
+            [dataset(file) for file in PLAN.claims.inputs],
         output:
             json=result("claims.json"),
             csv=result("claims.csv"),

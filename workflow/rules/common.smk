@@ -4,15 +4,23 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from analysis.archive import read_archive
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
 
+# With an archive, everything is made from its datasets, and nothing is trained or measured.
+ARCHIVE = config.get("archive")
+
 try:
-    PLAN = load_plan(config.get("profile", "quick"), Path(config.get("config_dir", CONFIG_DIR)))
+    if ARCHIVE:
+        PLAN = read_archive(Path(ARCHIVE)).plan()
+    else:
+        PLAN = load_plan(config.get("profile", "quick"), Path(config.get("config_dir", CONFIG_DIR)))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-RESULTS = f"{config.get('results', 'results')}/{PLAN.profile}"
+RESULTS = f"{config.get('results', 'results')}/{'redrawn/' if ARCHIVE else ''}{PLAN.profile}"
+DATASETS = ARCHIVE or RESULTS
 
 # Told here, in one line: the engine would end in a traceback.
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
@@ -22,6 +30,11 @@ if not (existing.is_dir() and os.access(existing, os.W_OK)):
 
 def result(file):
     return f"{RESULTS}/{file}"
+
+
+def dataset(file):
+    """What figures and claims are made from."""
+    return f"{DATASETS}/{file}"
 
 
 def data(subset):

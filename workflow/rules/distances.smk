@@ -15,7 +15,7 @@ if APART:
         benchmark:
             f"{RESULTS}/benchmarks/distances.tsv"
         params:
-            runs=[[[result(file) for file in run] for run in distances.inputs] for distances in APART],
+            distances=[distances.params for distances in APART],
         message:
             f"Distances {', '.join(distances.id for distances in APART)}"
         script:

@@ -9,7 +9,7 @@ for batch in [WANTED[i : i + PLAN.batch_figures] for i in range(0, len(WANTED), 
         name:
             f"figures:{batch[0].name}"
         input:
-            sorted({result(file) for figure in batch for file in figure.inputs}),
+            sorted({dataset(file) for figure in batch for file in figure.inputs}),
         output:
             figures=[result(file) for figure in batch for file in figure.files],
             records=[result(figure.record) for figure in batch],

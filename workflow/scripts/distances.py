@@ -5,9 +5,9 @@ from pathlib import Path
 from analysis.jobs import job
 
 with job(snakemake.log[0]):
-    from analysis.distances import measure_distances
-    from analysis.store import write_dataset
+    from analysis.distances import write_distances
+    from analysis.trajectory import by_name
 
-    for runs, output in zip(snakemake.params.runs, map(Path, snakemake.output), strict=True):
-        first, second = ([Path(path) for path in run] for run in runs)
-        write_dataset(measure_distances(first, second), output)
+    files = by_name(snakemake.input)
+    for params, output in zip(snakemake.params.distances, map(Path, snakemake.output), strict=True):
+        write_distances(params, files, output)
