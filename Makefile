@@ -63,13 +63,17 @@ verify: $(STAMP)  ## Check PROFILE's archive against its manifest
 .PHONY: archive
 archive: $(STAMP)  ## Archive what PROFILE's figures are made from in results/reference, then redraw from there
 	@$(ANALYSIS) archive --profile '$(PROFILE)'
-	@$(MAKE) --no-print-directory record
+	$(record)
 
 .PHONY: record
 record: $(STAMP)  ## Redraw from PROFILE's archive, and record the hashes of what is drawn
+	$(record)
+
+define record
 	@$(ANALYSIS) verify --profile '$(PROFILE)'
 	@$(LOCKED) $(REDRAW) $(FLAGS)
 	@$(ANALYSIS) record --profile '$(PROFILE)'
+endef
 
 .PHONY: test
 test: $(STAMP)  ## Run every test

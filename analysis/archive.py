@@ -18,6 +18,7 @@ from pydantic import StringConstraints
 
 from analysis import config
 from analysis.errors import InputError
+from analysis.fingerprint import keys
 from analysis.names import canonical, hash8
 from analysis.planned import Plan, panel_paths
 from analysis.specs import Frozen
@@ -245,7 +246,7 @@ def _describe(path: Path) -> tuple[Entry, dict[str, Any]]:
         sha256=hashlib.sha256(content).hexdigest(),
         dataset=found["schema"],
         id=found["id"],
-        specification=_hash(specification),
+        specification=specification_hash(specification),
         name=hash8({"spec": specification, "fingerprint": code}),
         code=code,
         environment=hash8(environment),
@@ -283,6 +284,9 @@ def read_archive(archive: Path) -> Manifest:
         if figure.module not in (known := figure_modules()):
             hint = config.suggest(figure.module, known)
             raise InputError(f"{path}: figures: {figure.name}: unknown module {figure.module!r}{hint}")
+    for claim in manifest.claims:
+        if claim.name not in (known := keys("analysis.claims", "CLAIMS")):
+            raise InputError(f"{path}: claims: unknown claim {claim.name!r}{config.suggest(claim.name, known)}")
     for file in manifest.plan().datasets:
         if file not in manifest.datasets:
             raise InputError(f"{path}: {file}: is needed, but not listed")
@@ -369,7 +373,8 @@ def _archived(folder: Path) -> str:
     return ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))) or "none"
 
 
-def _hash(value: Any) -> str:
+def specification_hash(value: Any) -> str:
+    """SHA-256 of a specification as plain values."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,7 +90,10 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
     read = {name: read_dataset(path) for name, path in datasets.items()}
     verdicts = []
     for claim in json.loads(params)["claims"]:
-        verdicts += [_judge(claim["name"], panel) for panel in read_panels(claim, read)]
+        verdicts += [
+            _judge(claim["name"], panel, planned.get("absent", []))
+            for planned, panel in zip(claim["panels"], read_panels(claim, read), strict=True)
+        ]
         says, threshold, _ = CLAIMS[claim["name"]]
         verdicts += [
             Verdict(claim["name"], says, setting, "not measured", reason, threshold, "")
@@ -102,7 +105,7 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
     return verdicts
 
 
-def _judge(claim: str, panel: Panel) -> Verdict:
+def _judge(claim: str, panel: Panel, absent: Sequence[str]) -> Verdict:
     says, threshold, function = CLAIMS[claim]
     # Of families each claim says itself what a diverged run means.
     diverged = [label for label, run in panel.runs.items() if run.attrs["status"] == "diverged"]
@@ -114,6 +117,8 @@ def _judge(claim: str, panel: Panel) -> Verdict:
             verdict = "holds" if holds else "does not hold"
         except NotMeasured as gap:
             verdict, measured = "not measured", str(gap)
+    if absent:
+        measured += f" (not run: {'; '.join(absent)})"
     members = (member.segments for family in panel.families.values() for member in family)
     ids = dict.fromkeys(i for path in (*panel.segments.values(), *members) for i in path)
     return Verdict(claim, says, panel.setting, verdict, measured, threshold, " ".join(ids))

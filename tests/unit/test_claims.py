@@ -591,6 +591,14 @@ def test_a_setting_that_is_not_there_is_not_measured(tmp_path):
     assert (absent.threshold, absent.runs) == (here.threshold, "")
 
 
+def test_members_that_were_not_run_are_told(tmp_path):
+    params, paths = write_runs(tmp_path, run(1))
+    planned = json.loads(params)
+    planned["claims"][0]["panels"][0]["absent"] = ["SGD, seed 1", "SGD, seed 2"]
+    (verdict,) = judge(json.dumps(planned), paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
+    assert verdict.measured == "median χ_k 0.950 (not run: SGD, seed 1; SGD, seed 2)"
+
+
 def test_a_diverged_run_is_not_measured(tmp_path):
     params, paths = write_runs(tmp_path, run(1).assign_attrs(status="diverged"))
     (verdict,) = judge(params, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -53,11 +54,17 @@ class Project:
         return {k: v for k, v in os.environ.items() if k not in unset} | {"PYTHONPATH": str(self.path)}
 
     def run(
-        self, target: str = "reproduce", *, profile: str = "tiny", flags: str = "", **variables: str
+        self,
+        target: str = "reproduce",
+        *,
+        profile: str = "tiny",
+        flags: str = "",
+        before: Sequence[str] = (),
+        **variables: str,
     ) -> subprocess.CompletedProcess[str]:
-        """`make <target>`, to its end; standard error is in `stdout` too."""
+        """`make <target>`, to its end, after words `before`; standard error is in `stdout` too."""
         return subprocess.run(
-            self.command(target, profile, flags),
+            [*before, *self.command(target, profile, flags)],
             cwd=self.path,
             env=self.environment | variables,
             text=True,
