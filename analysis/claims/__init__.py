@@ -105,7 +105,7 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
     return verdicts
 
 
-def _judge(claim: str, panel: Panel, absent: Sequence[str]) -> Verdict:
+def _judge(claim: str, panel: Panel, absent: Sequence[str] = ()) -> Verdict:
     says, threshold, function = CLAIMS[claim]
     # Of families each claim says itself what a diverged run means.
     diverged = [label for label, run in panel.runs.items() if run.attrs["status"] == "diverged"]
