@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.errors import InputError
-from analysis.report import overview, prose, words
+from analysis.report import overview, prose
 from analysis.report.figures import Figure, figure_of
 from analysis.report.runs import Datasets, labels_of
 from analysis.report.verdicts import ELSEWHERE, Summary, Verdict, by_claim, counted, placed, read_verdicts, summarise
@@ -50,7 +50,7 @@ def page(params: Mapping[str, Any], datasets: Mapping[str, Path], files: Mapping
 
     parts = [
         Part(
-            f"paper-{place}",
+            f"Paper-{place}",
             paper["title"],
             f"{paper['authors']}, {paper['year']}",
             paper["note"],
@@ -60,7 +60,7 @@ def page(params: Mapping[str, Any], datasets: Mapping[str, Path], files: Mapping
         for place, paper in enumerate(papers, 1)
     ]
     if further:
-        parts.append(Part("further-figures", "Further figures", "", "", [shown(name) for name in further], []))
+        parts.append(Part("Further", "Further figures", "", "", [shown(name) for name in further], []))
     return _template().render(
         profile=params["profile"],
         title=params["title"],

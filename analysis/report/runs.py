@@ -151,7 +151,7 @@ def _last(values: xr.DataArray) -> float:
 
 def labels_of(panels: list[Mapping[str, Any]], datasets: Datasets) -> dict[str, str]:
     """What people call each setting: its title, with the loss if that is cross-entropy."""
-    labels = {}
+    labels: dict[str, str] = {}
     for panel in panels:
         known = [path[-1] for _, _, path in members_of(panel) if path[-1] in datasets.read]
         crossed = any(specification(datasets[name])["problem"]["loss"] == "cross_entropy" for name in known)

@@ -12,7 +12,7 @@ from analysis.report import words
 
 PUBLISHED = "published_"
 MEAN, DEVIATION = "_mean", "_std"
-NAMES = {"dom_lr": "mean Dom-LR", "bulk_lr": "mean Bulk-LR", "steps_measured": "steps measured"}
+NAMES = {"dom_lr": "Dom-LR", "bulk_lr": "Bulk-LR"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def _column(name: str, names: list[str]) -> Column:
     paired = name.endswith(MEAN) and plain + DEVIATION in names
     heading = plain.removeprefix(PUBLISHED)
     keys = (name, plain + DEVIATION) if paired else (name,)
-    return Column(NAMES.get(heading, heading.replace("_", " ")), keys, name.startswith(PUBLISHED))
+    title = NAMES.get(heading, heading.replace("_", " ")) + (", mean (standard deviation)" if paired else "")
+    return Column(title, keys, name.startswith(PUBLISHED))
 
 
 def _cell(values: list[str]) -> str:

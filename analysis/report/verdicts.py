@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from analysis import config
 from analysis.errors import InputError
 
-ELSEWHERE = "claims-elsewhere"  # where verdicts stand that belong to no figure
+ELSEWHERE = "Elsewhere"  # where verdicts stand that belong to no figure; no id of a figure has a capital
 CLASSES = {"holds": "holds", "does not hold": "fails"}  # of the style; any other verdict is open
 
 
@@ -104,7 +104,7 @@ def placed(
 def summarise(title: str, verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]) -> Summary:
     """The table of these verdicts; each leads to the first figure that it stands beside."""
     settings = list(dict.fromkeys(v.setting for v in verdicts))
-    home = {v: name for name, those in reversed(beside.items()) for v in those}
+    home = {v: name for name, those in reversed(list(beside.items())) for v in those}
     rows = []
     for judged in by_claim(verdicts):
         own = {v.setting: v for v in judged.verdicts}

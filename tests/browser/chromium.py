@@ -1,6 +1,6 @@
 """Chromium, driven by its DevTools protocol over a pipe: messages are JSON, each ended by a NUL byte.
 
-`python -m tests.browser.chromium report.html folder` takes screenshots of a whole page, as a desktop and a phone show it.
+`python -m tests.browser.chromium report.html folder` takes screenshots of a page, desktop and phone, and prints it.
 """
 
 from __future__ import annotations
