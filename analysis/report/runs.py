@@ -101,10 +101,13 @@ def runs_of(panel: Mapping[str, Any], datasets: Datasets) -> Runs:
     Raises:
         InputError: if a dataset is missing.
     """
-    rows = [_run(label, words.varied(varied), path, panel, datasets) for label, varied, path in members_of(panel)]
-    first = next(members_of(panel))[2][-1]
+    members = list(members_of(panel))
+    rows = [_run(label, words.varied(varied), path, panel, datasets) for label, varied, path in members]
+    what = what_was_run(datasets[members[0][2][-1]]).splitlines()
+    if any("holdout" in varied for _, varied, _ in members):
+        what = what[:2]  # the third line has one run's holdout
     distances = datasets.other("distances", panel["distances"]) if panel.get("distances") else None
-    return Runs(panel["setting"], what_was_run(datasets[first]).splitlines(), rows, distances)
+    return Runs(panel["setting"], what, rows, distances)
 
 
 def members_of(panel: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float], list[str]]]:

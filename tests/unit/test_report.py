@@ -151,6 +151,18 @@ def test_runs_have_what_they_ended_with_and_links_to_their_datasets(page: Page) 
     assert links["figures/song-table1.csv"] == "CSV"
 
 
+def test_a_holdout_is_told_of_a_panel_unless_it_varies(given: Example, page: Page) -> None:
+    told = "Hessian on the last 30, the others trained on"
+    assert [told in text for text in _whats(page)] == [True] * 4
+    family = given.params["figures"][2]["panels"][0]["families"][0][1]
+    given.params["figures"][2]["panels"][0]["families"][0][1] = [[{"holdout": 30}, path] for _, path in family]
+    assert [told in text for text in _whats(Page(given.write()))] == [True, True, True, False]
+
+
+def _whats(page: Page) -> list[str]:
+    return [text for _, text in page.of("p", **{"class": "what"})]
+
+
 def test_what_was_run_is_summed_up(page: Page) -> None:
     rows = [text for _, text in page.of("tr")]
     what = "2 × 4 tanh, P = 4,321, MSE; polarity-1k (synthetic), first 150"
