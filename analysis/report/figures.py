@@ -1,0 +1,131 @@
+"""A figure as it stands in the report: image, alternative text, table, verdicts, runs."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from analysis.errors import InputError
+from analysis.report import words
+from analysis.report.runs import Datasets, Link, Runs, runs_of
+from analysis.report.tables import Table, read_table
+from analysis.report.verdicts import Judged, Verdict, by_claim
+
+PNG = b"\x89PNG\r\n\x1a\n"
+SHARPNESS = 160 / 96  # pixels of a figure for one of the page, which has 96 an inch
+FEW = 8  # values that an alternative text lists
+
+
+@dataclass(frozen=True)
+class Image:
+    """As a data URI; `width` and `height` on the page."""
+
+    uri: str
+    alt: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure or table; `number` and `says` are the paper's, "" for one that no paper lists."""
+
+    id: str
+    number: str
+    caption: str
+    says: str
+    image: Image
+    table: Table | None
+    links: list[Link]
+    judged: list[Judged]
+    absent: list[str]
+    panels: list[Runs]
+
+    @property
+    def name(self) -> str:
+        return self.number or self.id
+
+    @property
+    def runs(self) -> int:
+        return sum(len(panel.rows) for panel in self.panels)
+
+
+def figure_of(
+    planned: Mapping[str, Any],
+    listed: Mapping[str, Any] | None,
+    verdicts: Sequence[Verdict],
+    labels: Mapping[str, str],
+    datasets: Datasets,
+    files: Mapping[str, Path],
+) -> Figure:
+    """A planned figure as the report shows it; `listed` is what `papers.yaml` has of it.
+
+    Raises:
+        InputError: if a file or dataset is missing or damaged.
+    """
+    name = planned["name"]
+    made = {kind: f"figures/{name}.{kind}" for kind in ("pdf", "png", "csv")}
+    if made["png"] not in files:
+        raise InputError(f"{made['png']}: the report shows it, but it is not among the report's files")
+    for file in made.values():
+        if file in files and not files[file].is_file():
+            raise InputError(f"{files[file]}: there is no such file")
+    csv = files.get(made["csv"])
+    listed = listed or {}
+    return Figure(
+        name,
+        listed.get("number", ""),
+        planned["caption"],
+        listed.get("says", ""),
+        _image(files[made["png"]], alternative(planned, labels, is_table=csv is not None)),
+        None if csv is None else read_table(csv),
+        [Link(kind.upper(), quote(file)) for kind, file in made.items() if file in files],
+        by_claim(verdicts),
+        [f"{labels.get(s, s)} ({reason})" for s, reason in planned.get("absent", {}).items()],
+        [runs_of(panel, datasets) for panel in planned["panels"]],
+    )
+
+
+def _image(path: Path, alt: str) -> Image:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) < 24 or not content.startswith(PNG):
+        raise InputError(f"{path}: is no PNG image; delete it and run again")
+    width, height = (round(pixels / SHARPNESS) for pixels in struct.unpack(">II", content[16:24]))
+    return Image(f"data:image/png;base64,{base64.b64encode(content).decode()}", alt, width, height)
+
+
+def alternative(planned: Mapping[str, Any], labels: Mapping[str, str], *, is_table: bool) -> str:
+    """What the image shows, in words: its caption, the settings and the runs in each."""
+    together: dict[str, list[str]] = {}
+    for panel in planned["panels"]:
+        together.setdefault(_drawn(panel), []).append(labels[panel["setting"]])
+    what = "; ".join(f"{words.listed(settings)}: {drawn}" for drawn, settings in together.items())
+    kind = "Table, also in text below" if is_table else "Plot"
+    return f"{kind}. {planned['caption']}. {what}."
+
+
+def _drawn(panel: Mapping[str, Any]) -> str:
+    found = [label for label, _ in panel["runs"]]
+    for label, members in panel["families"]:
+        values: dict[str, list[float]] = {}
+        for varied, _ in members:
+            for name, value in varied.items():
+                values.setdefault(name, []).append(value)
+        found.append(f"{label} by {words.listed(_values(n, v) for n, v in values.items())}")
+    return f"runs {words.listed(found)}" if len(found) > 1 else f"run {found[0]}"
+
+
+def _values(name: str, values: Sequence[float]) -> str:
+    different = sorted(set(values))
+    title = words.VARIED.get(name, name)
+    if len(different) > FEW:
+        return f"{title} ({len(different)} values from {words.number(different[0])} to {words.number(different[-1])})"
+    return f"{title} ({words.numbers(different)})"

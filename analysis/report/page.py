@@ -1,0 +1,113 @@
+"""The page: everything that the template shows, and the template filled with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from analysis.errors import InputError
+from analysis.report import overview, prose
+from analysis.report.figures import Figure, figure_of
+from analysis.report.runs import Datasets, labels_of
+from analysis.report.verdicts import ELSEWHERE, Summary, Verdict, by_claim, counted, placed, read_verdicts, summarise
+
+CLAIMS = "claims.json"
+PAPER = "paper"  # the profile that has the papers' own sizes
+
+
+@dataclass(frozen=True)
+class Part:
+    """A paper, or what no paper lists."""
+
+    anchor: str
+    title: str
+    cited: str
+    note: str
+    figures: list[Figure]
+    missing: list[str]
+
+
+def page(params: Mapping[str, Any], datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path) -> str:
+    """The report as HTML; see `analysis.report.write_report`."""
+    read = Datasets(datasets, params["base"])
+    papers, planned = params["papers"], {figure["name"]: figure for figure in params["figures"]}
+    claims = params["claims"]["claims"]
+    judged = [panel for claim in claims for panel in claim["panels"]]
+    panels = [panel for figure in planned.values() for panel in figure["panels"]]
+    labels = labels_of([*panels, *judged], read)
+    listed = {figure["id"]: figure for paper in papers for figure in paper["figures"]}
+    further = [name for name in planned if name not in listed]
+    order = [name for name in listed if name in planned]
+    verdicts = _verdicts(files) if judged else []
+    beside = placed(verdicts, {n: (listed[n]["claims"], _settings(planned[n])) for n in order})
+
+    def shown(name: str) -> Figure:
+        return figure_of(planned[name], listed.get(name), beside.get(name, []), labels, read, files)
+
+    parts = [
+        Part(
+            f"Paper-{place}",
+            paper["title"],
+            f"{paper['authors']}, {paper['year']}",
+            paper["note"],
+            [shown(figure["id"]) for figure in paper["figures"] if figure["id"] in planned],
+            [f"{figure['number']} ({figure['id']})" for figure in paper["figures"] if figure["id"] not in planned],
+        )
+        for place, paper in enumerate(papers, 1)
+    ]
+    if further:
+        parts.append(Part("Further", "Further figures", "", "", [shown(name) for name in further], []))
+    return _template().render(
+        profile=params["profile"],
+        title=params["title"],
+        own_sizes=params["profile"] == PAPER,
+        labels=labels,
+        counted=counted(verdicts),
+        verdicts=len(verdicts),
+        summaries=_summaries(papers, verdicts, beside),
+        settings=overview.settings_of([*panels, *judged], labels, read),
+        subsets=overview.subsets_of(read),
+        environment=overview.environment_of(read),
+        totals=overview.totals_of(read),
+        parts=parts,
+        elsewhere=by_claim(beside[ELSEWHERE]),
+        ELSEWHERE=ELSEWHERE,
+        deviations=prose.rendered(deviations),
+    )
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["thousands"] = "{:,}".format
+    return environment.get_template("report.html.j2")
+
+
+def _verdicts(files: Mapping[str, Path]) -> list[Verdict]:
+    if CLAIMS not in files:
+        raise InputError(f"{CLAIMS}: the report shows it, but it is not among the report's files")
+    return read_verdicts(files[CLAIMS])
+
+
+def _settings(figure: Mapping[str, Any]) -> set[str]:
+    return {panel["setting"] for panel in figure["panels"]} | set(figure.get("absent", {}))
+
+
+def _summaries(
+    papers: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]
+) -> list[Summary]:
+    """A table of verdicts for each paper, and one for claims of no paper."""
+    owner = {claim: paper["title"] for paper in papers for figure in paper["figures"] for claim in figure["claims"]}
+    titles = [*(paper["title"] for paper in papers), "Further claims"]
+    own = {title: [v for v in verdicts if owner.get(v.claim, titles[-1]) == title] for title in titles}
+    return [summarise(title, those, beside) for title, those in own.items() if those]

@@ -1,0 +1,76 @@
+"""Tables of figures (CSV) as the report shows them: a mean with its deviation, ours beside the published."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+
+from analysis.errors import InputError
+from analysis.report import words
+
+PUBLISHED = "published_"
+MEAN, DEVIATION = "_mean", "_std"
+NAMES = {"dom_lr": "Dom-LR", "bulk_lr": "Bulk-LR"}
+
+
+@dataclass(frozen=True)
+class Column:
+    heading: str
+    keys: tuple[str, ...]  # a mean and its deviation, or one
+    published: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns with the published ones last; cells as text."""
+
+    columns: list[Column]
+    rows: list[list[str]]
+
+    @property
+    def published(self) -> int:
+        return sum(column.published for column in self.columns)
+
+
+def read_table(path: Path) -> Table:
+    """
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            names, rows = list(reader.fieldnames or []), list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: is no readable table ({error}); delete it and run again") from error
+    columns = sorted((_column(name, names) for name in names if not _goes_with(name, names)), key=lambda c: c.published)
+    return Table(columns, [[_cell([row[key] or "" for key in c.keys]) for c in columns] for row in rows])
+
+
+def _goes_with(name: str, names: list[str]) -> bool:
+    """Whether a column stands in another one's cells, as its deviation."""
+    return name.endswith(DEVIATION) and name.removesuffix(DEVIATION) + MEAN in names
+
+
+def _column(name: str, names: list[str]) -> Column:
+    plain = name.removesuffix(MEAN)
+    paired = name.endswith(MEAN) and plain + DEVIATION in names
+    heading = plain.removeprefix(PUBLISHED)
+    keys = (name, plain + DEVIATION) if paired else (name,)
+    title = NAMES.get(heading, heading.replace("_", " ")) + (", mean (standard deviation)" if paired else "")
+    return Column(title, keys, name.startswith(PUBLISHED))
+
+
+def _cell(values: list[str]) -> str:
+    """ "0.0100 (0.0000)", a number or a text; a dash where there is nothing."""
+    if len(values) == 1:
+        return values[0] or words.NOTHING
+    try:
+        mean, deviation = map(float, values)
+    except ValueError:
+        return words.NOTHING
+    if isnan(mean):
+        return words.NOTHING
+    return "{} ({})".format(*(words.signed(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}") for x in (mean, deviation)))

@@ -1,0 +1,122 @@
+"""The verdicts as `claims.json` has them, in the order and beside the figures that the papers give them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from analysis import config
+from analysis.errors import InputError
+
+ELSEWHERE = "Elsewhere"  # where verdicts stand that belong to no figure; no id of a figure has a capital
+CLASSES = {"holds": "holds", "does not hold": "fails"}  # of the style; any other verdict is open
+
+
+class Verdict(BaseModel):
+    """A row of `claims.json`; nothing of it is reworded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    claim: str
+    says: str
+    setting: str
+    verdict: str
+    measured: str
+    threshold: str
+    runs: str = ""
+
+    @property
+    def style(self) -> str:
+        return CLASSES.get(self.verdict, "open")
+
+
+class _Verdicts(RootModel[tuple[Verdict, ...]]):
+    pass
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdicts by setting."""
+
+    claim: str
+    says: str
+    threshold: str
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table claim × setting; `cells` has the verdict, if there is one, and the figure that it stands beside."""
+
+    title: str
+    settings: list[str]
+    rows: list[tuple[Judged, list[tuple[Verdict, str] | None]]]
+
+
+def read_verdicts(path: Path) -> list[Verdict]:
+    """
+    Raises:
+        InputError: if the file is missing or no list of verdicts.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is no readable JSON ({error}); delete it and run again") from error
+    return list(config.validate(content, _Verdicts, str(path)).root)
+
+
+def by_claim(verdicts: Iterable[Verdict]) -> list[Judged]:
+    """Verdicts of the same claim and threshold together, in their order."""
+    found: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault((verdict.claim, verdict.says, verdict.threshold), []).append(verdict)
+    return [Judged(*key, those) for key, those in found.items()]
+
+
+def placed(
+    verdicts: Iterable[Verdict], figures: Mapping[str, tuple[Sequence[str], set[str]]]
+) -> dict[str, list[Verdict]]:
+    """The verdicts beside each figure.
+
+    Args:
+        verdicts: all.
+        figures: by id, in order: the claims judged beside it, and its settings.
+
+    Returns:
+        By figure: those of its claims in its settings; `ELSEWHERE` has those that are beside none.
+    """
+    beside: dict[str, list[Verdict]] = {name: [] for name in (*figures, ELSEWHERE)}
+    for verdict in verdicts:
+        claimed = [name for name, (claims, _) in figures.items() if verdict.claim in claims]
+        homes = [name for name in claimed if verdict.setting in figures[name][1]] or claimed[:1] or [ELSEWHERE]
+        for name in homes:
+            beside[name].append(verdict)
+    return beside
+
+
+def summarise(title: str, verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]) -> Summary:
+    """The table of these verdicts; each leads to the first figure that it stands beside."""
+    settings = list(dict.fromkeys(v.setting for v in verdicts))
+    home = {v: name for name, those in reversed(list(beside.items())) for v in those}
+    rows = []
+    for judged in by_claim(verdicts):
+        own = {v.setting: v for v in judged.verdicts}
+        rows.append((judged, [(own[s], home[own[s]]) if s in own else None for s in settings]))
+    return Summary(title, settings, rows)
+
+
+def counted(verdicts: Iterable[Verdict]) -> list[tuple[str, str, int]]:
+    """(verdict, style, how often), the usual three first."""
+    found = {name: 0 for name in ("holds", "does not hold", "not measured")}
+    styles: dict[str, Any] = {name: CLASSES.get(name, "open") for name in found}
+    for verdict in verdicts:
+        found[verdict.verdict] = found.get(verdict.verdict, 0) + 1
+        styles[verdict.verdict] = verdict.style
+    return [(name, styles[name], count) for name, count in found.items()]

@@ -1,0 +1,205 @@
+"""A small made-up profile for the report: two settings, one diverged run, a family, a table, and hostile texts."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from analysis.data.catalogue import describe
+from analysis.report import write_report
+from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
+from analysis.store import write_dataset
+from analysis.training.probes import Records, to_dataset
+from analysis.trajectory import by_name
+
+HOSTILE = "<script>alert('χ')</script> & \"co\""
+# One pixel.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+TABLE = """setting,method,steps_measured,dom_lr_mean,dom_lr_std,published_dom_lr_mean,published_dom_lr_std,bulk_lr_mean
+mlp,GD,13,-0.00048321243236292254,0.0176,0.007,0.0232,0.5
+mlp,<b>Adam</b>,0,nan,nan,,,
+"""
+DEVIATIONS = """# Deviations
+
+Some *words*, a [document](other.md), <b>html</b> and ![a picture](https://example.org/x.png).
+
+## A paper
+
+| subject | here |
+| --- | --- |
+| `α` \\| β | two |
+"""
+CLAIM = {"claim": "song-1", "says": "gradients align", "threshold": "median χ ≥ 0.9", "runs": "a"}
+VERDICTS = [
+    {**CLAIM, "setting": "mlp", "verdict": "holds", "measured": "median χ_k 0.968"},
+    {**CLAIM, "setting": "mlp-ce", "verdict": "does not hold", "measured": f"failed: {HOSTILE}"},
+    {**CLAIM, "setting": "cnn", "verdict": "not measured", "measured": "not in this profile"},
+    {**CLAIM, "claim": "own", "setting": "mlp", "verdict": "holds", "measured": "own numbers"},
+]
+
+
+def _panel(setting: str, runs: Mapping[str, list[str]], **more: Any) -> dict[str, Any]:
+    title = HOSTILE if setting == "mlp-ce" else "MLP"
+    families = [[label, [[v, path] for v, path in members]] for label, members in more.pop("families", {}).items()]
+    return {"setting": setting, "title": title, "runs": [[*r] for r in runs.items()], "families": families, **more}
+
+
+def _figure(name: str, caption: str, *panels: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "module": "m", "caption": caption, "panels": list(panels), "code": "c"}
+
+
+def _listed(name: str, number: str, claims: list[str]) -> dict[str, Any]:
+    return {"id": name, "number": number, "says": f"{number} says", "claims": claims}
+
+
+PARAMS: dict[str, Any] = {
+    "profile": "quick",
+    "title": "quick (small)",
+    "base": "",
+    "code": "c",
+    "template": "t",
+    "figures": [
+        _figure(
+            "song-fig01",
+            "Training loss",
+            _panel("mlp", {"SGD": ["start", "sgd"], "Dom-SGD": ["start", "dom"]}, distances="apart"),
+            _panel("mlp-ce", {"SGD": ["crossed"]}, snapshots=True),
+        ),
+        _figure("song-table1", "Effective learning rates", _panel("mlp", {"GD": ["start"]})),
+        _figure(
+            "own-figure",
+            "By rate",
+            _panel("mlp", {}, families={"SGD": [({"learning_rate": 0.1}, ["sgd"]), ({"learning_rate": 1.5}, ["dom"])]}),
+        ),
+    ],
+    "claims": {"claims": [{"name": "song-1", "panels": [_panel("mlp", {"SGD": ["start", "sgd"]})]}]},
+    "papers": [
+        {
+            "title": "A paper",
+            "authors": "A. Author",
+            "year": 2024,
+            "note": "A note.",
+            "figures": [
+                _listed("song-fig01", "Figure 1", ["song-1"]),
+                _listed("song-fig02", "Figure 2", ["song-1"]),
+                _listed("song-table1", "Table 1", []),
+            ],
+        }
+    ],
+}
+
+
+@dataclass
+class Example:
+    """The arguments of `write_report`."""
+
+    params: dict[str, Any]
+    datasets: dict[str, Path]
+    files: dict[str, Path]
+    deviations: Path
+    output: Path
+
+    def write(self) -> str:
+        write_report(json.dumps(self.params), self.datasets, self.files, self.deviations, self.output)
+        return self.output.read_text(encoding="utf-8")
+
+
+def example(folder: Path) -> Example:
+    """Datasets, figures and claims in `folder`; the report is not written yet."""
+    _segment(folder, "start", 0, 10)
+    _segment(folder, "sgd", 10, 20, parent="start")
+    _segment(folder, "dom", 10, 13, parent="start", filtered=True, diverged=True)
+    _segment(folder, "crossed", 0, 5, loss="cross_entropy")
+    write_dataset(xr.Dataset(attrs={"schema": "distances-1"}), folder / "distances" / "apart.nc")
+    snapshots = folder / "segments" / "crossed" / "snapshots.nc"
+    snapshots.write_bytes(b"never read")
+    names = ["start", "sgd", "dom", "crossed"]
+    paths = [*(folder / "segments" / n / "trajectory.nc" for n in names), snapshots, folder / "distances" / "apart.nc"]
+    files = {}
+    for name in ("song-fig01", "song-table1", "own-figure"):
+        for kind, content in (("png", PNG), ("pdf", b"%PDF"), ("csv", TABLE.encode())):
+            if kind != "csv" or name == "song-table1":
+                files[f"figures/{name}.{kind}"] = _write(folder / "figures" / f"{name}.{kind}", content)
+    files["claims.json"] = _write(folder / "claims.json", json.dumps(VERDICTS).encode())
+    deviations = _write(folder / "deviations.md", DEVIATIONS.encode())
+    return Example(copy.deepcopy(PARAMS), by_name(map(str, paths)), files, deviations, folder / "report.html")
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def _segment(
+    folder: Path,
+    name: str,
+    first: int,
+    last: int,
+    *,
+    parent: str | None = None,
+    loss: Any = "mse",
+    filtered: bool = False,
+    diverged: bool = False,
+) -> None:
+    data = DataSpec(
+        train="polarity1k",
+        train_sha256=describe("polarity1k").sha256,
+        examples=150,
+        test="polarity-test500",
+        test_sha256=describe("polarity-test500").sha256,
+        test_examples=250,
+        holdout=30,
+    )
+    spec = SegmentSpec(
+        problem=ProblemSpec(data=data, model=MLPSpec(width=4), loss=loss, k=2),
+        seed=7,
+        rule=SGDSpec(learning_rate=0.25, batch_size=20),
+        filter=FilterSpec(alpha_dom=1, beta_bulk=0, k=5) if filtered else None,
+        stop=StopSpec(step=last),
+        probes=ProbeSpec(loss=5, test=5, spectrum=5),
+        parent=parent,
+    )
+    records = Records()
+    for step in (first, last):
+        records.add("step", step, loss=1 / (1 + step), gradient_norm=1.0, distance=0.0)
+        records.add(
+            "spectrum_step",
+            step,
+            eigenvalues=[12.5, 3.0, 1.0, 0.5],
+            residual=0.0,
+            converged=1,
+            alignment=0.875,
+            alignment_ema=0.5,
+            update_alignment=0.5,
+            stability_threshold=8.0,
+            probe_products=40,
+            filter_products=2,
+        )
+    attributes = {
+        "id": name,
+        "status": "diverged" if diverged else "completed",
+        "stopped_by": "divergence" if diverged else "steps",
+        "first_step": first,
+        "last_step": last,
+        "diverged_at": last if diverged else -1,
+        "parameters": 4321,
+        "train_title": "polarity-1k (synthetic), first 150",
+        "test_title": "polarity test",
+        "probe_products": 1000,
+        "filter_products": 234 if filtered else 0,
+        "refreshes": 3 if filtered else 0,
+        "unconverged_refreshes": 1 if filtered else 0,
+        "unconverged_rates": 0,
+    }
+    provenance = {"fingerprint": "f", "threads": 1, "seconds": 30.0, "chunk_halvings": []}
+    write_dataset(to_dataset(records, spec, 4, attributes), folder / "segments" / name / "trajectory.nc", provenance)

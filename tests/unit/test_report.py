@@ -1,0 +1,375 @@
+"""The report shows what it was given, all of it and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.config import Experiments, read
+from analysis.errors import InputError
+from analysis.plan import CONFIG_DIR
+from analysis.report.papers import read_papers
+from analysis.report.words import listed, number, span
+from tests.unit.report_example import HOSTILE, PNG, VERDICTS, Example, example
+
+ROOT = Path(__file__).parents[2]
+PAPERS = ROOT / "workflow" / "report" / "papers.yaml"
+VOID = {"meta", "link", "img", "br", "hr"}
+CELLS = {"th", "td"}
+
+
+class Page(HTMLParser):
+    """Elements of a page as (tag, attributes, text within), and its texts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self._open: list[tuple[str, list[str]]] = []
+        self.feed(html)
+        assert not self._open, "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        texts: list[str] = []
+        self.elements.append((tag, {k: v or "" for k, v in attrs}, texts))
+        if tag not in VOID:
+            self._open.append((tag, texts))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop()[0] == tag, f"</{tag}> closes what was opened last"
+        if tag in CELLS:
+            self.handle_data(" ")
+
+    def handle_data(self, data: str) -> None:
+        for _, texts in self._open:
+            texts.append(data)
+
+    def of(self, tag: str, **attributes: str) -> list[tuple[dict[str, str], str]]:
+        """Attributes and text of the elements with these attributes."""
+        return [
+            (found, " ".join("".join(texts).split()))
+            for name, found, texts in self.elements
+            if name == tag and attributes.items() <= {k.replace("-", "_"): v for k, v in found.items()}.items()
+        ]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Example:
+    return example(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return example(tmp_path_factory.mktemp("report")).write()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+# ---------------------------------------------------------------- what it shows
+def test_verdicts_stand_word_for_word_beside_their_figures(page: Page) -> None:
+    shown = [text for _, text in page.of("li")]
+    for verdict in VERDICTS:
+        assert any(
+            verdict["setting"] in text and text.endswith(f"{verdict['verdict']} {verdict['measured']}")
+            for text in shown
+        ), verdict
+    assert "Holds if: median χ ≥ 0.9" in "".join(page.elements[0][2])
+
+
+def test_every_verdict_is_in_the_summary_and_leads_to_where_it_stands(page: Page) -> None:
+    summaries = page.of("table", **{"class": "summary"})
+    words = ("holds", "does not hold", "not measured")
+    assert sum(text.count(word) for _, text in summaries for word in words) == len(VERDICTS)
+    targets = [a["href"] for a, text in page.of("a") if text in words]
+    assert targets == ["#song-fig01", "#song-fig01", "#song-fig01", "#Elsewhere"]
+    counts = [text for _, text in page.of("li") if re.fullmatch(rf"({'|'.join(words)}) \d+", text)]
+    assert counts == ["holds 2", "does not hold 1", "not measured 1"]
+
+
+def test_titles_are_text_and_no_markup(html: str, page: Page) -> None:
+    assert HOSTILE not in html
+    assert not page.of("script")
+    assert f"{HOSTILE}, cross-entropy" in "".join(page.elements[0][2])
+    assert any(HOSTILE in attributes["alt"] for attributes, _ in page.of("img"))
+    assert not page.of("b"), "neither a table's cell nor the deviations can bring their own"
+
+
+def test_images_are_within_and_their_alternatives_say_what_they_show(page: Page) -> None:
+    images = [attributes for attributes, _ in page.of("img")]
+    assert [i["src"] for i in images] == ["data:image/png;base64," + base64.b64encode(PNG).decode()] * 3
+    assert [i["alt"] for i in images] == [
+        f"Plot. Training loss. MLP: runs SGD and Dom-SGD; {HOSTILE}, cross-entropy: run SGD.",
+        "Table, also in text below. Effective learning rates. MLP: run GD.",
+        "Plot. By rate. MLP: run SGD by η (0.1, 1.5).",
+    ]
+
+
+def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> None:
+    assert [text for _, text in page.of("h3") if "deviation" not in text] == [
+        *("A paper", "Further claims", "Settings", "Data", "Computation", "Software and machine"),
+        "Figure 1 Training loss",
+        "Table 1 Effective learning rates",
+        "own-figure By rate",
+        "A paper",
+    ]
+    assert [text for _, text in page.of("h2")] == [
+        *("Contents", "Summary of claims", "What was run", "A paper", "Further figures", "Further claims"),
+        "Deviations and choices",
+    ]
+    assert "Not in this profile: Figure 2 (song-fig02)." in [text for _, text in page.of("p")]
+    assert "The paper Figure 1 says" in [text for _, text in page.of("p")]
+
+
+def test_a_table_has_ours_beside_the_published(page: Page) -> None:
+    ((_, text),) = page.of("table", **{"class": "numbers"})
+    assert text.startswith("measured here published setting method steps measured Dom-LR, mean (standard deviation)")
+    assert "mlp GD 13 −0.0005 (0.0176) 0.5 0.0070 (0.0232)" in text
+    assert text.endswith("mlp <b>Adam</b> 0 – – –")
+
+
+def test_runs_have_what_they_ended_with_and_links_to_their_datasets(page: Page) -> None:
+    rows = [text for _, text in page.of("tr")]
+    assert "SGD lr 0.25, batch 20 20 completed 0.04762 12.5 0.875 start → sgd" in rows
+    assert "Dom-SGD lr 0.25, batch 20 13 diverged at step 13 – 12.5 0.875 start → dom" in rows
+    assert "SGD η = 1.5 lr 0.25, batch 20 13 diverged at step 13 – 12.5 0.875 dom" in rows
+    links = {a["href"]: text for a, text in page.of("a")}
+    assert links["segments/sgd/trajectory.nc"] == "sgd"
+    assert links["segments/crossed/snapshots.nc"] == "snapshots"
+    assert links["distances/apart.nc"] == "distances"
+    assert links["figures/song-table1.csv"] == "CSV"
+
+
+def test_a_holdout_is_told_of_a_panel_unless_it_varies(given: Example, page: Page) -> None:
+    told = "Hessian on the last 30, the others trained on"
+    assert [told in text for text in _whats(page)] == [True] * 4
+    family = given.params["figures"][2]["panels"][0]["families"][0][1]
+    given.params["figures"][2]["panels"][0]["families"][0][1] = [[{"holdout": 30}, path] for _, path in family]
+    assert [told in text for text in _whats(Page(given.write()))] == [True, True, True, False]
+
+
+def _whats(page: Page) -> list[str]:
+    return [text for _, text in page.of("p", **{"class": "what"})]
+
+
+def test_what_was_run_is_summed_up(page: Page) -> None:
+    rows = [text for _, text in page.of("tr")]
+    what = "2 × 4 tanh, P = 4,321, MSE; polarity-1k (synthetic), first 150"
+    assert f"MLP mlp {what} 2; filters also 5 0.25 20 30 7 float32 3 23" in rows
+    assert any(row.startswith("polarity-1k (synthetic) polarity1k 150 synthetic 79e2d7d3") for row in rows)
+    assert "segments of training 4, 28 steps, 2.0 min" in rows
+    assert "Hessian products 4,234 in training, 0 for energies" in rows
+    assert "diverged segments 1: dom" in rows
+    assert "refreshes of the dominant subspace 3, 1 of them unconverged" in rows
+    assert "device cpu" in rows
+    assert "threads of each process 1" in rows
+
+
+def test_the_sizes_are_said_to_be_not_the_papers_unless_they_are(given: Example) -> None:
+    words = "are this profile’s, not the papers’"
+    assert words in given.write()
+    given.params["profile"] = "paper"
+    assert words not in given.write()
+
+
+def test_energies_count_among_the_products(given: Example, tmp_path: Path) -> None:
+    import xarray as xr
+
+    from analysis.store import write_dataset
+
+    path = tmp_path / "energies" / "measured.nc"
+    measured = xr.Dataset({"energy_products": ("snapshot_step", [40, 2])}, attrs={"schema": "energies-1"})
+    write_dataset(measured, path, {"seconds": 7.0, "threads": 1, "device": "cuda"})
+    given.datasets["measured"] = path
+    given.params["figures"][1]["panels"][0]["energies"] = {"start": "measured"}
+    rows = [text for _, text in Page(given.write()).of("tr")]
+    assert "Hessian products 4,234 in training, 42 for energies" in rows
+    assert "curvature along segments 1, 7 s" in rows
+    assert "device cpu, cuda" in rows
+    assert any(row.endswith("start, energies") for row in rows)
+
+
+def test_a_setting_that_is_absent_is_named(given: Example) -> None:
+    given.params["figures"][0]["absent"] = {"cnn": "not run"}
+    assert "Not drawn: cnn (not run)." in [text for _, text in Page(given.write()).of("p")]
+
+
+def test_without_claims_none_is_asked_for(given: Example) -> None:
+    given.params["claims"] = {"claims": []}
+    del given.files["claims.json"]
+    page = Page(given.write())
+    assert "No claim is judged in this profile." in [text for _, text in page.of("p")]
+    assert not page.of("span", **{"class": "verdict holds"})
+
+
+# ---------------------------------------------------------------- the page
+def test_nothing_comes_from_elsewhere(html: str, page: Page) -> None:
+    (policy,) = [a["content"] for a, _ in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    links = [a[key] for _, a, _ in page.elements for key in ("src", "href") if key in a]
+    assert all(re.match(r"data:image/|#|(segments|distances|figures)/[\w/.-]+$", link) for link in links)
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "other.md" not in html, "links of the deviations would lead nowhere"
+    assert not page.of("iframe") + page.of("object") + page.of("form")
+
+
+def test_links_within_lead_somewhere_and_ids_are_unique(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for attributes, _ in page.of("a"):
+        if attributes["href"].startswith("#"):
+            assert attributes["href"][1:] in ids
+    for _, attributes, _ in page.elements:
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in ids
+
+
+def test_headings_skip_no_level(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_every_wide_thing_scrolls_in_a_region_that_the_keyboard_reaches(page: Page) -> None:
+    regions = [attributes for attributes, _ in page.of("div", **{"class": "scroll"})]
+    assert len(regions) == len(page.of("table") + page.of("img"))
+    assert all(r["tabindex"] == "0" and r["role"] == "region" and r["aria-label"] for r in regions)
+    assert len({r["aria-label"] for r in regions}) == len(regions), "each has a name of its own"
+    assert {a["tabindex"] for _, a, _ in page.elements if "tabindex" in a} == {"0", "-1"}
+
+
+def test_equal_inputs_give_equal_bytes_wherever_they_are(given: Example, tmp_path: Path) -> None:
+    first = given.write()
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path, moved, ignore=shutil.ignore_patterns("report.html", "elsewhere"))
+    given.datasets = {n: moved / p.relative_to(tmp_path) for n, p in reversed(given.datasets.items())}
+    given.files = {n: moved / p.relative_to(tmp_path) for n, p in reversed(given.files.items())}
+    assert given.write() == first
+    assert str(tmp_path) not in first
+
+
+def test_datasets_may_lie_elsewhere(given: Example) -> None:
+    given.params["base"] = "../archive/"
+    links = {a["href"] for a, _ in Page(given.write()).of("a")}
+    assert "../archive/segments/start/trajectory.nc" in links
+    assert "figures/song-fig01.pdf" in links
+
+
+# ---------------------------------------------------------------- what is wrong
+@pytest.mark.parametrize(
+    ("where", "name", "message"),
+    [
+        ("datasets", "sgd", "sgd: a figure is made from it, but it is not among the report's datasets"),
+        ("datasets", "apart", "apart: a figure is made from it"),
+        ("datasets", "crossed/snapshots", "crossed/snapshots: a figure is made from it"),
+        ("files", "figures/song-fig01.png", "figures/song-fig01.png: the report shows it"),
+        ("files", "claims.json", "claims.json: the report shows it"),
+    ],
+)
+def test_what_is_not_given_is_named(given: Example, where: str, name: str, message: str) -> None:
+    del getattr(given, where)[name]
+    with pytest.raises(InputError, match=re.escape(message)):
+        given.write()
+    assert not given.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("datasets", "sgd"),
+        ("datasets", "crossed/snapshots"),
+        ("files", "figures/song-fig01.pdf"),
+        ("files", "figures/song-table1.csv"),
+        ("files", "claims.json"),
+    ],
+)
+def test_a_file_that_is_gone_is_named(given: Example, where: str, name: str) -> None:
+    path = getattr(given, where)[name]
+    path.unlink()
+    with pytest.raises(InputError, match=re.escape(f"{path}: there is no such file")):
+        given.write()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("figures/song-fig01.png", b"GIF89a", "is no PNG image"),
+        ("claims.json", b"[{", "is no readable JSON"),
+        ("claims.json", b'[{"claim": "a"}]', "0.says: missing; it has to be given"),
+    ],
+)
+def test_a_damaged_file_is_named(given: Example, name: str, content: bytes, message: str) -> None:
+    given.files[name].write_bytes(content)
+    with pytest.raises(InputError, match=f"{re.escape(str(given.files[name]))}: {re.escape(message)}"):
+        given.write()
+
+
+# ---------------------------------------------------------------- papers.yaml
+def documented() -> dict[str, list[str]]:
+    """Claims beside each figure, as docs/figures.md says."""
+    text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `((?:song|zs)-[a-z0-9-]+)` \|.*\|([^|]*)\|$", text, re.M)
+    return {name: re.findall(r"[a-z0-9-]+", claims) for name, claims in rows}
+
+
+def test_every_configured_figure_stands_in_one_paper_once_with_its_documented_claims() -> None:
+    experiments = read(CONFIG_DIR / "experiments.yaml", Experiments)
+    figures = [figure for paper in read_papers(PAPERS) for figure in paper.figures]
+    assert sorted(f.id for f in figures) == sorted(experiments.figures)
+    assert {f.id: list(f.claims) for f in figures} == documented()
+    assert {c for f in figures for c in f.claims} == set(experiments.claims)
+
+
+def test_tables_and_figures_have_the_numbers_of_their_names() -> None:
+    for figure in (figure for paper in read_papers(PAPERS) for figure in paper.figures):
+        if found := re.search(r"(fig|table)(\d+)$", figure.id):
+            kind = {"fig": "Figure", "table": "Table"}[found[1]]
+            assert figure.number == f"{kind} {int(found[2])}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"claimz": []}, 'papers.0.figures.1.claimz: unknown key; did you mean "claims"?'),
+        ({"says": ""}, "papers.0.figures.1.says: found ''"),
+        ({"id": "a"}, "papers.0.figures.1.id: found 'a' again; each stands there once"),
+    ],
+)
+def test_mistakes_in_papers_name_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    figure = {"id": "a", "number": "Figure 1", "says": "x", "claims": []}
+    paper = {
+        "title": "t",
+        "authors": "a",
+        "year": 2000,
+        "note": "n",
+        "figures": [figure, {**figure, "id": "b", **change}],
+    }
+    path = tmp_path / "papers.yaml"
+    path.write_text(json.dumps({"papers": [paper]}), encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
+        read_papers(path)
+
+
+def test_papers_are_read_without_heavy_libraries() -> None:
+    code = "import sys, analysis.report.papers; print({'torch', 'xarray', 'jinja2', 'markdown_it'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
+
+
+def test_words() -> None:
+    assert [number(x) for x in (1234.5, -0.00012345, float("nan"), 200.0)] == ["1,234", "−0.0001234", "–", "200"]
+    assert [span(x) for x in (59, 90, 7200)] == ["59 s", "1.5 min", "2.0 h"]
+    assert listed(["a", "b", "a", "c"]) == "a, b and c"
