@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 FLAGS ?=
 LOCAL := --workflow-profile workflow/profiles/local
 SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' $(LOCAL)
-REDRAW := $(BIN)/snakemake --config archive='results/reference/$(PROFILE)' $(LOCAL)
+REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes $(LOCAL)
 ANALYSIS := $(BIN)/python -m analysis
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
 LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
@@ -39,6 +39,7 @@ $(STAMP): requirements.lock pyproject.toml
 .PHONY: reproduce
 reproduce: $(STAMP)  ## Train, measure and draw everything of PROFILE
 	@$(LOCKED) $(SNAKEMAKE) $(FLAGS)
+	@echo "Report: $(CURDIR)/results/$(PROFILE)/report.html"
 	@echo "Figures: $(CURDIR)/results/$(PROFILE)/figures"
 
 .PHONY: dry-run

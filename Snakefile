@@ -14,11 +14,15 @@ rule all:
     default_target: True
     input:
         [result(file) for file in everything()],
+    message:
+        "Everything is there"
 
 
 rule claims:
     input:
         [result(file) for file in PLAN.claims.files],
+    message:
+        "The claims are judged"
 
 
 onerror:
@@ -31,3 +35,4 @@ include: "workflow/rules/curvature.smk"
 include: "workflow/rules/distances.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"

@@ -117,11 +117,11 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _reference(given: argparse.Namespace) -> Path:
-    return given.results / "reference" / given.profile
+    return given.results / archive.REFERENCE / given.profile
 
 
 def _redrawn(given: argparse.Namespace) -> Path:
-    return given.results / "redrawn" / given.profile
+    return given.results / archive.REDRAWN / given.profile
 
 
 _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
@@ -144,7 +144,7 @@ def stale(plan: Plan, results: Path) -> list[Path]:
         "distances": set(plan.distances),
         "energies": set(plan.energies),
         "figures": set(plan.figures),
-        "made-from": {Path(planned.record).stem for planned in (*plan.figures.values(), plan.claims)},
+        "made-from": {Path(planned.record).stem for planned in (*plan.figures.values(), plan.claims, plan.report)},
     }
     return sorted(
         path

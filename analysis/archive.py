@@ -22,8 +22,9 @@ from analysis.fingerprint import keys
 from analysis.names import canonical, hash8
 from analysis.planned import Plan, panel_paths
 from analysis.specs import Frozen
-from analysis.wanted import datasets_of, figure_modules, planned_claims, planned_figure
+from analysis.wanted import datasets_of, figure_modules, planned_claims, planned_figure, planned_report
 
+REFERENCE, REDRAWN = "reference", "redrawn"  # folders of archives, and of what is made from them, in the results
 MANIFEST = "manifest.json"
 SCHEMAS = ("trajectory-2", "snapshots-1", "energies-1", "distances-1")  # that figures and claims can read
 NOT_RUN = "not run"
@@ -120,6 +121,9 @@ class Manifest(Frozen):
             energies=nothing,
             figures=figures,
             claims=claims,
+            report=planned_report(
+                self.profile, self.title, figures.values(), claims, f"../../{REFERENCE}/{self.profile}/"
+            ),
             runs=nothing,
             families=nothing,
         )
@@ -331,12 +335,13 @@ def record(archive: Path, made: Path, results: Path) -> Manifest:
         InputError: if something was not made, or differs from what the run itself left in `results`.
     """
     manifest = read_archive(archive)
-    outputs = {}
+    plan, outputs = manifest.plan(), {}
     for file in outputs_of(manifest):
         if (found := _sha256(made / file)) is None:
             raise InputError(f"{made / file}: is missing; it is made from {archive}")
         own = _sha256(results / file)
-        if manifest.complete and own not in (None, found):
+        # The run's own report leads to other folders.
+        if manifest.complete and file not in plan.report.files and own not in (None, found):
             raise InputError(f"{results / file}: differs from {made / file}, which was made from the archive")
         outputs[file] = found
     manifest = manifest.model_copy(update={"outputs": outputs, "made_with": versions()})
@@ -356,7 +361,7 @@ def compare(manifest: Manifest, made: Path) -> dict[str, str]:
 def outputs_of(manifest: Manifest) -> tuple[str, ...]:
     """All that is made from an archive, relative to the results."""
     plan = manifest.plan()
-    return tuple(file for made in (*plan.figures.values(), plan.claims) for file in made.files)
+    return tuple(file for made in (*plan.figures.values(), plan.claims, plan.report) for file in made.files)
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from analysis.names import segment_fingerprint, segment_id
 from analysis.planned import Plan, PlannedMember, PlannedSegment
 from analysis.references import reference_mistakes
 from analysis.specs import MODELS, DataSpec, FilterSpec, ProbeSpec, ProblemSpec, RuleSpec, SegmentSpec
-from analysis.wanted import Wanted
+from analysis.wanted import Wanted, planned_report
 
 if TYPE_CHECKING:
     from analysis.specs import ModelSpec
@@ -109,6 +109,7 @@ class _Join:
             wanted.energies,
             wanted.figures,
             wanted.claims,
+            planned_report(name, self.profile.title, wanted.figures.values(), wanted.claims),
             {key: found[0].path for key, found in members.items() if not found[0].varied},
             {key: found for key, found in members.items() if found[0].varied},
         )

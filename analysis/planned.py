@@ -158,6 +158,7 @@ class Plan:
     energies: dict[str, PlannedEnergies]  # by id
     figures: dict[str, Planned]
     claims: Planned
+    report: Planned
     runs: dict[tuple[str, str], tuple[str, ...]]  # (setting, segment) of experiments.yaml -> path of ids
     families: dict[tuple[str, str], tuple[PlannedMember, ...]]  # likewise, of segments that vary
 

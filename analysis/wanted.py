@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from analysis import config
 from analysis.fingerprint import defined, fingerprint, submodules
 from analysis.names import canonical, distances_id, energies_fingerprint, energies_id
 from analysis.planned import Planned, PlannedDistances, PlannedEnergies, PlannedMember, PlannedSegment, panel_paths
+from analysis.report.papers import read_papers
 from analysis.specs import EnergiesSpec
 
+_ROOT = Path(__file__).resolve().parent.parent
+PAPERS, DEVIATIONS = _ROOT / "workflow" / "report" / "papers.yaml", _ROOT / "docs" / "deviations.md"
+TEMPLATE = _ROOT / "analysis" / "report" / "report.html.j2"
 NOT_IN_PROFILE = "not in this profile"
 Members = Mapping[tuple[str, str], tuple[PlannedMember, ...]]  # (setting, segment); of one that does not vary, one
 
@@ -150,6 +157,25 @@ def planned_claims(claims: Sequence[Mapping[str, Any]]) -> Planned:
     inputs = datasets_of(panel for claim in claims for panel in claim["panels"])
     params = canonical({"claims": list(claims), "code": fingerprint("analysis.claims")})
     return Planned("claims", inputs, ("claims.json", "claims.csv"), params)
+
+
+def planned_report(
+    profile: str, title: str, figures: Iterable[Planned], claims: Planned, datasets: str = ""
+) -> Planned:
+    """The report on figures and claims; `datasets` is the way from it to the folder of the datasets."""
+    figures = list(figures)
+    inputs = dict.fromkeys(file for made in (*figures, claims) for file in made.inputs)
+    params = {
+        "profile": profile,
+        "title": title,
+        "figures": [json.loads(figure.params) for figure in figures],
+        "claims": json.loads(claims.params),
+        "papers": [paper.model_dump() for paper in read_papers(PAPERS)],
+        "base": datasets,
+        "code": fingerprint("analysis.report"),
+        "texts": [hashlib.sha256(path.read_bytes()).hexdigest() for path in (TEMPLATE, DEVIATIONS)],
+    }
+    return Planned("report", tuple(inputs), ("report.html",), canonical(params))
 
 
 def datasets_of(panels: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

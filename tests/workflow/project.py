@@ -34,6 +34,8 @@ class Project:
             shutil.copy(ROOT / name, path / name)
         for name in ("analysis", "workflow"):
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (path / "docs").mkdir()
+        shutil.copy(ROOT / "docs/deviations.md", path / "docs")
         for file in CONFIG.iterdir():
             shutil.copy(file, path / "workflow" / "config" / file.name)
         return cls(path)
@@ -134,8 +136,7 @@ def jobs(output: str) -> list[str]:
         for words, short in kinds.items():
             if message.startswith(words):
                 found |= {short + name for name in message.removeprefix(words).split(", ")}
-        if message == "Judging the claims":
-            found.add("claims")
+        found |= {{"Judging the claims": "claims", "Writing the report": "report"}.get(message, "")} - {""}
     return sorted(found)
 
 

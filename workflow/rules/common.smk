@@ -4,23 +4,21 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from analysis.archive import read_archive
+from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
 
-# With an archive, everything is made from its datasets, and nothing is trained or measured.
-ARCHIVE = config.get("archive")
+PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
 
 try:
-    if ARCHIVE:
-        PLAN = read_archive(Path(ARCHIVE)).plan()
+    if config.get("archived"):  # everything is made from archived datasets, and nothing trained or measured
+        RESULTS, DATASETS = f"{WHERE}/{REDRAWN}/{PROFILE}", f"{WHERE}/{REFERENCE}/{PROFILE}"
+        PLAN = read_archive(Path(DATASETS)).plan()
     else:
-        PLAN = load_plan(config.get("profile", "quick"), Path(config.get("config_dir", CONFIG_DIR)))
+        RESULTS = DATASETS = f"{WHERE}/{PROFILE}"
+        PLAN = load_plan(PROFILE, Path(config.get("config_dir", CONFIG_DIR)))
 except InputError as error:
     raise WorkflowError(str(error)) from None
-
-RESULTS = f"{config.get('results', 'results')}/{'redrawn/' if ARCHIVE else ''}{PLAN.profile}"
-DATASETS = ARCHIVE or RESULTS
 
 # Told here, in one line: the engine would end in a traceback.
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
@@ -61,3 +59,5 @@ def everything():
         yield from (*figure.files, figure.record)
     if PLAN.claims.inputs:
         yield from (*PLAN.claims.files, PLAN.claims.record)
+    if PLAN.report.inputs:
+        yield from (*PLAN.report.files, PLAN.report.record)

@@ -1,0 +1,22 @@
+"""Rule report: what the papers say beside what was measured."""
+
+from pathlib import Path
+
+from analysis.jobs import job
+
+with job(snakemake.log[0]):
+    from analysis.records import recorded
+    from analysis.report import write_report
+    from analysis.trajectory import by_name
+
+    with recorded([snakemake.params.report], [snakemake.output.record]):
+        files = {
+            Path(path).relative_to(snakemake.params.results).as_posix(): Path(path) for path in snakemake.input.files
+        }
+        write_report(
+            snakemake.params.report,
+            by_name(snakemake.input.datasets),
+            files,
+            Path(snakemake.input.deviations),
+            Path(snakemake.output.html),
+        )
