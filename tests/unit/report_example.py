@@ -91,7 +91,7 @@ PARAMS: dict[str, Any] = {
             "figures": [
                 _listed("song-fig01", "Figure 1", ["song-1"]),
                 _listed("song-fig02", "Figure 2", ["song-1"]),
-                _listed("song-table1", "Table 1", []),
+                _listed("song-table1", "Table 1", ["song-1"]),
             ],
         }
     ],
@@ -116,8 +116,8 @@ class Example:
 def example(folder: Path) -> Example:
     """Datasets, figures and claims in `folder`; the report is not written yet."""
     _segment(folder, "start", 0, 10)
-    _segment(folder, "sgd", 10, 20, parent="start")
-    _segment(folder, "dom", 10, 13, parent="start", filtered=True, diverged=True)
+    _segment(folder, "sgd", 10, 20, parent="start", filtered=2)
+    _segment(folder, "dom", 10, 13, parent="start", filtered=5, diverged=True)
     _segment(folder, "crossed", 0, 5, loss="cross_entropy")
     write_dataset(xr.Dataset(attrs={"schema": "distances-1"}), folder / "distances" / "apart.nc")
     snapshots = folder / "segments" / "crossed" / "snapshots.nc"
@@ -148,7 +148,7 @@ def _segment(
     *,
     parent: str | None = None,
     loss: Any = "mse",
-    filtered: bool = False,
+    filtered: int | None = None,
     diverged: bool = False,
 ) -> None:
     data = DataSpec(
@@ -164,7 +164,7 @@ def _segment(
         problem=ProblemSpec(data=data, model=MLPSpec(width=4), loss=loss, k=2),
         seed=7,
         rule=SGDSpec(learning_rate=0.25, batch_size=20),
-        filter=FilterSpec(alpha_dom=1, beta_bulk=0, k=5) if filtered else None,
+        filter=FilterSpec(alpha_dom=1, beta_bulk=0, k=filtered) if filtered else None,
         stop=StopSpec(step=last),
         probes=ProbeSpec(loss=5, test=5, spectrum=5),
         parent=parent,

@@ -88,6 +88,19 @@ def test_verdicts_stand_word_for_word_beside_their_figures(page: Page) -> None:
     assert "Holds if: median χ ≥ 0.9" in "".join(page.elements[0][2])
 
 
+def test_a_figure_has_the_verdicts_of_its_settings(page: Page) -> None:
+    """The table has one of them; of a setting that no figure has, it stands beside the claim's first."""
+    text = "".join(page.elements[0][2])
+    beside = dict(zip(("", "fig01", "table1"), re.split("Figure 1 says|Table 1 says", text), strict=True))
+    found = {name: [v["measured"] for v in VERDICTS[:3] if v["measured"] in part] for name, part in beside.items()}
+    assert found == {"": [], "fig01": [v["measured"] for v in VERDICTS[:3]], "table1": [VERDICTS[0]["measured"]]}
+
+
+def test_verdicts_differ_in_more_than_words(page: Page) -> None:
+    looks = {(attributes["class"], text) for attributes, text in page.of("span") if "verdict" in attributes["class"]}
+    assert looks == {("verdict holds", "holds"), ("verdict fails", "does not hold"), ("verdict open", "not measured")}
+
+
 def test_every_verdict_is_in_the_summary_and_leads_to_where_it_stands(page: Page) -> None:
     summaries = page.of("table", **{"class": "summary"})
     words = ("holds", "does not hold", "not measured")
@@ -169,9 +182,9 @@ def test_what_was_run_is_summed_up(page: Page) -> None:
     assert f"MLP mlp {what} 2; filters also 5 0.25 20 30 7 float32 3 23" in rows
     assert any(row.startswith("polarity-1k (synthetic) polarity1k 150 synthetic 79e2d7d3") for row in rows)
     assert "segments of training 4, 28 steps, 2.0 min" in rows
-    assert "Hessian products 4,234 in training, 0 for energies" in rows
+    assert "Hessian products 4,468 in training, 0 for energies" in rows
     assert "diverged segments 1: dom" in rows
-    assert "refreshes of the dominant subspace 3, 1 of them unconverged" in rows
+    assert "refreshes of the dominant subspace 6, 2 of them unconverged" in rows
     assert "device cpu" in rows
     assert "threads of each process 1" in rows
 
@@ -194,7 +207,7 @@ def test_energies_count_among_the_products(given: Example, tmp_path: Path) -> No
     given.datasets["measured"] = path
     given.params["figures"][1]["panels"][0]["energies"] = {"start": "measured"}
     rows = [text for _, text in Page(given.write()).of("tr")]
-    assert "Hessian products 4,234 in training, 42 for energies" in rows
+    assert "Hessian products 4,468 in training, 42 for energies" in rows
     assert "curvature along segments 1, 7 s" in rows
     assert "device cpu, cuda" in rows
     assert any(row.endswith("start, energies") for row in rows)
@@ -306,7 +319,7 @@ def test_a_file_that_is_gone_is_named(given: Example, where: str, name: str) -> 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("figures/song-fig01.png", b"GIF89a", "is no PNG image"),
+        ("figures/song-fig01.png", b"GIF89a" + bytes(40), "is no PNG image"),
         ("claims.json", b"[{", "is no readable JSON"),
         ("claims.json", b'[{"claim": "a"}]', "0.says: missing; it has to be given"),
     ],
