@@ -86,9 +86,20 @@ def figure_of(
         None if csv is None else read_table(csv),
         [Link(kind.upper(), quote(file)) for kind, file in made.items() if file in files],
         by_claim(verdicts),
-        [f"{labels.get(s, s)} ({reason})" for s, reason in planned.get("absent", {}).items()],
+        _absent(planned, labels),
         [runs_of(panel, datasets) for panel in planned["panels"]],
     )
+
+
+def _absent(planned: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Settings, and members of families, that the figure would have too."""
+    settings = [f"{labels.get(s, s)} ({reason})" for s, reason in planned.get("absent", {}).items()]
+    members = [
+        f"{labels[panel['setting']]}: {member} (not run)"
+        for panel in planned["panels"]
+        for member in panel.get("absent", [])
+    ]
+    return settings + members
 
 
 def _image(path: Path, alt: str) -> Image:

@@ -112,7 +112,7 @@ def totals_of(datasets: Datasets) -> list[tuple[str, str]]:
     halvings = sum(len(provenance(name, s).get("chunk_halvings", [])) for name, s in segments.items())
     spectra = [s.converged for s in runs]
     rows = [
-        ("segments of training", f"{len(segments):,}, {_steps(runs):,} steps, {_seconds(segments)}"),
+        ("segments of training", f"{len(segments):,}, {_steps(runs):,} steps, {_seconds(segments)} in all of them"),
         ("curvature along segments", f"{len(energies):,}, {_seconds(energies)}"),
         ("Hessian products", f"{products:,} in training, {products_energies:,} for energies"),
         ("diverged segments", f"{len(diverged)}" + (f": {', '.join(diverged)}" if diverged else "")),

@@ -218,6 +218,13 @@ def test_a_setting_that_is_absent_is_named(given: Example) -> None:
     assert "Not drawn: cnn (not run)." in [text for _, text in Page(given.write()).of("p")]
 
 
+def test_a_member_of_a_family_that_is_absent_is_named(given: Example) -> None:
+    given.params["figures"][0]["panels"][0]["absent"] = ["SGD, seed 2"]
+    said = [text for _, text in Page(given.write()).of("p") if text.startswith("Not drawn: ")]
+    assert len(said) == 1
+    assert said[0].endswith(": SGD, seed 2 (not run).")
+
+
 def test_without_claims_none_is_asked_for(given: Example) -> None:
     given.params["claims"] = {"claims": []}
     del given.files["claims.json"]

@@ -22,7 +22,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.of_sources(tmp_path_factory.mktemp("finished"))
     plan = project.plan(PROFILE)
     data, energies = (f"data {s}" for s in plan.subsets), (f"energies {e}" for e in plan.energies)
-    cheap = ["claims", "figure cells", "figure curvature"]
+    cheap = ["claims", "figure cells", "figure curvature", "report"]
     assert project.reproduce(profile=PROFILE) == sorted([*plan.segments, *data, *energies, *cheap])
     assert len(plan.segments) == 2 * (1 + 1 + 3)
     assert len(plan.energies) == 4
@@ -54,7 +54,7 @@ def test_a_changed_cell_is_one_cells_work(project: Project) -> None:
     changed = cells(new, alpha_dom=1.5)
     assert len(changed) == 2 * 2
     assert set(new.segments) - set(old.segments) == set(changed)
-    assert project.reproduce(profile=PROFILE) == sorted([*changed, "claims", "figure cells"])
+    assert project.reproduce(profile=PROFILE) == sorted([*changed, "claims", "figure cells", "report"])
     after = project.times(PROFILE)
     written = {n.split("/")[1] for n in after if n.startswith("segments") and after[n] != before.get(n)}
     assert written == set(changed)
@@ -77,7 +77,9 @@ def test_a_lost_cell_is_one_cells_work(project: Project) -> None:
 )
 def test_another_number_of_random_vectors_never_trains(project: Project, old: str, new: str) -> None:
     project.edit(NUMBERS, old, new)
-    wanted = sorted([*(f"energies {e}" for e in project.plan(PROFILE).energies), "claims", "figure curvature"])
+    wanted = sorted(
+        [*(f"energies {e}" for e in project.plan(PROFILE).energies), "claims", "figure curvature", "report"]
+    )
     assert project.would_run(PROFILE) == wanted
     shutil.rmtree(project.results(PROFILE) / "data")  # needed again, and no reason to train
     data = [f"data {s}" for s in project.plan(PROFILE).subsets]
@@ -87,7 +89,7 @@ def test_another_number_of_random_vectors_never_trains(project: Project, old: st
 def test_a_line_of_the_curvature_stage_never_trains(project: Project) -> None:
     project.edit("analysis/training/energies.py", "GRID = 400", "GRID = 401")
     ran = project.would_run(PROFILE)
-    assert [job.split()[0] for job in ran] == ["claims", *["energies"] * 4, "figure"]
+    assert [job.split()[0] for job in ran] == ["claims", *["energies"] * 4, "figure", "report"]
 
 
 def test_energies_come_from_files_alone(project: Project) -> None:

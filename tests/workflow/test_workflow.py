@@ -21,6 +21,7 @@ CHEAP = [
     "figure rates",
     "figure spectrum",
     "figure travelled",
+    "report",
 ]
 SETTINGS = "workflow/config/tiny.yaml"
 
@@ -51,7 +52,7 @@ def test_every_result_is_there_and_nothing_else(finished: Project) -> None:
     expected += [file for s in plan.segments.values() for file in s.files]
     expected += [f"figures/{f}.{kind}" for f in plan.figures for kind in ("pdf", "png")]
     expected += ["figures/rates.csv", *(d.file for d in plan.distances.values())]
-    expected += ["claims.csv", "claims.json"]
+    expected += ["claims.csv", "claims.json", "report.html"]
     assert sorted(finished.times()) == sorted(expected)
     assert list((finished.results() / "checkpoints").iterdir()) == []
     figures = finished.results() / "figures"
@@ -95,7 +96,7 @@ def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project
     (project.path / "workflow/scripts/data.py").touch()
     new = project.plan()
     assert set(new.segments) - set(old.segments) == {id_of(new, "late-gd")}
-    assert project.reproduce() == sorted([id_of(new, "late-gd"), "figure loss"])
+    assert project.reproduce() == sorted([id_of(new, "late-gd"), "figure loss", "report"])
     after = project.times()
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {
@@ -103,6 +104,7 @@ def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project
         f"segments/{id_of(new, 'late-gd')}/state.safetensors",
         "figures/loss.pdf",
         "figures/loss.png",
+        "report.html",
     }
     assert set(before) <= set(after), "what is referred to no more stays until `make stale`"
 
@@ -117,7 +119,7 @@ def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project
 def test_a_number_of_a_segment_in_the_middle_reruns_its_descendants(project: Project) -> None:
     project.edit(SETTINGS, "bulk-sgd: {steps: 8}", "bulk-sgd: {steps: 9}")
     plan = project.plan()
-    assert project.would_run() == sorted([id_of(plan, "bulk-sgd"), id_of(plan, "late-gd"), "figure loss"])
+    assert project.would_run() == sorted([id_of(plan, "bulk-sgd"), id_of(plan, "late-gd"), "figure loss", "report"])
 
 
 def test_a_number_of_the_first_segment_reruns_everything_but_data(project: Project) -> None:
@@ -166,9 +168,10 @@ def test_a_line_of_the_optimizer_trains_again(project: Project) -> None:
 def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> None:
     before = project.times()
     project.edit("analysis/figures/distance.py", "axes.set_ylim(bottom=0)", "axes.set_ylim(bottom=-1)")
-    assert project.reproduce() == ["figure travelled"]
+    assert project.reproduce() == ["figure travelled", "report"]
     after = project.times()
-    assert {n for n in after if after[n] != before[n]} == {"figures/travelled.pdf", "figures/travelled.png"}
+    drawn = {"figures/travelled.pdf", "figures/travelled.png", "report.html"}
+    assert {n for n in after if after[n] != before[n]} == drawn
 
 
 def test_the_style_draws_every_figure_and_trains_nothing(project: Project) -> None:
@@ -199,7 +202,30 @@ def test_a_caption_draws_its_figure_also_without_the_engines_records(project: Pr
         os.utime(path, (now, now))
     project.edit("workflow/config/experiments.yaml", "Distance from the switching step", "Distance travelled")
     time.sleep(0.01)
-    assert project.would_run() == ["figure travelled"]
+    assert project.would_run() == ["figure travelled", "report"]
+
+
+def test_a_deviation_writes_the_report(project: Project) -> None:
+    project.edit("docs/deviations.md", "# Deviations and choices", "# Deviations")
+    assert project.would_run() == ["report"]
+
+
+def test_the_reports_template_writes_the_report(project: Project) -> None:
+    project.edit("analysis/report/report.html.j2", "</html>", "</html>\n")
+    assert project.would_run() == ["report"]
+
+
+def test_what_a_paper_says_writes_the_report(project: Project) -> None:
+    project.edit("workflow/report/papers.yaml", "number: Figure 24", "number: Figure twenty-four")
+    assert project.would_run() == ["report"]
+
+
+def test_a_deleted_report_is_written_again(project: Project) -> None:
+    page = project.results() / "report.html"
+    content = page.read_bytes()
+    page.unlink()
+    assert project.reproduce() == ["report"]
+    assert page.read_bytes() == content
 
 
 def test_two_clones_give_the_same_datasets_and_the_same_figures(finished: Project, tmp_path: Path) -> None:
@@ -210,7 +236,7 @@ def test_two_clones_give_the_same_datasets_and_the_same_figures(finished: Projec
         one, other = finished.results() / name, twin.results() / name
         if one.suffix == ".nc":
             assert_same_dataset(one, other)
-        else:  # states, figures and claims
+        elif name != "report.html":  # which tells how long it took; states, figures and claims
             assert one.read_bytes() == other.read_bytes(), name
 
 

@@ -1,0 +1,191 @@
+"""The manifest of an archive: what it holds, read and written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import StringConstraints
+
+from analysis import config
+from analysis.errors import InputError
+from analysis.fingerprint import keys
+from analysis.planned import Plan
+from analysis.specs import Frozen
+from analysis.wanted import figure_modules, planned_claims, planned_figure, planned_report
+
+REFERENCE, REDRAWN = "reference", "redrawn"  # folders of archives, and of what is made from them, in the results
+MANIFEST = "manifest.json"
+_BATCH = 10  # figures that share a process
+
+# Patterns: nothing that a manifest names leads out of the archive.
+DatasetFile = Annotated[
+    str,
+    StringConstraints(pattern=r"^(segments/[\w.-]*\w[\w.-]*/(trajectory|snapshots)|(energies|distances)/[\w.-]+)\.nc$"),
+]
+OutputFile = Annotated[
+    str, StringConstraints(pattern=r"^(figures/[\w.-]+\.(pdf|png|csv)|claims\.(json|csv)|report\.html)$")
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Entry(Frozen):
+    """One dataset: its bytes, and what its attributes say.
+
+    Attributes:
+        dataset: its schema.
+        specification: SHA-256 of its canonical JSON.
+        code: fingerprint of the code that made it.
+        name: hash of specification and code, with which the id ends.
+        environment: a key of the manifest's `environments`.
+    """
+
+    bytes: int
+    sha256: Sha256
+    dataset: str
+    id: str
+    specification: Sha256
+    name: str
+    code: str
+    environment: str
+
+
+Ids = tuple[str, ...]  # ids of segments
+
+
+class Panel(Frozen):
+    """One setting of a figure or claim, as `analysis.trajectory.read_panels` takes it.
+
+    `absent` are members of families that were not run.
+    """
+
+    setting: config.Name
+    title: config.Label
+    runs: tuple[tuple[str, Ids], ...]
+    families: tuple[tuple[str, tuple[tuple[dict[str, int | float], Ids], ...]], ...]
+    snapshots: bool | None = None
+    distances: str | None = None
+    energies: dict[str, str] | None = None
+    absent: tuple[str, ...] | None = None
+
+
+class Claim(Frozen):
+    """A claim as `analysis.wanted.planned_claims` takes it; `absent` are settings, with the reason."""
+
+    name: config.Name
+    panels: tuple[Panel, ...]
+    absent: dict[str, str]
+
+
+class Figure(Claim):
+    """A figure or table as `analysis.wanted.planned_figure` takes it."""
+
+    module: config.Name
+    caption: str
+
+
+class Manifest(Frozen):
+    """What an archive holds.
+
+    Attributes:
+        complete: whether all is here that the profile's figures and claims need.
+        figures, claims: what is made from the datasets; what was not run is `absent`.
+        environments: versions and machines of the runs.
+        outputs: SHA-256 of all that was made from the datasets; empty until it was.
+        made_with: versions with which.
+    """
+
+    schema_version: Literal["archive-1"] = "archive-1"
+    profile: config.Name
+    title: config.Label
+    complete: bool
+    figures: tuple[Figure, ...]
+    claims: tuple[Claim, ...]
+    datasets: dict[DatasetFile, Entry]
+    environments: dict[str, dict[str, Any]]
+    outputs: dict[OutputFile, Sha256]
+    made_with: dict[str, str]
+
+    def plan(self) -> Plan:
+        """What is made from the archive, by the present code."""
+        figures = {figure.name: planned_figure(figure.model_dump(exclude_none=True)) for figure in self.figures}
+        claims = planned_claims([claim.model_dump(exclude_none=True) for claim in self.claims])
+        nothing: dict[Any, Any] = {}
+        return Plan(
+            profile=self.profile,
+            title=self.title,
+            batch_steps=1,
+            batch_figures=_BATCH,
+            segments=nothing,
+            distances=nothing,
+            energies=nothing,
+            figures=figures,
+            claims=claims,
+            report=planned_report(
+                self.profile, self.title, figures.values(), claims, f"../../{REFERENCE}/{self.profile}/"
+            ),
+            runs=nothing,
+            families=nothing,
+        )
+
+
+def read_archive(archive: Path) -> Manifest:
+    """The manifest, once all datasets are there with the bytes that it says.
+
+    Raises:
+        InputError: naming the file and what is wrong with it.
+    """
+    path = archive / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; archived are: {_archived(archive.parent)}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    manifest = config.validate(content, Manifest, str(path))
+    if manifest.profile != archive.name:
+        raise InputError(f"{path}: profile: found {manifest.profile!r}; this folder is {archive.name}'s")
+    for figure in manifest.figures:
+        if figure.module not in (known := figure_modules()):
+            hint = config.suggest(figure.module, known)
+            raise InputError(f"{path}: figures: {figure.name}: unknown module {figure.module!r}{hint}")
+    for claim in manifest.claims:
+        if claim.name not in (known := keys("analysis.claims", "CLAIMS")):
+            raise InputError(f"{path}: claims: unknown claim {claim.name!r}{config.suggest(claim.name, known)}")
+    for file in manifest.plan().datasets:
+        if file not in manifest.datasets:
+            raise InputError(f"{path}: {file}: is needed, but not listed")
+    for file, entry in manifest.datasets.items():
+        try:
+            found = hashlib.sha256((archive / file).read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"{archive / file}: cannot be read ({error.strerror}); it is in the manifest") from error
+        if found != entry.sha256:
+            raise InputError(f"{archive / file}: has SHA-256 {found}; the manifest says {entry.sha256}")
+    for file in stored(archive):
+        if file not in manifest.datasets:
+            raise InputError(f"{archive / file}: is not in the manifest; nothing enters an archive unnoticed")
+    return manifest
+
+
+def write_manifest(manifest: Manifest, archive: Path) -> None:
+    """Write it.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    from analysis.store import write_text  # here: planning does not wait for it
+
+    content = manifest.model_dump(exclude_none=True)
+    write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", archive / MANIFEST)
+
+
+def stored(archive: Path) -> list[str]:
+    """The datasets that are really there."""
+    return sorted(path.relative_to(archive).as_posix() for path in archive.rglob("*.nc"))
+
+
+def _archived(folder: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))) or "none"

@@ -1,0 +1,57 @@
+"""What was made from an archive: its hashes, recorded and compared."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from analysis.archive.manifest import Manifest, read_archive, write_manifest
+from analysis.errors import InputError
+
+_MADE_WITH = ("matplotlib", "numpy", "pillow", "seaborn", "xarray")
+
+
+def record(archive: Path, made: Path, results: Path) -> Manifest:
+    """Write the hashes of all that was made from the archive (below `made`) into its manifest.
+
+    Raises:
+        InputError: if something was not made, or differs from what the run itself left in `results`.
+    """
+    manifest = read_archive(archive)
+    plan, outputs = manifest.plan(), {}
+    for file in outputs_of(manifest):
+        if (found := _sha256(made / file)) is None:
+            raise InputError(f"{made / file}: is missing; it is made from {archive}")
+        own = _sha256(results / file)
+        # The run's own report leads to other folders.
+        if manifest.complete and file not in plan.report.files and own not in (None, found):
+            raise InputError(f"{results / file}: differs from {made / file}, which was made from the archive")
+        outputs[file] = found
+    manifest = manifest.model_copy(update={"outputs": outputs, "made_with": versions()})
+    write_manifest(manifest, archive)
+    return manifest
+
+
+def compare(manifest: Manifest, made: Path) -> dict[str, str]:
+    """What became of each recorded output: "identical", "differs" or "missing", by file."""
+    found = {file: _sha256(made / file) for file in manifest.outputs}
+    return {
+        file: "missing" if found[file] is None else "identical" if found[file] == recorded else "differs"
+        for file, recorded in manifest.outputs.items()
+    }
+
+
+def outputs_of(manifest: Manifest) -> tuple[str, ...]:
+    """All that is made from an archive, relative to the results."""
+    plan = manifest.plan()
+    return tuple(file for made in (*plan.figures.values(), plan.claims, plan.report) for file in made.files)
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the bytes of figures."""
+    return {name: version(name) for name in _MADE_WITH}
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
