@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "workflow" / "config"
 
 _RULE: TypeAdapter[RuleSpec] = TypeAdapter(RuleSpec)
+RESERVED = ("reference", "redrawn")  # folders of archives in the results
 Varied = dict[str, float]  # what members of a family differ in, by name
 
 
@@ -39,6 +40,8 @@ def load_plan(profile: str, config_dir: Path = CONFIG_DIR) -> Plan:
         raise InputError(
             f"profile: found {profile!r}; allowed: {', '.join(_profiles(config_dir))} (a file in {config_dir})"
         ) from None
+    if profile in RESERVED:
+        raise InputError(f"profile: found {profile!r}; the results have a folder of that name for archives")
     path = config_dir / f"{profile}.yaml"
     if profile not in _profiles(config_dir) and path.is_file():
         raise InputError(f"profile: {path} is no profile; allowed: {', '.join(_profiles(config_dir))}")

@@ -12,11 +12,12 @@ from pydantic import StringConstraints
 from analysis import config
 from analysis.errors import InputError
 from analysis.fingerprint import keys
+from analysis.plan import RESERVED
 from analysis.planned import Plan
 from analysis.specs import Frozen
 from analysis.wanted import figure_modules, planned_claims, planned_figure, planned_report
 
-REFERENCE, REDRAWN = "reference", "redrawn"  # folders of archives, and of what is made from them, in the results
+REFERENCE, REDRAWN = RESERVED  # folders of archives, and of what is made from them, in the results
 MANIFEST = "manifest.json"
 _BATCH = 10  # figures that share a process
 

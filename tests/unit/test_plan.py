@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analysis.errors import InputError
 from analysis.plan import Plan, PlannedSegment, load_plan
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
@@ -341,3 +342,10 @@ def test_sharing_counts_each_beginning_once(tmp_path: Path) -> None:
 def test_sharing_counts_steps_up_to_a_global_step(tmp_path: Path) -> None:
     profile = changed(TREE_PROFILE, "settings/mlp/segments/leaf", {"step": 100})
     assert plan_of(tmp_path, TREE, profile).sharing().steps_alone == 100 + 40 + 40
+
+
+@pytest.mark.parametrize("name", ["reference", "redrawn"])
+def test_names_of_the_folders_of_archives_are_no_profiles(tmp_path, name):
+    (tmp_path / f"{name}.yaml").write_text("title: x\nsettings: {}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"profile: found '{name}'; the results have a folder of that name"):
+        load_plan(name, tmp_path)

@@ -1,0 +1,56 @@
+"""The archives in the repository are whole, small, and what the documents say of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis import archive
+from analysis.archive.checks import SCHEMAS
+from analysis.distances import SCHEMA as DISTANCES
+from analysis.plan import load_plan
+from analysis.training.energies import SCHEMA as ENERGIES
+from analysis.training.probes import SCHEMA as TRAJECTORY
+
+ROOT = Path(__file__).parents[2]
+ARCHIVES = sorted(path.parent for path in (ROOT / "results" / archive.REFERENCE).glob("*/manifest.json"))
+
+
+def test_documented_archives_are_there():
+    text = (ROOT / "docs/archive.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z]+)` \|", text, re.M) == ["quick", "laptop"]
+    assert {path.name for path in ARCHIVES} == {"quick", "laptop"}
+
+
+@pytest.mark.parametrize("folder", ARCHIVES, ids=lambda path: path.name)
+def test_archives_are_what_their_manifests_say(folder):
+    manifest = archive.verify(folder)
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 25e6
+    assert sorted(manifest.outputs) == sorted(archive.outputs_of(manifest))
+    assert manifest.complete is (folder.name == "quick")
+
+
+def test_the_archive_of_quick_is_of_the_present_plan():
+    """Else `make archive` was forgotten after a change."""
+    manifest, plan = archive.read_archive(ROOT / "results" / archive.REFERENCE / "quick"), load_plan("quick")
+    assert sorted(manifest.datasets) == sorted(plan.datasets)
+    assert {f: json.loads(p.params) for f, p in manifest.plan().figures.items()} == {
+        f: json.loads(p.params) for f, p in plan.figures.items()
+    }
+
+
+def test_figures_in_the_documents_are_those_of_the_archive():
+    manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / "laptop")
+    shown = sorted((ROOT / "docs/full-size").glob("*.png"))
+    assert len(shown) >= 4
+    for path in shown:
+        recorded = manifest.outputs[f"figures/{path.name}"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == recorded, path.name
+
+
+def test_every_schema_that_is_written_can_be_read():
+    assert {TRAJECTORY, ENERGIES, DISTANCES} < set(SCHEMAS)
