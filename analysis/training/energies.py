@@ -25,7 +25,7 @@ from analysis.curvature import (
 from analysis.curvature.energy import OPERATORS
 from analysis.specs import EnergiesSpec
 from analysis.store import read_dataset, write_dataset
-from analysis.training.problem import Problem, make_problem
+from analysis.training.problem import Problem, device_name, make_problem
 
 SCHEMA = "energies-1"
 GRID = 400  # points of a density
@@ -65,9 +65,16 @@ def measure_energies(
         wanted, begun = json.loads(text), time.monotonic()
         spec = EnergiesSpec.model_validate(wanted["spec"])
         taken = read_dataset(Path(file))
-        found = energies_along(spec, make_problem(spec.problem, train, test, spec.seed), taken)
+        problem = make_problem(spec.problem, train, test, spec.seed)
+        found = energies_along(spec, problem, taken)
         seconds = time.monotonic() - begun
-        provenance = {"fingerprint": wanted["fingerprint"], "threads": threads, "seconds": round(seconds, 2)}
+        provenance = {
+            "fingerprint": wanted["fingerprint"],
+            "device": device_name(problem.curvature.theta),
+            "threads": threads,
+            "seconds": round(seconds, 2),
+            "chunk_halvings": problem.curvature.halvings,
+        }
         write_dataset(found.assign_attrs(id=wanted["id"]), Path(output), provenance)
         log.info("%s: %d snapshots, %.0f s", wanted["id"], found.sizes["snapshot_step"], seconds)
 

@@ -169,6 +169,8 @@ class _Run:
         weights = self.spec.filter
         if weights is None:
             return None
+        if self.checkpoint.dominant is not None:
+            DominantSubspace(self.checkpoint.dominant)  # verified where it comes from a file, and not at every step
         return SubspaceFilter(
             weights.k or self.spec.problem.k,
             weights.refresh_every,
