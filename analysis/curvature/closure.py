@@ -23,6 +23,8 @@ class LossHessian:
         device: device of θ.
     """
 
+    exact = True  # symmetric, whatever rounding makes of it
+
     def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
         """Evaluates the closure, once, with gradients enabled; all products share that graph.
 

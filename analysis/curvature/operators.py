@@ -248,6 +248,7 @@ class CurvatureOperator:
     objective's memory budget allows.
     """
 
+    exact = True  # symmetric, whatever rounding makes of it
     _graph: type[_Graph]
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
