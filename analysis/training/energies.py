@@ -18,6 +18,7 @@ from analysis.curvature import (
     FunctionalHessian,
     GaussNewton,
     Hessian,
+    NonFiniteProductError,
     energy_decomposition,
     spectral_density,
     top_eigenspace,
@@ -85,7 +86,8 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
     Args:
         spec: random vectors and precision. Those of a snapshot come from generators keyed by its step.
         problem: as it was trained; only `curvature` is used.
-        snapshots: `theta` (snapshot_step, parameter). Those that are not finite are left out.
+        snapshots: `theta` (snapshot_step, parameter). Those that are not finite are left out, and those where a
+            product is not.
 
     Returns:
         Along `snapshot_step`: all of `energy_decomposition` (× `operator`); `dominant_eigenvalues` (× `rank`),
@@ -98,7 +100,11 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
         theta = torch.from_numpy(values).to(problem.curvature.device)
         if not bool(torch.isfinite(theta).all()):
             continue
-        row, basis = _at(spec, problem, theta, int(step), basis)
+        try:
+            row, basis = _at(spec, problem, theta, int(step), basis)
+        except NonFiniteProductError as error:
+            log.warning("%s: snapshot at step %d left out: %s", spec.segment, step, error)
+            continue
         rows.append(row)
         steps.append(step)
     attributes = {"schema": SCHEMA, "specification": json.dumps(spec.model_dump(), sort_keys=True)}
