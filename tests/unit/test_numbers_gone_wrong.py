@@ -243,7 +243,7 @@ def test_a_snapshot_at_which_the_hessian_is_not_finite_is_left_out(monkeypatch, 
 def test_energies_far_from_one(scale):
     """Their squares under- or overflow."""
     x = torch.linspace(0, 1, 20, dtype=torch.float64).reshape(5, 4) * math.sqrt(scale)
-    model = torch.nn.Linear(4, 2, dtype=torch.float64)
+    model = torch.nn.Linear(4, 2, bias=False, dtype=torch.float64)
     objective = Objective(model, "mse", x, torch.zeros(5, dtype=torch.int64))
     subspace = DominantSubspace(torch.eye(objective.size, 2, dtype=torch.float64))
     found = energy_decomposition(objective, objective.theta, subspace, probes=4).sel(operator="H_o")
@@ -297,6 +297,21 @@ def test_products_that_are_rounding_errors_are_unconverged_and_no_mistake():
     foreign = SimpleNamespace(size=hessian.size, dtype=hessian.dtype, device=hessian.device, matmat=hessian.matmat)
     with pytest.raises(InputError, match="the operator is not symmetric"):
         top_eigenspace(foreign, 2 * K)
+
+
+@pytest.mark.parametrize("tol", [0.1, 1e-9], ids=["met", "not met"])
+def test_rounding_errors_are_never_called_converged(tol):
+    """Not even where the residuals are small enough; and they end the search at once."""
+    matrix = torch.diag(torch.arange(30.0, 0.0, -1.0, dtype=torch.float64))
+    matrix[0, 1] += 1e-4
+    operator = SimpleNamespace(size=30, dtype=torch.float64, device=torch.device("cpu"), exact=True)
+    operator.matmat = lambda V: matrix @ V
+    found = top_eigenspace(operator, 3, torch.eye(30, 5, dtype=torch.float64), tol)
+    assert not found.converged
+    assert found.products == 5
+    assert bool((found.residuals < 1e-2).all())
+    matrix[0, 1] = 0
+    assert top_eigenspace(operator, 3, torch.eye(30, 5, dtype=torch.float64), tol).converged
 
 
 # ---------------------------------------------------------------- degenerate problems
