@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def _judge(claim: str, panel: Panel, absent: Sequence[str] = ()) -> Verdict:
     else:
         try:
             holds, measured = function(panel)
-            verdict = "holds" if holds else "does not hold"
+            verdict, measured = "holds" if holds else "does not hold", measured + _unconverged(panel)
         except NotMeasured as gap:
             verdict, measured = "not measured", str(gap)
     if absent:
@@ -122,3 +123,17 @@ def _judge(claim: str, panel: Panel, absent: Sequence[str] = ()) -> Verdict:
     members = (member.segments for family in panel.families.values() for member in family)
     ids = dict.fromkeys(i for path in (*panel.segments.values(), *members) for i in path)
     return Verdict(claim, says, panel.setting, verdict, measured, threshold, " ".join(ids))
+
+
+def _unconverged(panel: Panel) -> str:
+    """Of each label's runs in which an eigensolver missed its tolerance, how often: in words, to go on with."""
+    runs = list(panel.runs.items())
+    runs += [(label, member.run) for label, family in panel.families.items() for member in family]
+    missed, made = Counter[str](), Counter[str]()
+    for label, run in runs:
+        for name in {"converged", "refresh_converged"} & set(run.data_vars):
+            missed[label] += int((run[name] == 0).sum())
+            made[label] += run[name].size
+        missed[label] += run.attrs.get("unconverged_rates", 0)
+        made[label] += run.sizes.get("rate_step", 0)
+    return "".join(f"; {label}: {n:,} of {made[label]:,} eigenspaces not converged" for label, n in missed.items() if n)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from analysis.curvature.operators import check_vectors
 from analysis.errors import InputError
 
 
@@ -21,6 +22,8 @@ class LossHessian:
         dtype: dtype of θ.
         device: device of θ.
     """
+
+    exact = True  # symmetric, whatever rounding makes of it
 
     def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
         """Evaluates the closure, once, with gradients enabled; all products share that graph.
@@ -71,7 +74,7 @@ class LossHessian:
         Raises:
             InputError: v has another shape, dtype or device.
         """
-        self._check(v, ndim=1)
+        check_vectors(v, self, ndim=1)
         return self._product(v.detach())
 
     def matmat(self, V: Tensor) -> Tensor:
@@ -80,7 +83,7 @@ class LossHessian:
         Raises:
             InputError: V has another shape, dtype or device.
         """
-        self._check(V, ndim=2)
+        check_vectors(V, self, ndim=2)
         rows = V.new_empty(V.shape[1], V.shape[0])
         for row, v in zip(rows, V.detach().T, strict=True):
             row.copy_(self._product(v))
@@ -106,12 +109,3 @@ class LossHessian:
         )
         found = {id(p): part for p, part in zip(self._variables, parts, strict=True)}
         return torch.cat([found.get(id(p), torch.zeros_like(p)).reshape(-1) for p in self._parameters])
-
-    def _check(self, v: Tensor, ndim: int) -> None:
-        fits = v.ndim == ndim and v.shape[0] == self.size
-        if not fits or v.dtype != self.dtype or v.device != self.device:
-            shape = [self.size, "K"][:ndim]
-            raise InputError(
-                f"expected a tensor {shape} of {self.dtype} on {self.device}, not {list(v.shape)} of {v.dtype} "
-                f"on {v.device}"
-            )

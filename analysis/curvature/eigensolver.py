@@ -35,7 +35,11 @@ _SEED = 20240601  # of the starting block, where no generator is given
 
 
 class SymmetricOperator(Protocol):
-    """What the solver asks of an operator on R^P."""
+    """What the solver asks of an operator on R^P.
+
+    One that says `exact = True` is symmetric by construction: where its products are not, they are rounding errors (of
+    a softmax that is certain, say), and not a mistake.
+    """
 
     size: int
     dtype: torch.dtype
@@ -58,7 +62,8 @@ class TopEigenspace:
         eigenvectors: [P, k], orthonormal columns.
         residuals: [k], ‖A u_i − λ_i u_i‖, from products with these very vectors.
         products: Matrix-vector products used; a block of m counts m.
-        converged: Whether every residual is at most tol · |λ_k| (see `top_eigenspace`).
+        converged: Whether every residual is at most tol · |λ_k| (see `top_eigenspace`), and products are more than
+            rounding errors.
         basis: [P, m], k <= m <= k + guard, orthonormal: pass it as `init` to the next, nearby problem. One
             power step ahead of the Ritz vectors, in their order, so `basis[:, :k]` is usually closer to the
             eigenspace than `eigenvectors`; no product verifies it.
@@ -89,7 +94,7 @@ def top_eigenspace(
     Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tol · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
     rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start
     and to everything the operator makes of it; guard vectors, carried along in `basis`, make room for one
-    that grows into the top k.
+    that grows into the top k. Products that are rounding errors (see `SymmetricOperator`) end the search, unconverged.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
@@ -134,8 +139,8 @@ def top_eigenspace(
         residual_vectors, residuals = search.residuals(vectors)
         open_pairs = residuals > bound
         left = max_products - search.products
-        converged = not bool(open_pairs.any()) and search.count >= k
-        if converged or left == 0:
+        converged = not bool(open_pairs.any()) and search.count >= k and not search.noise
+        if converged or left == 0 or (search.noise and search.count >= k):
             break
         if search.count + int(open_pairs.sum()) > max_basis:
             search.restart(max(width, max_basis // 2))
@@ -187,6 +192,7 @@ class _SearchSpace:
         self.ritz = torch.empty(0, dtype=torch.float64)  # descending
         self.rotation = self.projected  # Ritz vectors in the basis W, as columns
         self.scale = 0.0  # the largest ‖A v‖ seen
+        self.noise = False  # whether products were rounding errors
         self.products = 0
 
     @property
@@ -218,10 +224,12 @@ class _SearchSpace:
         # Below √tiny, where squares underflow, norms (and so the scale) are zero and nothing can be said.
         precision = torch.finfo(block.dtype)
         if asymmetry > precision.eps**0.5 * self.scale + precision.tiny**0.5:
-            raise InputError(
-                f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
-                f"vectors, with ‖A v‖ up to {self.scale:.1e}"
-            )
+            if not getattr(self.operator, "exact", False):
+                raise InputError(
+                    f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
+                    f"vectors, with ‖A v‖ up to {self.scale:.1e}"
+                )
+            self.noise = True
         columns = (columns + rows.T) / 2
         projected = torch.empty(self.count, self.count, dtype=torch.float64)
         projected[:old, :old] = self.projected

@@ -82,13 +82,14 @@ def _decompose(vectors: Tensor, images: Tensor, k: int) -> dict[str, float]:
     bulk, bulk_se = _mean(energies[k:])
     trace, trace_se = _mean(traces[k:])
     total = dominant + bulk
+    square = total * total  # `total**2` raises where it overflows; it may be 0 where the total is not
     return {
         "energy_dominant": dominant,
         "energy_bulk": bulk,
         "energy_bulk_se": bulk_se,
         "energy_total": total,
         "fraction_dominant": dominant / total if total else 0.0,
-        "fraction_dominant_se": dominant * bulk_se / total**2 if total else 0.0,
+        "fraction_dominant_se": dominant * bulk_se / square if square else 0.0,
         "trace_dominant": float(traces[:k].sum()),
         "trace_bulk": trace,
         "trace_bulk_se": trace_se,

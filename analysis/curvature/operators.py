@@ -36,6 +36,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from analysis.curvature.eigensolver import SymmetricOperator
 from analysis.curvature.objective import GRAPH_FACTOR, Objective, is_out_of_memory
 from analysis.errors import InputError
 
@@ -247,6 +248,7 @@ class CurvatureOperator:
     objective's memory budget allows.
     """
 
+    exact = True  # symmetric, whatever rounding makes of it
     _graph: type[_Graph]
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
@@ -262,12 +264,12 @@ class CurvatureOperator:
 
     def matvec(self, v: Tensor) -> Tensor:
         """The product with one vector [P], [P]."""
-        _check_vectors(v, self, ndim=1)
+        check_vectors(v, self, ndim=1)
         return self._products(v.detach().unsqueeze(0))[0][0]
 
     def matmat(self, V: Tensor) -> Tensor:
         """The products with the columns of V [P, K], [P, K] (stored column by column)."""
-        _check_vectors(V, self, ndim=2)
+        check_vectors(V, self, ndim=2)
         return self._products(V.detach().T.contiguous())[0].T
 
 
@@ -303,12 +305,13 @@ def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tens
         InputError: θ or V does not fit the objective.
     """
     products = _Products(objective, theta, _SplitGraph, results=2)
-    _check_vectors(V, objective, ndim=2)
+    check_vectors(V, objective, ndim=2)
     outer, functional = products(V.detach().T.contiguous())
     return (outer + functional).T, outer.T, functional.T
 
 
-def _check_vectors(v: Tensor, like: Objective | CurvatureOperator, ndim: int) -> None:
+def check_vectors(v: Tensor, like: Objective | SymmetricOperator, ndim: int) -> None:
+    """Raises InputError unless v is a vector [P] (`ndim` 1) or a matrix [P, K] (2) of like's size, dtype and device."""
     fits = v.ndim == ndim and v.shape[0] == like.size
     if not fits or v.dtype != like.dtype or v.device != like.device:
         shape = [like.size, "K"][:ndim]

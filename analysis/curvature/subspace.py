@@ -15,8 +15,12 @@ class DominantSubspace:
         basis: U [P, k].
     """
 
-    def __init__(self, basis: Tensor) -> None:
+    def __init__(self, basis: Tensor, *, verify: bool = True) -> None:
         """Takes U [P, k] as it is.
+
+        Args:
+            basis: U.
+            verify: False where U was verified before: UᵀU costs as much as projecting k/2 vectors.
 
         Raises:
             InputError: The columns are not orthonormal (to √ε of the dtype) or not finite.
@@ -24,6 +28,8 @@ class DominantSubspace:
         if basis.ndim != 2:
             raise InputError(f"the basis must be a matrix [P, k], not {list(basis.shape)}")
         self.basis = basis.detach()
+        if not verify:
+            return
         gram = self.basis.T @ self.basis
         error = (gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs()
         if basis.shape[1] and not float(error.max()) <= torch.finfo(basis.dtype).eps ** 0.5:

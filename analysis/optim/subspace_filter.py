@@ -63,7 +63,7 @@ class SubspaceFilter:
             k: dimension of the dominant subspace.
             refresh_every: steps between refreshes, at least 1.
             tolerance: of the eigenpairs' residuals, relative to λ_k.
-            dominant: see above, as are the others.
+            dominant: see above, as are the others; not verified again.
             basis: may be given without `dominant`.
             refreshed_at: needed with `dominant`.
         """
@@ -97,14 +97,14 @@ class SubspaceFilter:
         if self.dominant is None or self.refreshed_at is None or step - self.refreshed_at >= self.refresh_every:
             refresh = self._refresh(step, hessian())
         assert self.dominant is not None
-        subspace = DominantSubspace(self.dominant)
+        subspace = DominantSubspace(self.dominant, verify=False)
         return filter_update(update, subspace, alpha_dom=alpha_dom, beta_bulk=beta_bulk), refresh
 
     def _refresh(self, step: int, hessian: SymmetricOperator) -> Refresh:
         found = top_eigenspace(hessian, self.k, init=self.basis, tol=self.tolerance)
         new, overlap = DominantSubspace(found.eigenvectors.contiguous()), nan
         if self.dominant is not None:
-            overlap = DominantSubspace(self.dominant).overlap(new)
+            overlap = DominantSubspace(self.dominant, verify=False).overlap(new)
         # Contiguous: the layout that a file gives back. Rounding depends on it.
         self.dominant, self.basis, self.refreshed_at = new.basis, found.basis.contiguous(), step
         residual = float(found.residuals.max())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from analysis.curvature import Hessian, LossHessian, NonFiniteProductError, Objective
+from analysis.curvature import DominantSubspace, Hessian, LossHessian, NonFiniteProductError, Objective
 from analysis.curvature.eigensolver import SymmetricOperator
 from analysis.errors import InputError
 from analysis.optim.subspace_filter import Refresh, SubspaceFilter
@@ -329,6 +329,7 @@ class SubspaceSGD(torch.optim.SGD):
             raise InputError(f"the state to load is of another version of SubspaceSGD: it has {sorted(memory)}")
         if memory["dominant"] is None:
             return
+        DominantSubspace(memory["dominant"])  # verified here, and not at every step
         theta = self._theta()
         size = sum(p.numel() for p in theta)
         expected, found = [size, min(self.k, size)], list(memory["dominant"].shape)

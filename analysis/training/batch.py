@@ -12,6 +12,7 @@ import torch
 
 from analysis.specs import SegmentSpec
 from analysis.store import read_dataset, write_dataset
+from analysis.training.problem import device_name
 from analysis.training.segment import CHECKPOINT_SECONDS, Interrupted, train_segment
 from analysis.training.state import read_state, write_state
 
@@ -79,6 +80,7 @@ def train_batch(
         seconds = time.monotonic() - begun
         provenance = {
             "fingerprint": wanted["fingerprint"],
+            "device": device_name(result.state.theta),
             "threads": threads,
             "seconds": round(seconds, 2),
             "chunk_halvings": result.halvings,

@@ -18,6 +18,7 @@ from analysis.curvature import (
     FunctionalHessian,
     GaussNewton,
     Hessian,
+    NonFiniteProductError,
     energy_decomposition,
     spectral_density,
     top_eigenspace,
@@ -25,7 +26,7 @@ from analysis.curvature import (
 from analysis.curvature.energy import OPERATORS
 from analysis.specs import EnergiesSpec
 from analysis.store import read_dataset, write_dataset
-from analysis.training.problem import Problem, make_problem
+from analysis.training.problem import Problem, device_name, make_problem
 
 SCHEMA = "energies-1"
 GRID = 400  # points of a density
@@ -65,9 +66,16 @@ def measure_energies(
         wanted, begun = json.loads(text), time.monotonic()
         spec = EnergiesSpec.model_validate(wanted["spec"])
         taken = read_dataset(Path(file))
-        found = energies_along(spec, make_problem(spec.problem, train, test, spec.seed), taken)
+        problem = make_problem(spec.problem, train, test, spec.seed)
+        found = energies_along(spec, problem, taken)
         seconds = time.monotonic() - begun
-        provenance = {"fingerprint": wanted["fingerprint"], "threads": threads, "seconds": round(seconds, 2)}
+        provenance = {
+            "fingerprint": wanted["fingerprint"],
+            "device": device_name(problem.curvature.theta),
+            "threads": threads,
+            "seconds": round(seconds, 2),
+            "chunk_halvings": problem.curvature.halvings,
+        }
         write_dataset(found.assign_attrs(id=wanted["id"]), Path(output), provenance)
         log.info("%s: %d snapshots, %.0f s", wanted["id"], found.sizes["snapshot_step"], seconds)
 
@@ -78,7 +86,8 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
     Args:
         spec: random vectors and precision. Those of a snapshot come from generators keyed by its step.
         problem: as it was trained; only `curvature` is used.
-        snapshots: `theta` (snapshot_step, parameter). Those that are not finite are left out.
+        snapshots: `theta` (snapshot_step, parameter). Those that are not finite are left out, and those where a
+            product is not.
 
     Returns:
         Along `snapshot_step`: all of `energy_decomposition` (× `operator`); `dominant_eigenvalues` (× `rank`),
@@ -91,7 +100,11 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
         theta = torch.from_numpy(values).to(problem.curvature.device)
         if not bool(torch.isfinite(theta).all()):
             continue
-        row, basis = _at(spec, problem, theta, int(step), basis)
+        try:
+            row, basis = _at(spec, problem, theta, int(step), basis)
+        except NonFiniteProductError as error:
+            log.warning("%s: snapshot at step %d left out: %s", spec.segment, step, error)
+            continue
         rows.append(row)
         steps.append(step)
     attributes = {"schema": SCHEMA, "specification": json.dumps(spec.model_dump(), sort_keys=True)}

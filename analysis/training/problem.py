@@ -78,5 +78,11 @@ def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: i
     )
 
 
+def device_name(theta: Tensor) -> str:
+    """Where θ is, for provenance: "cpu", or as in "cuda: NVIDIA H200"."""
+    kind = theta.device.type
+    return f"{kind}: {torch.cuda.get_device_name(theta.device)}" if kind == "cuda" else kind
+
+
 def _objective(model: nn.Module, spec: ProblemSpec, inputs: Tensor, labels: Tensor) -> Objective:
     return Objective(model, spec.loss, inputs, labels)

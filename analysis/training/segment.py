@@ -39,6 +39,12 @@ class _Diverged(ArithmeticError):
     """A number that decides what comes next is not finite."""
 
 
+def _finite(value: Tensor, what: str) -> float:
+    if not math.isfinite(value):
+        raise _Diverged(f"{what} is not finite")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a segment leaves: what it measured, and the state its children begin from.
@@ -169,6 +175,8 @@ class _Run:
         weights = self.spec.filter
         if weights is None:
             return None
+        if self.checkpoint.dominant is not None:
+            DominantSubspace(self.checkpoint.dominant)  # verified where it comes from a file, and not at every step
         return SubspaceFilter(
             weights.k or self.spec.problem.k,
             weights.refresh_every,
@@ -269,15 +277,10 @@ class _Run:
             self.checkpoint.stopped_by = "steps"
         if self.loss_schedule.due(step, last):
             value, gradient = self._value_and_gradient()
-            if not math.isfinite(value):
-                raise _Diverged("the training loss is not finite")
-            self.records.add(
-                "step",
-                step,
-                loss=float(value),
-                gradient_norm=float(gradient.norm()),
-                distance=float((theta - self.checkpoint.start).norm()),
-            )
+            loss = _finite(value, "the training loss")
+            norm = _finite(gradient.norm(), "the gradient's norm")
+            distance = _finite((theta - self.checkpoint.start).norm(), "the distance from the start")
+            self.records.add("step", step, loss=loss, gradient_norm=norm, distance=distance)
         if self.test_schedule.due(step, last):
             self.records.add(
                 "test_step",
@@ -304,8 +307,7 @@ class _Run:
         """Top-2k eigenvalues, χ_k(∇L) and its EMA."""
         k, theta = self.spec.problem.k, self.state.theta
         gradient = self._value_and_gradient()[1]
-        if not bool(torch.isfinite(gradient).all()):
-            raise _Diverged("the gradient is not finite")
+        norm = _finite(gradient.norm(), "the gradient's norm")
         found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
         self.state.spectrum_basis = found.basis.contiguous()
         self._count("probe_products", found.products)
@@ -324,7 +326,7 @@ class _Run:
             alignment=alignment,
             alignment_ema=self.state.alignment_ema,
             update_alignment=math.nan,
-            stability_threshold=self.rule.stability_threshold(float(gradient.norm())),
+            stability_threshold=self.rule.stability_threshold(norm),
             probe_products=self.checkpoint.counters["probe_products"],
             filter_products=self.checkpoint.counters["filter_products"],
         )
