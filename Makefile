@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
+PROFILES := $(basename $(notdir $(wildcard workflow/config/*.yaml)))
 SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' --workflow-profile workflow/profiles/local
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
 LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
@@ -76,4 +77,6 @@ lock:  ## Resolve the dependencies anew (versions and hashes only)
 
 .PHONY: clean
 clean:  ## Remove the results of PROFILE (not the archived ones)
+	@# One that there is, and one alone: else this could remove other folders.
+	@$(if $(filter 1-,$(words $(PROFILE))-$(filter-out $(PROFILES),$(PROFILE))),:,$(error PROFILE: found '$(PROFILE)'; allowed: $(PROFILES)))
 	rm -rf results/$(PROFILE)
