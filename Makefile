@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
+PROFILES := $(basename $(notdir $(wildcard workflow/config/*.yaml)))
 LOCAL := --workflow-profile workflow/profiles/local
 SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' $(LOCAL)
 REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes $(LOCAL)
@@ -110,4 +111,6 @@ lock:  ## Resolve the dependencies anew (versions and hashes only)
 
 .PHONY: clean
 clean:  ## Remove the results of PROFILE (not the archived ones)
+	@# One that there is, and one alone: else this could remove other folders.
+	@$(if $(filter 1-,$(words $(PROFILE))-$(filter-out $(PROFILES),$(PROFILE))),:,$(error PROFILE: found '$(PROFILE)'; allowed: $(PROFILES)))
 	rm -rf results/$(PROFILE) results/redrawn/$(PROFILE)

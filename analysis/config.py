@@ -7,12 +7,13 @@ read here, before any job starts, and nothing else reads them. `analysis.plan` j
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from analysis.errors import InputError
 from analysis.specs import (
@@ -26,13 +27,36 @@ from analysis.specs import (
     ProbeSpec,
     Real,
     Seed,
+    Several,
     Size,
     StopSpec,
 )
 
+
+def _no_device(name: str) -> str:
+    if name in {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}:
+        raise PydanticCustomError("name", "no file can have this name on Windows")
+    return name
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise PydanticCustomError("text", "input should be one line of printable characters, no space around it")
+    return text
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise PydanticCustomError("twice", "names {name} twice", {"name": repr(twice[0])})
+    return names
+
+
 # Names become parts of paths, so they hold nothing that could leave a folder.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
-Label = Annotated[str, StringConstraints(pattern=r"^[^<>&\"'\\/\x00-\x1f]+$", max_length=80)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60), AfterValidator(_no_device)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)]
+# Labels are drawn: a dollar would begin a formula.
+Label = Annotated[str, StringConstraints(pattern=r"^[^<>&\"'\\/$]+$", max_length=80), AfterValidator(_one_line)]
+Caption = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_one_line)]
 
 
 # ---------------------------------------------------------------- experiments.yaml
@@ -40,7 +64,7 @@ class Setting(Frozen):
     """A kind of model with its loss. Data and sizes are the profile's."""
 
     title: Label
-    model: str
+    model: Name
     loss: Literal["mse", "cross_entropy", "value"] = "mse"
 
 
@@ -60,12 +84,12 @@ class Segment(Frozen):
     rate and holdout go on in them.
     """
 
-    settings: tuple[Name, ...]
+    settings: Names
     parent: Name | None = None
     rule: Literal["sgd", "gd", "sam", "adam"]
     batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
     momentum: Decay = 0.0
-    measures: dict[Literal["rates", "snapshots"], tuple[Name, ...]] = Field(default_factory=dict)
+    measures: dict[Literal["rates", "snapshots"], Names] = Field(default_factory=dict)
     spectrum: bool = True
     varies: tuple[Varied, ...] = ()
     alpha_dom: Real = 1.0
@@ -88,17 +112,17 @@ class Figure(Frozen):
     """
 
     module: Name
-    caption: str
-    settings: tuple[Name, ...]
-    runs: dict[Label, Name]
+    caption: Caption
+    settings: Names
+    runs: Annotated[dict[Label, Name], Field(min_length=1)]
     reads: Reads = "trajectories"
 
 
 class Claim(Frozen):
     """Judged by the function of the same name in analysis/claims."""
 
-    settings: tuple[Name, ...]
-    runs: dict[Label, Name]
+    settings: Names
+    runs: Annotated[dict[Label, Name], Field(min_length=1)]
     reads: Reads = "trajectories"
 
 
@@ -113,8 +137,8 @@ class Experiments(Frozen):
 class Data(Frozen):
     """The first `examples` of a training subset and `test_examples` of a test subset (all, if not given)."""
 
-    train: str
-    test: str
+    train: Name
+    test: Name
     examples: Count | None = None
     test_examples: Count | None = None
     scaling: Literal["unit", "channel", "pixel"] = "unit"
@@ -162,7 +186,7 @@ class Values(Frozen):
 class Energies(Frozen):
     """What the curvature stage takes: random vectors for energies and densities, Lanczos steps, precision."""
 
-    probes: Annotated[int, Field(ge=2, strict=True)] = EnergiesSpec.model_fields["probes"].default
+    probes: Several = EnergiesSpec.model_fields["probes"].default
     density_probes: Count = EnergiesSpec.model_fields["density_probes"].default
     density_steps: Count = EnergiesSpec.model_fields["density_steps"].default
     tolerance: Positive = EnergiesSpec.model_fields["tolerance"].default
@@ -202,7 +226,7 @@ class Profile(Frozen):
     title: Label
     batch_steps: Count = 2000  # segments that can begin together share a process up to so many refreshes' worth
     batch_figures: Count = 8  # so many figures share a process
-    settings: dict[Name, SettingNumbers]
+    settings: Annotated[dict[Name, SettingNumbers], Field(min_length=1)]
 
 
 # ---------------------------------------------------------------- reading
@@ -219,7 +243,7 @@ def read(path: Path, model: type[M]) -> M:
 
 
 def load_yaml(path: Path) -> Any:
-    """The file's content, safely loaded; duplicate keys are refused."""
+    """The file's content: plain mappings, lists and scalars; duplicate keys are refused."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -228,14 +252,15 @@ def load_yaml(path: Path) -> Any:
         raise InputError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     try:
         return yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError(f"{path}:{line}: is not valid YAML: {error.reason}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise InputError(f"{where}: is not valid YAML: {getattr(error, 'problem', error)}") from error
+        raise InputError(f"{where}: is not valid YAML: {error.problem}") from error
     except RecursionError:
         raise InputError(f"{path}: is nested too deeply") from None
-    except ValueError as error:  # an impossible date, say
-        raise InputError(f"{path}: holds a value that YAML cannot read: {error}") from error
 
 
 def validate(content: Any, model: type[M], where: str) -> M:
@@ -248,18 +273,49 @@ def validate(content: Any, model: type[M], where: str) -> M:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would silently keep the last)."""
+    """SafeLoader that refuses a key given twice (YAML would silently keep the last) and every value that is not plain:
+    of SafeLoader's tags, only those that a value has without naming one."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode):
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f'key "{key_node.value}" is given twice', key_node.start_mark
-                    )
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep=deep)
+    yaml_constructors = {  # noqa: RUF012 (as in the base class)
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in {"null", "bool", "int", "float", "timestamp", "str", "seq", "map"}
+    }
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what `<<` names. Comes before a mapping is constructed, and again for each that takes it in."""
+        keys: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            if keys.setdefault(_identity(key), (key, value)) != (key, value):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'key "{_printable(str(key.value))}" is given twice', key.start_mark
+                )
+        super().flatten_mapping(node)
+        # What it overrides goes: merges of merges would grow without bound.
+        node.value = list({_identity(key): (key, value) for key, value in node.value}.values())
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, ArithmeticError, LookupError, AttributeError) as error:  # an impossible date; !!int ""
+            kind = node.tag.rpartition(":")[2]
+            message = f"found {_Shortened().repr(node.value)}; cannot be read as {kind}: {error}"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark) from error
+
+
+def _identity(key: yaml.Node) -> object:
+    return key.value if isinstance(key, yaml.ScalarNode) else id(key)
+
+
+class _Shortened(reprlib.Repr):
+    """A value within bounds: aliases can make one that is endless."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"
 
 
 def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
@@ -271,7 +327,7 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{path}: unknown key{suggest(place[-1], allowed)}"
     if detail["type"] == "missing":
         return f"{path}: missing; it has to be given"
-    shown = _printable(repr(found))
+    shown = _printable(_Shortened().repr(found))
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{path}: found {shown}; {message}"
 

@@ -59,13 +59,12 @@ def submodules(package: str) -> list[str]:
 
 def defined(module: str) -> list[str]:
     """The functions that a module defines, without importing it."""
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in _tree(module).body if isinstance(node, ast.FunctionDef)]
 
 
 def keys(module: str, table: str) -> list[str]:
     """The keys of a dictionary that a module defines under that name, without importing it."""
-    for node in ast.parse(_source(module).read_text(encoding="utf-8")).body:
+    for node in _tree(module).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if (
             isinstance(target, ast.Name)
@@ -80,6 +79,11 @@ def keys(module: str, table: str) -> list[str]:
 def _graph() -> grimp.ImportGraph:
     # What is imported under TYPE_CHECKING is for type checkers: no result depends on it.
     return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_source(module).read_text(encoding="utf-8"))
 
 
 @cache

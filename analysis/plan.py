@@ -133,15 +133,12 @@ class _Join:
 
     def _parents_first(self) -> list[str]:
         order: dict[str, None] = {}
-
-        def visit(name: str) -> None:
-            parent = self.experiments.segments[name].parent
-            if parent is not None and parent not in order:
-                visit(parent)
-            order[name] = None
-
         for name in self.experiments.segments:
-            visit(name)
+            chain, current = [], cast("str | None", name)
+            while current is not None and current not in order:
+                chain.append(current)
+                current = self.experiments.segments[current].parent
+            order |= dict.fromkeys(reversed(chain))
         return list(order)
 
     def _problem(self, setting: str) -> ProblemSpec | None:

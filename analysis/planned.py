@@ -232,7 +232,7 @@ class Plan:
             Batch(
                 batch[0].id,
                 tuple(batch),
-                round(_work([*batch, *(d for s in batch for d in _descendants(s, children) if d not in batch)])),
+                round(_work({d.id: d for s in batch for d in (s, *_descendants(s, children))}.values())),
             )
             for batch in found
         )
@@ -254,9 +254,11 @@ def panel_paths(panel: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _descendants(segment: PlannedSegment, children: dict[str | None, list[PlannedSegment]]) -> Iterator[PlannedSegment]:
-    for child in children.get(segment.id, []):
+    todo = children.get(segment.id, [])[::-1]
+    while todo:
+        child = todo.pop()
         yield child
-        yield from _descendants(child, children)
+        todo += children.get(child.id, [])[::-1]
 
 
 def _work(segments: Iterable[PlannedSegment]) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 from typing import get_args
 
 from analysis import config
 from analysis.fingerprint import keys
 from analysis.specs import MODELS
+
+MOST_MEMBERS = 10_000  # of a family: each has files of its own, that the workflow looks for at every start
 
 
 def reference_mistakes(
@@ -101,7 +104,8 @@ class _Checks:
         key = f"segments.{name}.varies"
         if len(set(segment.varies)) < len(segment.varies):
             self._wrong(self.experiments_path, key, "names something twice")
-        inherited = {v for a in self._ancestors(name) for v in self.experiments.segments[a].varies}
+        ancestors = self._ancestors(name)
+        inherited = {v for a in ancestors for v in self.experiments.segments[a].varies}
         for v in segment.varies:
             if segment.parent is not None and v in config.OF_THE_BEGINNING:
                 self._wrong(self.experiments_path, key, f"only a segment without a parent can vary in {v}")
@@ -121,18 +125,25 @@ class _Checks:
                     self._wrong(self.profile_path, place, "not allowed; experiments.yaml does not have it varied here")
                 elif values is not None and len(set(values)) < len(values):
                     self._wrong(self.profile_path, place, "a value is given twice")
+            if segment.varies:
+                families = [numbers.segments[a].values for a in (name, *ancestors) if a in numbers.segments]
+                members = prod(len(values) for varied in families for _, values in varied if values is not None)
+                if members > MOST_MEMBERS:
+                    place = f"settings.{s}.segments.{name}.values"
+                    message = f"{members:,} runs, with the values of what it descends from; at most {MOST_MEMBERS:,}"
+                    self._wrong(self.profile_path, place, message)
             if given.alpha_dom == given.beta_bulk == (0.0,):
                 place = f"settings.{s}.segments.{name}.values"
                 self._wrong(self.profile_path, place, "alpha_dom and beta_bulk are 0 alone, which does not move")
 
     def _ancestors(self, name: str) -> list[str]:
         """Parents, and theirs; as far as they exist, each once."""
-        found: list[str] = []
+        found: dict[str, None] = {}
         current = self.experiments.segments[name].parent
         while current in self.experiments.segments and current not in found:
-            found.append(current)
+            found[current] = None
             current = self.experiments.segments[current].parent
-        return found
+        return list(found)
 
     def _known(self, key: str, name: str, known: Iterable[str], what: str) -> bool:
         if name in known:
@@ -143,8 +154,9 @@ class _Checks:
 
     def _check_cycles(self) -> None:
         for name in self.experiments.segments:
-            trail = [name]
-            while (parent := getattr(self.experiments.segments.get(trail[-1]), "parent", None)) is not None:
+            trail = {name: None}
+            current = name
+            while (parent := getattr(self.experiments.segments.get(current), "parent", None)) is not None:
                 if parent in trail:
                     if parent == name:  # told once, from a segment within the cycle
                         chain = " <- ".join([*trail, parent])
@@ -154,4 +166,5 @@ class _Checks:
                             f"a cycle: {chain}; one of these must begin without a parent",
                         )
                     break
-                trail.append(parent)
+                trail[parent] = None
+                current = parent

@@ -27,8 +27,11 @@ def _number(value: object) -> object:
 
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Size = Annotated[int, Field(ge=0, strict=True)]
+LARGEST = 2**31 - 1  # of counts: more than any machine has room or time for
+Count = Annotated[int, Field(ge=1, le=LARGEST, strict=True)]
+Several = Annotated[int, Field(ge=2, le=LARGEST, strict=True)]
+Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+Layers = Annotated[int, Field(ge=1, le=1000, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]  # of a moving average
@@ -42,21 +45,21 @@ class Frozen(BaseModel):
 class MLPSpec(Frozen):
     kind: Literal["mlp"] = "mlp"
     width: Count
-    hidden_layers: Count = 2
+    hidden_layers: Layers = 2
     activation: Literal["tanh", "relu"] = "tanh"
 
 
 class CNNSpec(Frozen):
     kind: Literal["cnn"] = "cnn"
     channels: Count
-    convolutions: Count = 2
+    convolutions: Layers = 2
 
 
 class TransformerSpec(Frozen):
     kind: Literal["transformer"] = "transformer"
     width: Count
     heads: Count
-    layers: Count = 2
+    layers: Layers = 2
     feed_forward: Count
 
 
@@ -239,7 +242,7 @@ class EnergiesSpec(Frozen):
     problem: ProblemSpec
     segment: str  # whose snapshots
     seed: Seed = 0  # of the random vectors
-    probes: Annotated[int, Field(ge=2, strict=True)] = 32
+    probes: Several = 32
     density_probes: Count = 4
     density_steps: Count = 40
     tolerance: Positive = 1e-3  # residuals of the eigenvectors relative to λ_k

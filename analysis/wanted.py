@@ -111,12 +111,16 @@ class Wanted:
 
     def _check_snapshots(self, key: str, user: config.Figure | config.Claim, setting: str) -> None:
         for label, run in user.runs.items():
-            missing = [
-                i for m in self.members[setting, run] for i in m.path if self.segments[i].spec.probes.snapshots is None
-            ]
-            if missing:
-                message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting {setting!r}"
-                self._wrong(f"{key}.reads", f"{message} (segment {missing[0]})")
+            on_the_way = [run]  # as the ids of a member's path
+            while (parent := self.experiments.segments[on_the_way[0]].parent) is not None:
+                on_the_way.insert(0, parent)
+            path = self.members[setting, run][0].path
+            for name, i in zip(on_the_way, path, strict=True):
+                if self.segments[i].spec.probes.snapshots is None:
+                    message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting"
+                    place = f"segments.{name}.measures.snapshots"
+                    self._wrong(f"{key}.reads", f"{message} {setting!r}; {place} has to name it")
+                    break
 
     def _distances(self, key: str, panel: Mapping[str, Any]) -> str:
         if len(panel["runs"]) != 2 or panel["families"]:

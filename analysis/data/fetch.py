@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
-from urllib.parse import urlsplit
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
 
 from analysis.data.catalogue import Description
 from analysis.errors import InputError
 
 SCHEMES = ("https",)
 TIMEOUT_SECONDS = 30
+MOST_BYTES = 1 << 29  # of a download, and of a file in an archive; the largest has 170 MB
 NO_DOWNLOAD = "The quick profile needs no download."
 
 
@@ -103,7 +104,7 @@ def obtain(
             return False
         try:
             get(scratch)
-        # ValueError: pooch's word for a wrong checksum; RuntimeError: torchvision's for most things.
+        # ValueError: a wrong checksum, no TLS, too long; RuntimeError: zipfile's word for what it cannot unpack.
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{what}: no data, and the download failed.\n  Looked for:{wanted}\n"
@@ -130,26 +131,59 @@ def retrieve(url: str, *, known_hash: str, path: Path) -> None:
     """Download one file to `path`, with a progress bar; it is there only if its hash is right.
 
     Args:
-        url: https only.
+        url: https only, as all that it is redirected to.
         known_hash: "<algorithm>:<hexadecimal digest>".
         path: where to.
 
     Raises:
-        ValueError: not https, or the wrong hash. The message has both.
+        ValueError: not https, or longer than `MOST_BYTES`, or the wrong hash. The message has both.
         OSError: no network (`requests`' exceptions are OSErrors).
     """
     import pooch  # here: it costs 0.2 s that data already present need not spend
 
-    if urlsplit(url).scheme not in SCHEMES:
-        raise ValueError(f"{url}: downloads use {', '.join(SCHEMES)} only")
+    _check_scheme(url)
+    if not known_hash:  # pooch would take anything
+        raise ValueError(f"{url}: no download without a known hash")
     path.parent.mkdir(parents=True, exist_ok=True)
     pooch.retrieve(
         url,
         known_hash=known_hash,
         fname=path.name,
         path=path.parent,
-        downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS),
+        downloader=_download,
     )
+
+
+def _download(url: str, output_file: str, _: object) -> None:
+    """What pooch calls."""
+    import requests
+    from tqdm import tqdm
+
+    with (
+        requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, hooks={"response": _check_redirect}) as response,
+        Path(output_file).open("wb") as file,
+    ):
+        response.raise_for_status()
+        with tqdm(total=int(response.headers.get("content-length", 0)), unit="B", unit_scale=True) as progress:
+            for chunk in response.iter_content(1 << 16):
+                _write(chunk, file, url)
+                progress.update(len(chunk))
+
+
+def _check_redirect(response: Any, *_: object, **__: object) -> None:
+    if response.is_redirect:
+        _check_scheme(urljoin(response.url, response.headers["location"]))
+
+
+def _check_scheme(url: str) -> None:
+    if urlsplit(url).scheme not in SCHEMES:
+        raise ValueError(f"{url}: downloads use {', '.join(SCHEMES)} only")
+
+
+def _write(chunk: bytes, file: IO[bytes], what: str) -> None:
+    file.write(chunk)
+    if file.tell() > MOST_BYTES:
+        raise ValueError(f"{what}: longer than {MOST_BYTES:,} bytes")
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
@@ -158,7 +192,7 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
     The files are written to `folder / member`: no name, link or permission in the archive has a say.
 
     Raises:
-        ValueError: a member is missing or not a plain file, or the archive is broken.
+        ValueError: a member is missing, not a plain file or longer than `MOST_BYTES`, or the archive is broken.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -167,8 +201,9 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
                 target = folder / member
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opener(member) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-    except (KeyError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+                    while chunk := source.read(1 << 16):
+                        _write(chunk, sink, f"{archive.name}: {member}")
+    except (KeyError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         raise ValueError(f"{archive.name}: broken archive ({error})") from error
 
 

@@ -69,12 +69,12 @@ def _items(path: Path, header: tuple[int, ...]) -> Pixels:
     """The items of an IDX file whose header must be `header`: magic number, count, shape of an item."""
     prefix = struct.pack(f">{len(header)}I", *header)
     expected = len(prefix) + int(np.prod(header[1:]))
-    content = _read(path)
+    content = _read(path, expected + 1)
     if len(content) != expected:
-        problem = "cut short" if len(content) < expected else "too long"
+        problem, more = ("cut short", "") if len(content) < expected else ("too long", " or more")
         packed = " unpacked" if path.suffix == ".gz" else ""
         raise InputError(
-            f"{path}: {problem}. Found {len(content):,} bytes{packed}, expected {expected:,}. "
+            f"{path}: {problem}. Found {len(content):,} bytes{more}{packed}, expected {expected:,}. "
             "Remove the file; the next run downloads it again."
         )
     if not content.startswith(prefix):
@@ -85,13 +85,12 @@ def _items(path: Path, header: tuple[int, ...]) -> Pixels:
     return np.frombuffer(content, dtype=np.uint8, offset=len(prefix)).reshape(header[1:])
 
 
-def _read(path: Path) -> bytes:
-    if path.suffix != ".gz":
-        return path.read_bytes()
+def _read(path: Path, most: int) -> bytes:
+    """The first bytes, unpacked: a small file can unpack to more than the memory holds."""
     content = bytearray()
     try:
-        with gzip.open(path) as file:
-            while chunk := file.read(1 << 20):
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while chunk := file.read(min(1 << 20, most - len(content))):
                 content += chunk
     except EOFError:
         pass  # the caller compares sizes
@@ -101,19 +100,7 @@ def _read(path: Path) -> bytes:
 
 
 def _get(folder: Path) -> None:
-    """Download all four files, unpacked, to `folder / LAYOUT`."""
-    try:
-        from torchvision.datasets import MNIST
-    except (ImportError, RuntimeError):  # RuntimeError: torch and torchvision of different builds
-        _get_without_torchvision(folder)
-        return
-    # Only the mirror with TLS. (If that fails, torchvision tries it once more without: what the data rest on
-    # are the checksums, its own and that of the canonical bytes.) The class's name names the folder.
-    over_tls = type("MNIST", (MNIST,), {"mirrors": [MIRROR]})
-    over_tls(root=folder, download=True)
-
-
-def _get_without_torchvision(folder: Path) -> None:
+    """Download all four files, unpacked, to `folder / LAYOUT`. Not by torchvision: where TLS fails, it goes without."""
     for name, md5 in MD5.items():
         packed = folder / LAYOUT / f"{name}.gz"
         fetch.retrieve(f"{MIRROR}{packed.name}", known_hash=f"md5:{md5}", path=packed)

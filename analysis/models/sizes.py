@@ -37,7 +37,8 @@ def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
     rows, columns = rows // problem.data.pooling, columns // problem.data.pooling
     if wanted == "image" and rows * columns == 0:
         raise ValueError(
-            f"averaging {problem.data.pooling} × {problem.data.pooling} pixels leaves nothing of the images"
+            f"data.pooling averages {problem.data.pooling} × {problem.data.pooling} pixels, which leaves nothing of "
+            "the images"
         )
     if isinstance(spec, MLPSpec):
         sizes = [channels * rows * columns, *[spec.width] * spec.hidden_layers, info.classes]

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR, Plan, load_plan
+from analysis.plan import CONFIG_DIR, load_plan
 
 EXPERIMENTS: dict[str, Any] = {
     "settings": {"mlp": {"title": "MLP", "model": "mlp"}, "text": {"title": "Text", "model": "transformer"}},
@@ -277,7 +275,7 @@ DATA_SETS = (
             'settings.mlpp: unknown setting; did you mean "mlp"? allowed: mlp, text',
         ),
         ("settings", [], "settings: found []; input should be a valid dictionary"),
-        ("title", "<script>", r"title: found '<script>'; string should match pattern '^[^<>&\"'\\/\x00-\x1f]+$'"),
+        ("title", "<script>", r"title: found '<script>'; string should match pattern '^[^<>&\"'\\/$]+$'"),
     ],
 )
 def test_a_mistake_in_a_profile(tmp_path: Path, key: str, value: Any, expected: str) -> None:
@@ -431,8 +429,11 @@ def test_a_folder_without_configuration(tmp_path: Path) -> None:
             ":1:8: is not valid YAML: could not determine a constructor",
         ),
         (b"title: sm\xe4ll\n", ": is not UTF-8 text (byte 9)"),
-        (b"title: a\x00b\n", ": is not valid YAML: "),
-        (b"title: 2024-99-99\n", ": holds a value that YAML cannot read: month must be in 1..12"),
+        (b"title: a\x00b\n", ":1: is not valid YAML: special characters are not allowed"),
+        (
+            b"title: 2024-99-99\n",
+            ":1:8: is not valid YAML: found '2024-99-99'; cannot be read as timestamp: month must be",
+        ),
         (b"[" * 3000, ": is nested too deeply"),
         (b"? [a, b]\n: 1\n", ":1:3: is not valid YAML: "),
         (b"{a: 1}: 2\n", ":1:1: is not valid YAML: found unhashable key"),
@@ -469,67 +470,6 @@ def test_numbers_as_people_write_them(tmp_path: Path, text: str, value: float) -
     path.write_text(path.read_text().replace("learning_rate: 0.2", f"learning_rate: {text}"))
     plan = load_plan("small", tmp_path)
     assert plan.segments[plan.runs["mlp", "gd"][-1]].spec.rule.learning_rate == value
-
-
-# ---------------------------------------------------------------- whatever is in the files
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of everything within."""
-    inner: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        inner = list(value.items())
-    elif isinstance(value, list):
-        inner = list(enumerate(value))
-    return [p for key, child in inner for p in [(*path, key), *places(child, (*path, key))]]
-
-
-VALUES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-3, 5),
-    st.sampled_from([2**31, 2**63, 2**64, 10**30, -(10**30)]),
-    st.floats(),
-    st.sampled_from(
-        ["", "1e-3", "nan", "mlp", "cnn", "transformer", "warm-up", "gd", "mnist5k", "polarity1k", "sst-dev"]
-    ),
-    st.sampled_from(["../x", "<b>", "a\nb", "style", "1e400", "cross_entropy", "kind", "float64", "aligned"]),
-    st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=5),
-    st.lists(st.sampled_from(["mlp", "text", "gd", "sam", 1, None]), max_size=3),
-    st.dictionaries(
-        st.sampled_from(["mlp", "dom", "steps", "kind", "width", "GD", "rates", "loss"]), st.integers(-1, 3), max_size=2
-    ),
-    st.dates(),
-)
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_file_gives_a_plan_or_says_what_is_wrong(tmp_path: Path, data: st.DataObject) -> None:
-    whole = {"experiments": copy.deepcopy(EXPERIMENTS), "small": copy.deepcopy(PROFILE)}
-    for _ in range(data.draw(st.integers(1, 3))):
-        path = data.draw(st.sampled_from([p for p in places(whole) if len(p) > 1]))
-        place: Any = whole
-        for key in path[:-1]:
-            place = place[key]
-        change = data.draw(st.sampled_from(["delete", "rename", "replace"]))
-        if change == "replace":
-            place[path[-1]] = data.draw(VALUES)
-        elif change == "delete" or isinstance(place, list):
-            del place[path[-1]]
-        else:
-            new = data.draw(st.one_of(VALUES.filter(lambda v: not isinstance(v, list | dict)), st.just(f"{path[-1]}s")))
-            place[new] = place.pop(path[-1])
-    write(tmp_path, whole["experiments"], whole["small"])
-    try:
-        plan = load_plan("small", tmp_path)
-    except InputError as error:
-        for line in str(error).splitlines():
-            assert line.startswith((f"{tmp_path}/experiments.yaml: ", f"{tmp_path}/small.yaml: ")), line
-            assert len(line) < 700
-    else:
-        assert isinstance(plan, Plan)
-        for name in (*plan.segments, *plan.figures, *plan.subsets, *plan.distances):
-            assert "/" not in name
-            assert len(name.encode()) < 250
 
 
 def test_a_copy_of_the_real_configuration_gives_the_same_plan(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import http.server
 import io
 import os
 import struct
-import sys
 import tarfile
 import tempfile
 import threading
@@ -208,7 +207,7 @@ def test_a_link_in_a_tar_is_refused(tmp_path: Path) -> None:
         fetch.unpack(tmp_path / "a.tar.gz", ["x/data"], tmp_path / "out")
 
 
-# MNIST: by torchvision, and without it where it cannot be imported
+# MNIST
 
 
 @pytest.fixture
@@ -229,37 +228,21 @@ def served_mnist(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-def _check_mnist(server: Server, data: Path) -> None:
+def test_mnist_download(served_mnist: Server, tmp_path: Path) -> None:
+    data = tmp_path / "data"
     assert load("mnist5k", data_dir=data)["labels"].values.tolist() == [7, 2]
     assert _everything_in(data) == {*(f"MNIST/raw/{name}" for name in mnist.MD5), ".download.lock"}
     assert load("mnist-test", data_dir=data)["labels"].values.tolist() == [7, 2, 1]
-    assert sorted(set(server.requests)) == sorted(f"/{name}.gz" for name in mnist.MD5)
+    assert sorted(served_mnist.requests) == sorted(f"/{name}.gz" for name in mnist.MD5)  # once each
 
 
-def test_mnist_without_torchvision(served_mnist: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)  # its import now fails
-    _check_mnist(served_mnist, tmp_path / "data")
-
-
-def _torchvisions_mnist() -> Any:
+def test_mnist_checksums_are_torchvisions() -> None:
     try:
         from torchvision.datasets import MNIST
     except (ImportError, RuntimeError):
         pytest.skip("torchvision does not fit the torch installed here")
-    return MNIST
-
-
-def test_mnist_by_torchvision(served_mnist: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = [(f"{name}.gz", md5) for name, md5 in mnist.MD5.items()]
-    monkeypatch.setattr(_torchvisions_mnist(), "resources", tiny)
-    monkeypatch.setattr(fetch, "retrieve", lambda *_, **__: pytest.fail("not by torchvision"))
-    _check_mnist(served_mnist, tmp_path / "data")
-
-
-def test_mnist_checksums_are_torchvisions() -> None:
-    published = _torchvisions_mnist()
-    assert [(f"{name}.gz", md5) for name, md5 in mnist.MD5.items()] == published.resources
-    assert mnist.MIRROR in published.mirrors
+    assert [(f"{name}.gz", md5) for name, md5 in mnist.MD5.items()] == MNIST.resources
+    assert mnist.MIRROR in MNIST.mirrors
 
 
 # impossible
@@ -275,7 +258,6 @@ def test_addresses_are_https() -> None:
 def test_no_data_and_no_network(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = "https://127.0.0.1:1/"  # refuses connections
     monkeypatch.setattr(mnist, "MIRROR", nowhere)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     monkeypatch.setattr(cifar, "URL", f"{nowhere}cifar-10-binary.tar.gz")
     monkeypatch.setattr(sst2, "URL", f"{nowhere}SST-2.zip")
     data = tmp_path / "data"

@@ -343,5 +343,5 @@ def test_a_toy_starts_where_its_specification_says(spec):
 
 @pytest.mark.parametrize("spec", [MLPSpec(width=2), VGGSpec(width=2), ResNetSpec(width=2)])
 def test_images_averaged_away_are_told(spec):
-    with pytest.raises(ValueError, match="averaging 29 × 29 pixels leaves nothing of the images"):
+    with pytest.raises(ValueError, match=r"data\.pooling averages 29 × 29 pixels, which leaves nothing of the images"):
         parameter_count(problem(spec, "mlxtend4k", pooling=29))

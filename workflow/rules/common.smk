@@ -1,8 +1,7 @@
 # The plan of the chosen profile, and where its files are.
 import os
+import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.errors import InputError
@@ -18,12 +17,12 @@ try:
         RESULTS = DATASETS = f"{WHERE}/{PROFILE}"
         PLAN = load_plan(PROFILE, Path(config.get("config_dir", CONFIG_DIR)))
 except InputError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"Error: {error}")
 
 # Told here, in one line: the engine would end in a traceback.
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
-    raise WorkflowError(f"{existing}: is no folder that can be written to; the results go to {RESULTS}")
+    sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
 
 
 def result(file):
