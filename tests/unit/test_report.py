@@ -141,7 +141,7 @@ def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> No
         *("Contents", "Summary of claims", "What was run", "A paper", "Further figures", "Further claims"),
         "Deviations and choices",
     ]
-    assert "Not in this profile: Figure 2 (song-fig02)." in [text for _, text in page.of("p")]
+    assert "Not drawn here, as not run or not in this profile: Figure 2 (song-fig02)." in [text for _, text in page.of("p")]
     assert "The paper Figure 1 says" in [text for _, text in page.of("p")]
 
 
