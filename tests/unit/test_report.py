@@ -141,7 +141,9 @@ def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> No
         *("Contents", "Summary of claims", "What was run", "A paper", "Further figures", "Further claims"),
         "Deviations and choices",
     ]
-    assert "Not drawn here, as not run or not in this profile: Figure 2 (song-fig02)." in [text for _, text in page.of("p")]
+    assert "Not drawn here, as not run or no part of this profile: Figure 2 (song-fig02)." in [
+        text for _, text in page.of("p")
+    ]
     assert "The paper Figure 1 says" in [text for _, text in page.of("p")]
 
 
@@ -181,7 +183,7 @@ def test_what_was_run_is_summed_up(page: Page) -> None:
     what = "2 × 4 tanh, P = 4,321, MSE; polarity-1k (synthetic), first 150"
     assert f"MLP mlp {what} 2; filters also 5 0.25 20 30 7 float32 3 23" in rows
     assert any(row.startswith("polarity-1k (synthetic) polarity1k 150 synthetic 79e2d7d3") for row in rows)
-    assert "segments of training 4, 28 steps, 2.0 min" in rows
+    assert "segments of training 4, 28 steps, 2.0 min in all of them" in rows
     assert "Hessian products 4,468 in training, 0 for energies" in rows
     assert "diverged segments 1: dom" in rows
     assert "refreshes of the dominant subspace 6, 2 of them unconverged" in rows
