@@ -1,7 +1,8 @@
 """Code fingerprints: which package modules a function reaches, hashed over their parsed code.
 
-Comments, docstrings, formatting and imports under `TYPE_CHECKING` do not count. Modules that are chosen by name at run
-time (models, update rules, figures) are no static imports: whoever chooses names them as further entries.
+Comments, docstrings and formatting do not count, nor what is imported under `TYPE_CHECKING` (the lines that import do).
+Modules that are chosen by name at run time (models, update rules, figures) are no static imports: whoever chooses names
+them as further entries.
 """
 
 from __future__ import annotations

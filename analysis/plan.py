@@ -312,6 +312,8 @@ class _Join:
                     key = f"settings.{setting}.segments.{name}.probes.{measure}"
                     self._wrong(self.profile_path, key, "not allowed; experiments.yaml does not have it measured here")
                 values[measure] = None
+                if measure == "rates":  # whose tolerance is then nothing that a name is to depend on
+                    values["rates_tolerance"] = ProbeSpec.model_fields["rates_tolerance"].default
             elif values[measure] is None:
                 key = f"settings.{setting}.probes.{measure}"
                 self._wrong(self.profile_path, key, f"missing; segment {name!r} measures it")

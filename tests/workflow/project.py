@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -18,6 +19,14 @@ from analysis.store import PROVENANCE, read_dataset
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).parent / "config"
 FOLDER = "a folder, naïve"  # a space, a comma and a letter that is not ASCII
+# Ids by what they are called in the table of reruns: segments as in experiments.yaml, the others by their kind.
+NAMES = """
+import json
+from analysis.plan import load_plan
+plan = load_plan({profile!r})
+print(json.dumps({{path[-1]: name for (_, name), path in plan.runs.items()}}
+    | {{f"distances {{d}}": "distances" for d in plan.distances}} | {{f"data {{s}}": "data" for s in plan.subsets}}))
+"""
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 
 
@@ -100,7 +109,20 @@ class Project:
         assert done.returncode == 0, done.stdout
         return jobs(done.stdout)
 
+    def python(self, code: str) -> str:
+        """What the code prints, run with the copy's own package."""
+        command, options = [sys.executable, "-c", code], {"cwd": self.path, "env": self.environment, "text": True}
+        return subprocess.run(command, **options, stdout=subprocess.PIPE, timeout=60, check=True).stdout
+
     # ------------------------------------------------------------ looking and changing
+    def named(self, jobs: Iterable[str], profile: str = "tiny") -> set[str]:
+        """The jobs by the names of their segments; "data" and "distances" without the ids.
+
+        Ids are those of the copy's own code and configuration: a job that these do not ask for keeps its id.
+        """
+        names = json.loads(self.python(NAMES.format(profile=profile)))
+        return {names.get(job, job) for job in jobs}
+
     def plan(self, profile: str = "tiny") -> Plan:
         """The plan with the copy's configuration (and this process's code)."""
         return load_plan(profile, self.path / "workflow" / "config")

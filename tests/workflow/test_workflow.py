@@ -1,10 +1,10 @@
-"""The true workflow on a tiny configuration: what is made, and what a change makes again."""
+"""The true workflow on a tiny configuration: what is made, and what is written when it is made again.
+
+Which change makes what again is the table of `test_reruns.py`.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -71,24 +71,6 @@ def test_a_second_run_does_nothing(project: Project) -> None:
     assert project.times() == before
 
 
-def test_what_does_not_matter_changes_nothing(project: Project) -> None:
-    # Times of change of results, configuration, code and the scripts of expensive rules
-    for path in [*project.results().rglob("*.nc"), *project.results().rglob("*.safetensors")]:
-        path.touch()
-    for name in (SETTINGS, "analysis/training/segment.py", "workflow/scripts/train_segment.py"):
-        (project.path / name).touch()
-    # Comments and layout
-    project.edit("analysis/optim/sgd.py", "class Rule:", "# A remark.\n\n\nclass Rule:")
-    project.edit("analysis/figures/distance.py", "def draw(", "# A remark.\ndef draw(")
-    project.edit("workflow/rules/train.smk", "for batch in", "# A remark.\nfor batch in")
-    project.edit(SETTINGS, "title: tiny", "# A remark.\ntitle: 'tiny'")
-    # Code that nothing here reaches
-    project.edit("analysis/models/cnn.py", "def build(", "UNUSED = 1\n\n\ndef build(")
-    # Data that no missing segment needs
-    shutil.rmtree(project.results() / "data")
-    assert project.would_run() == []
-
-
 def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project) -> None:
     before, old = project.times(), project.plan()
     project.edit(SETTINGS, "late-gd: {steps: 4}", "late-gd: {steps: 4, learning_rate: 0.01}")
@@ -116,22 +98,6 @@ def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project
     assert not (project.path / old_folder).exists()
 
 
-def test_a_number_of_a_segment_in_the_middle_reruns_its_descendants(project: Project) -> None:
-    project.edit(SETTINGS, "bulk-sgd: {steps: 8}", "bulk-sgd: {steps: 9}")
-    plan = project.plan()
-    assert project.would_run() == sorted([id_of(plan, "bulk-sgd"), id_of(plan, "late-gd"), "figure loss", "report"])
-
-
-def test_a_number_of_the_first_segment_reruns_everything_but_data(project: Project) -> None:
-    old = project.plan()
-    project.edit(SETTINGS, "warm-up: {steps: 10,", "warm-up: {steps: 9,")
-    new = project.plan()
-    kept = set(old.segments) & set(new.segments)
-    assert kept == {id_of(new, "adam")}
-    distances = [f"distances {d}" for d in new.distances]
-    assert project.would_run() == sorted([*(set(new.segments) - kept), *distances, *(set(CHEAP) - {"figure rates"})])
-
-
 def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
     before = project.times()
     page = project.results() / "figures/travelled.pdf"
@@ -143,28 +109,6 @@ def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
     assert page.read_bytes() == content
 
 
-def test_only_deleted_segments_are_trained_again(project: Project) -> None:
-    plan = project.plan()
-    lost = [id_of(plan, "bulk-sgd"), id_of(plan, "dom-sgd")]
-    (project.results() / "segments" / lost[0] / "trajectory.nc").unlink()
-    (project.results() / "segments" / lost[1] / "state.safetensors").unlink()
-    shutil.rmtree(project.results() / "data")
-    ran = project.would_run()
-    assert [job for job in ran if job not in CHEAP] == sorted([*(f"data {s}" for s in plan.subsets), *lost])
-
-
-def test_a_line_of_the_optimizer_trains_again(project: Project) -> None:
-    before = set(project.plan().segments)
-    project.edit("analysis/optim/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *")
-    ran = project.would_run()
-    distances = [job for job in ran if job.startswith("distances")]
-    segments = [job for job in ran if job not in CHEAP and job not in distances]
-    assert len(segments) == len(before) - 1, "all but Adam"
-    assert not before & set(segments)
-    assert len(distances) == 1
-    assert sorted(set(ran) - set(segments) - set(distances)) == sorted(set(CHEAP) - {"figure rates"})
-
-
 def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> None:
     before = project.times()
     project.edit("analysis/figures/distance.py", "axes.set_ylim(bottom=0)", "axes.set_ylim(bottom=-1)")
@@ -172,52 +116,6 @@ def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> Non
     after = project.times()
     drawn = {"figures/travelled.pdf", "figures/travelled.png", "report.html"}
     assert {n for n in after if after[n] != before[n]} == drawn
-
-
-def test_the_style_draws_every_figure_and_trains_nothing(project: Project) -> None:
-    project.edit("analysis/figures/style.py", "DPI = 160", "DPI = 161")
-    assert project.would_run() == [job for job in CHEAP if job != "claims"]
-
-
-def set_times(folder: Path, year: int) -> None:
-    """Times of change in that year, in an order that makes no sense."""
-    begin = (year - 1970) * 365.25 * 86400
-    for count, path in enumerate(sorted(folder.rglob("*"), reverse=True)):
-        os.utime(path, (begin + count, begin + count))
-
-
-@pytest.mark.parametrize("year", [1990, 2035])
-def test_copied_results_are_trusted_whatever_their_times(finished: Project, tmp_path: Path, year: int) -> None:
-    """A fresh clone with archived results, without the engine's records: no training; figures at most."""
-    project = Project.of_sources(tmp_path)
-    shutil.copytree(finished.path / "results", project.path / "results")
-    set_times(project.results(), year)
-    assert set(project.would_run()) <= set(CHEAP)
-
-
-def test_a_caption_draws_its_figure_also_without_the_engines_records(project: Project) -> None:
-    shutil.rmtree(project.path / ".snakemake")
-    now = time.time()
-    for path in (project.results() / "figures").iterdir():
-        os.utime(path, (now, now))
-    project.edit("workflow/config/experiments.yaml", "Distance from the switching step", "Distance travelled")
-    time.sleep(0.01)
-    assert project.would_run() == ["figure travelled", "report"]
-
-
-def test_a_deviation_writes_the_report(project: Project) -> None:
-    project.edit("docs/deviations.md", "# Deviations and choices", "# Deviations")
-    assert project.would_run() == ["report"]
-
-
-def test_the_reports_template_writes_the_report(project: Project) -> None:
-    project.edit("analysis/report/report.html.j2", "</html>", "</html>\n")
-    assert project.would_run() == ["report"]
-
-
-def test_what_a_paper_says_writes_the_report(project: Project) -> None:
-    project.edit("workflow/report/papers.yaml", "number: Figure 24", "number: Figure twenty-four")
-    assert project.would_run() == ["report"]
 
 
 def test_a_deleted_report_is_written_again(project: Project) -> None:
