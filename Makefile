@@ -7,6 +7,8 @@ PYTHON ?= python3
 # Where data sets are read from, and downloaded to if they are not there (the quick profile needs none).
 DATA_DIR ?= data
 export DATA_DIR
+# Names of files and texts are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -25,6 +25,12 @@ rule claims:
         "The claims are judged"
 
 
+onstart:
+    remove_temporary_files()
+    pass_on(signal.SIGINT)
+    pass_on(signal.SIGTERM)
+
+
 onerror:
     print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
 

@@ -1,8 +1,9 @@
 """Files between the stages: xarray datasets in netCDF and states in safetensors, always whole.
 
 Everything is written under a temporary name in the same folder and moved into place (`os.replace`), so a file
-under its final name is complete. What differs between two equal runs (versions, machine, times) stands in the
-one attribute `provenance`.
+under its final name is complete. A SHA-256 goes with the content, and reading checks it: neither format has checksums
+of its own for all that it holds, and a flipped bit would pass for a number. What differs between two equal runs
+(versions, machine, times) stands in the one attribute `provenance`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
 
 PROVENANCE = "provenance"
 _METADATA = "metadata"
+_SEALED = "sealed"  # attribute of a netCDF file that ends with a seal; those archived before there were seals have none
+_SEAL = b"\nSHA-256 of all before this line: "
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     """Write `dataset`, compressed, atomically; `provenance` is added to that of this environment.
+
+    After the netCDF file's own end, where readers of netCDF do not look, stands the SHA-256 of its bytes.
 
     Raises:
         InputError: if the folder or the disk does not take it.
@@ -37,6 +43,7 @@ def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any]
     attributes = {
         **dataset.attrs,
         PROVENANCE: json.dumps({**environment(), **(provenance or {})}, sort_keys=True),
+        _SEALED: "the file ends with the SHA-256 of its bytes",
     }
     encoding = {
         name: {"zlib": True, "complevel": 4, "shuffle": True}
@@ -44,7 +51,14 @@ def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any]
         if variable.dtype.kind in "fiub" and variable.size > 64
     }
     whole = dataset.assign_attrs(attributes)
-    write_atomically(path, lambda target: whole.to_netcdf(target, engine="netcdf4", encoding=encoding))
+
+    def write(target: Path) -> None:
+        whole.to_netcdf(target, engine="netcdf4", encoding=encoding)
+        seal = _seal(target.read_bytes())
+        with target.open("ab") as file:
+            file.write(seal)
+
+    write_atomically(path, write)
 
 
 def read_dataset(path: Path) -> xr.Dataset:
@@ -54,12 +68,30 @@ def read_dataset(path: Path) -> xr.Dataset:
         InputError: if the file is missing or damaged.
     """
     try:
+        sealed = _check_seal(path.read_bytes())  # first: what reads netCDF is not made for damaged files
         with xr.open_dataset(path, engine="netcdf4") as dataset:
-            return dataset.load()
+            found = dataset.load()
+        if found.attrs.pop(_SEALED, None) is not None and not sealed:
+            raise ValueError("the SHA-256 at its end is missing")
+        return found
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: is no readable netCDF file ({error}); delete it and run again") from error
+
+
+def _seal(content: bytes) -> bytes:
+    return _SEAL + sha256(content).hexdigest().encode() + b"\n"
+
+
+def _check_seal(content: bytes) -> bool:
+    """Whether the file ends with a seal; ValueError if it is another content's."""
+    size = len(_seal(b""))
+    if not content[-size:].startswith(_SEAL):
+        return False
+    if content[-size:] != _seal(content[:-size]):
+        raise ValueError("its bytes do not have the SHA-256 at its end")
+    return True
 
 
 def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> None:
@@ -75,8 +107,9 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     contiguous = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    text = {_METADATA: json.dumps(metadata, sort_keys=True)}  # one entry: several would come in a random order
-    write_atomically(path, lambda target: save_file(contiguous, target, metadata=text))
+    text = json.dumps(metadata, sort_keys=True)
+    entry = {_METADATA: f"{_digest(contiguous, text)} {text}"}  # one entry: several would come in a random order
+    write_atomically(path, lambda target: save_file(contiguous, target, metadata=entry))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,12 +120,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata  # noqa: SIM118
+            digest, _, text = (file.metadata() or {}).get(_METADATA, "").partition(" ")
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if digest != _digest(tensors, text):
+            raise ValueError("its content does not have the SHA-256 in its metadata")
+        return tensors, json.loads(text)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: is no readable safetensors file ({error}); delete it and run again") from error
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of tensors with their names, types and shapes, and of the metadata."""
+    digest = sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_text(text: str, path: Path) -> None:

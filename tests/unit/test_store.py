@@ -146,14 +146,45 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path, read: Read, kind: str) ->
         read(tmp_path)
 
 
-def test_safetensors_of_others_have_no_metadata(tmp_path: Path) -> None:
+def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    save_file({"a": torch.ones(1)}, tmp_path / "a")
-    assert read_tensors(tmp_path / "a")[1] == {}
-    save_file({"a": torch.ones(1)}, tmp_path / "b", metadata={"metadata": "no json"})
-    with pytest.raises(InputError, match="is no readable safetensors file"):
-        read_tensors(tmp_path / "b")
+    for name, metadata in {"a": None, "b": {"metadata": "no json"}, "c": {"metadata": "{}"}}.items():
+        save_file({"a": torch.ones(1)}, tmp_path / name, metadata=metadata)
+        with pytest.raises(InputError, match="its content does not have the SHA-256 in its metadata"):
+            read_tensors(tmp_path / name)
+
+
+@pytest.mark.parametrize(("read", "kind"), READERS)
+def test_every_flipped_bit_is_noticed(tmp_path: Path, read: Read, kind: str) -> None:
+    whole = written(read, tmp_path / "whole")
+    spread = {8 * i * len(whole) // 300 + i % 8 for i in range(300)}
+    bits = sorted(spread | set(range(8 * (len(whole) - 100), 8 * len(whole), 9)))  # at the end: the seal itself
+    for bit in bits:
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path = tmp_path / f"{bit}"  # the library that reads netCDF keeps damaged files open
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: is no readable {kind} file (")
+        path.unlink()
+
+
+def test_a_dataset_that_lost_its_seal_is_refused_and_one_that_never_had_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    whole = written(read_dataset, path)
+    path.write_bytes(whole[: whole.rindex(b"\nSHA-256")])
+    with pytest.raises(InputError, match="the SHA-256 at its end is missing"):
+        read_dataset(path)
+    example().to_netcdf(tmp_path / "old.nc", engine="netcdf4")
+    xr.testing.assert_identical(read_dataset(tmp_path / "old.nc"), example())
+
+
+def test_others_read_a_sealed_dataset(tmp_path: Path) -> None:
+    write_dataset(example(), tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc", engine="netcdf4") as found:
+        xr.testing.assert_equal(found, example())
 
 
 # ---------------------------------------------------------------- atomic writes

@@ -14,7 +14,7 @@ from pathlib import Path
 import xarray as xr
 
 from analysis.plan import Plan, load_plan
-from analysis.store import PROVENANCE, read_dataset
+from analysis.store import PROVENANCE, read_dataset, read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).parent / "config"
@@ -167,3 +167,11 @@ def assert_same_dataset(one: Path, other: Path) -> None:
     for dataset in (first, second):
         assert dataset.attrs.pop(PROVENANCE)
     xr.testing.assert_identical(first, second)
+
+
+def assert_whole(results: Path) -> None:
+    """What stands under a final name can be read."""
+    for path in results.rglob("[!.]*.nc"):
+        read_dataset(path)
+    for path in results.rglob("[!.]*.safetensors"):
+        read_tensors(path)

@@ -56,6 +56,12 @@ def says(log: Path, text: str) -> bool:
     return log.exists() and text in log.read_text()
 
 
+def engine(process: subprocess.Popen[bytes]) -> psutil.Process:
+    """The child of make."""
+    (found,) = psutil.Process(process.pid).children()
+    return found
+
+
 def trainers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children(recursive=True)
     return [p for p in children if "python" in p.name() and p.cmdline()[-1].endswith("train_segment.py")]
@@ -71,23 +77,40 @@ def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
     for subset in segment.subsets:  # (quicker than in jobs of their own)
         write_dataset(load(subset.rpartition("-")[0]), project.results("long") / "data" / f"{subset}.nc")
 
-    # Ctrl-C in the middle of training: a terminal sends it to every process.
-    output = tmp_path / "first.txt"
-    first = project.start("long", output)
-    wait_until(lambda: says(log, "begins at step 0"), first, output)
-    time.sleep(0.4)
-    os.killpg(first.pid, signal.SIGINT)
-    said, seconds = stop(first, output)
-    assert seconds < 20  # loading the engine's own modules and one step; a second or two on a free machine
-    assert f"{segment.id}: interrupted at step " in said
-    assert "the same command continues from there" in said
-    assert STOPPED in said
-    assert "Traceback" not in said
-    assert checkpoint.exists()
-    assert not (folder / "trajectory.nc").exists()
+    # Asked to stop in the middle of training. A terminal sends Ctrl-C to every process; others tell one.
+    ways: dict[str, Callable[[subprocess.Popen[bytes]], None]] = {
+        "Ctrl-C": lambda p: os.killpg(p.pid, signal.SIGINT),
+        "SIGTERM to all": lambda p: os.killpg(p.pid, signal.SIGTERM),
+        "SIGTERM to make": lambda p: os.kill(p.pid, signal.SIGTERM),
+        "SIGINT to the engine": lambda p: engine(p).send_signal(signal.SIGINT),
+        "SIGKILL to the engine": lambda p: engine(p).kill(),  # the job sees it by itself
+    }
+    for way, ask in ways.items():
+        output, begun = tmp_path / f"{way}.txt", "continues from its checkpoint" if checkpoint.exists() else "begins at"
+        log.unlink(missing_ok=True)
+        running = project.start("long", output)
+        wait_until(lambda begun=begun: says(log, begun), running, output)
+        time.sleep(0.2)
+        training = trainers(running)
+        assert len(training) == 1, way
+        ask(running)
+        said, seconds = stop(running, output)
+        print(f"{way}: {seconds:.1f} s")
+        assert seconds < 20, way  # one step and the engine's own end: a second or two on a free machine
+        if way == "SIGKILL to the engine":
+            assert psutil.wait_procs(training, timeout=20)[1] == [], "an orphan"
+        else:
+            assert STOPPED in said, way
+            assert not training[0].is_running(), way
+        assert f"{segment.id}: interrupted at step " in output.read_text(), way
+        assert "the same command continues from there" in output.read_text(), way
+        assert "Traceback" not in said, way
+        assert checkpoint.exists(), way
+        assert not (folder / "trajectory.nc").exists(), way
 
     # The training process killed: its checkpoint stays.
     output = tmp_path / "second.txt"
+    log.unlink()
     second = project.start("long", output)
     wait_until(lambda: says(log, "continues from its checkpoint"), second, output)
     for trainer in trainers(second):
@@ -99,7 +122,7 @@ def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
 
     # The same command ends it.
     ran = project.reproduce(profile="long")
-    assert ran == [f"figure {f}" for f in project.plan("long").figures] + [segment.id]
+    assert ran == sorted([*(f"figure {f}" for f in project.plan("long").figures), segment.id, "report"])
     assert "continues from its checkpoint at step " in log.read_text()
     assert " at step 0" not in log.read_text()
     assert not checkpoint.exists()

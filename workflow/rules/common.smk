@@ -1,8 +1,15 @@
 # The plan of the chosen profile, and where its files are.
 import os
+import signal
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
+from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
@@ -23,6 +30,44 @@ except InputError as error:
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
     sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
+
+# Names say what is right, not times. But the engine deletes what it made from a file of the future, each time anew: a
+# clock that was ahead when it was written must not stop everything.
+for path in (*Path(RESULTS).rglob("*"), *Path(DATASETS).rglob("*"), Path("docs/deviations.md")):
+    with suppress(OSError):  # another's file; the engine then tells
+        if path.stat().st_mtime > time.time():
+            os.utime(path)
+
+# A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
+shell.prefix("set -euo pipefail; exec ")
+
+
+def remove_temporary_files():
+    """What writers that were killed left; to be called while no other pipeline runs here."""
+    for path in Path(RESULTS).rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def pass_on(number):
+    """Have a signal also stop the jobs. The engine itself would wait for their end, which may be hours away; a terminal
+    sends Ctrl-C to all processes, `kill` to one."""
+    before = signal.getsignal(number)
+
+    def stop_jobs():
+        told = set()
+        while True:  # until the engine ends: one may be starting just now
+            for job in set(psutil.Process().children()) - told:
+                with suppress(psutil.NoSuchProcess):
+                    job.terminate()
+                told.add(job)
+            time.sleep(0.1)
+
+    def handle(number, frame):
+        threading.Thread(target=stop_jobs, daemon=True).start()
+        before(number, frame)
+
+    if callable(before):  # else it is ignored, as Ctrl-C by what a shell runs in the background
+        signal.signal(number, handle)
 
 
 def result(file):

@@ -1,0 +1,158 @@
+"""Files, disks and surroundings that are not as they should be: a clear error or a right result, never a wrong one.
+
+Elsewhere: each damage of an archive (test_archive), files cut short or of another kind and every flipped bit
+(tests/unit/test_store), data sets (tests/unit/test_data_files), two pipelines in a folder, an unwritable results folder
+(test_interruption), times of finished results (test_workflow).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.project import STOPPED, Project, assert_same_dataset, assert_whole
+
+AGAIN = "delete it and run again"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run. Nobody changes it."""
+    project = Project.of_sources(tmp_path_factory.mktemp("finished"))
+    project.reproduce()
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return finished.copy(tmp_path)
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 3] ^= 4
+    path.write_bytes(content)
+
+
+def assert_same_results(project: Project, other: Project) -> None:
+    assert sorted(project.times()) == sorted(other.times())
+    for name in other.times():
+        one, same = project.results() / name, other.results() / name
+        if one.suffix == ".nc":
+            assert_same_dataset(one, same)
+        elif name != "report.html":  # which tells how long it took
+            assert one.read_bytes() == same.read_bytes(), name
+    assert [p for p in project.results().rglob(".*") if p.is_file()] == [], "temporary files are left"
+
+
+def refused(project: Project, *texts: str) -> None:
+    done = project.run()
+    assert done.returncode != 0, done.stdout
+    for text in (*texts, STOPPED):
+        assert text in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_flipped_bit_is_told_and_what_is_deleted_comes_back(finished: Project, project: Project) -> None:
+    """In data, a parent's state and a trajectory, each when something is to be made from it."""
+    plan, results = project.plan(), project.results()
+    warm_up, sgd = plan.runs["mlp", "sgd"]
+    trajectory, state = plan.segments[sgd].trajectory, plan.segments[warm_up].state
+    (results / "figures/loss.pdf").unlink()
+    flip_a_bit(results / trajectory)
+    refused(project, f"Error: results/tiny/{trajectory}: is no readable netCDF file (its bytes do not have", AGAIN)
+    (results / trajectory).unlink()
+    flip_a_bit(results / state)
+    refused(project, f"Error: results/tiny/{state}: is no readable safetensors file (its content does not have", AGAIN)
+    (results / state).unlink()
+    subset = f"data/{plan.subsets[0]}.nc"
+    flip_a_bit(results / subset)
+    refused(project, f"Error: results/tiny/{subset}: is no readable netCDF file (", AGAIN)
+    (results / subset).unlink()
+    assert {warm_up, sgd} <= set(project.reproduce()), "also a parent whose state is missing"
+    assert_same_results(project, finished)
+
+
+# ---------------------------------------------------------------- disks
+@pytest.fixture
+def small_disk(finished: Project, tmp_path: Path) -> Iterator[tuple[Project, Path]]:
+    """The sources, and results on a disk with room for the data sets and hardly more."""
+    project = Project.of_sources(tmp_path)
+    disk = project.path / "results"
+    disk.mkdir()
+    size = sum(p.stat().st_size for p in (finished.results() / "data").iterdir()) + 100_000
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield project, disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_and_one_that_is_read_only(finished: Project, small_disk: tuple[Project, Path]) -> None:
+    project, disk = small_disk
+    done = project.run()
+    assert done.returncode != 0
+    assert "cannot be written (" in done.stdout
+    assert "the folder must exist, be writable and have room" in done.stdout
+    assert STOPPED in done.stdout
+    assert_whole(project.results())
+
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    done = project.run()
+    assert done.returncode != 0
+    assert "is no folder that can be written to" in done.stdout
+    assert "Traceback" not in done.stdout
+
+    subprocess.run(["mount", "-o", "remount,rw,size=50m", disk], check=True)
+    project.reproduce()
+    assert_same_results(project, finished)
+
+
+def test_a_file_where_a_folder_of_results_should_be(project: Project) -> None:
+    shutil.rmtree(project.results() / "figures")
+    (project.results() / "figures").write_text("no folder")
+    done = project.run()
+    assert done.returncode != 0
+    assert "results/tiny/figures" in done.stdout
+    assert (project.results() / "figures").read_text() == "no folder"
+
+
+# ---------------------------------------------------------------- clock and locale
+@pytest.mark.parametrize("days", [-4000, 4000])
+def test_a_clock_that_jumps(finished: Project, project: Project, days: int) -> None:
+    """What was made before has times of long ago, or of the future; then parts of it are made again, now."""
+    for path in project.path.rglob("*"):
+        found = path.stat().st_mtime + days * 86400
+        os.utime(path, (found, found))
+    late = project.plan().runs["mlp", "late-gd"][-1]
+    shutil.rmtree(project.results() / "segments" / late)
+    (project.results() / "figures/rates.pdf").unlink()
+    ran = project.reproduce()
+    assert {late, "figure rates"} <= set(ran)
+    assert_same_results(project, finished)
+    assert project.reproduce() == []
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_locale_without_unicode(finished: Project, tmp_path: Path) -> None:
+    project = Project.of_sources(tmp_path)
+    assert not str(project.path).isascii()
+    project.reproduce(**ASCII)
+    assert_same_results(project, finished)
+    done = project.run("archive", **ASCII)
+    assert done.returncode == 0, done.stdout
+    done = project.run("figures", **ASCII)
+    assert done.returncode == 0, done.stdout
+    for page in (finished.results() / "figures").iterdir():
+        assert (project.path / "results/redrawn/tiny/figures" / page.name).read_bytes() == page.read_bytes(), page.name

@@ -1,0 +1,119 @@
+"""Killed again and again at random moments, the same command ends with what an undisturbed run makes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workflow.project import Project, assert_same_dataset, assert_whole
+
+# How many kills, and from when on: the stages in their order ("": before any job), by the names of their scripts.
+KILLS = {"": 3, "data": 2, "train_segment": 5, "distances": 2, "figures": 4, "judge": 2, "report": 2}
+WHOM = {"all": 12, "engine": 4, "jobs": 4}  # whom SIGKILL takes, and how often
+PARTS = ("data", "segments", "distances", "figures", "claims.json", "report.html")
+PATIENCE = 120.0
+
+
+def running_jobs(process: subprocess.Popen[bytes]) -> dict[psutil.Process, str]:
+    """The job processes of the pipeline, each with its stage (the name of its script)."""
+    found = {}
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if child.cmdline()[-1:] and ".snakemake/scripts/" in child.cmdline()[-1]:
+                    found[child] = Path(child.cmdline()[-1]).stem.rpartition(".")[2]
+    return found
+
+
+def kill(process: subprocess.Popen[bytes], whom: str) -> None:
+    """SIGKILL to all of the pipeline, to its engine alone or to its jobs alone."""
+    jobs = running_jobs(process)
+    if whom == "jobs" and jobs:
+        for job in jobs:
+            with suppress(psutil.NoSuchProcess):
+                job.kill()
+    elif whom == "engine":
+        for engine in psutil.Process(process.pid).children():
+            engine.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
+
+
+def remove_some(project: Project, chance: random.Random) -> None:
+    """Removes some results, so that there is something to be done, and to be killed, again."""
+    name = chance.choice(PARTS)
+    files = [p for p in [project.results() / name, *(project.results() / name).rglob("*")] if p.is_file()]
+    for path in chance.sample(files, k=(len(files) + 1) // 2):
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project.of_sources(tmp_path_factory.mktemp("undisturbed"))
+    project.reproduce()
+    return project
+
+
+def wait_for(stage: str, process: subprocess.Popen[bytes]) -> None:
+    """Until a job of that stage or of a later one runs, or the pipeline has ended."""
+    order = list(KILLS)
+    while process.poll() is None:
+        if any(order.index(found) >= order.index(stage) for found in ["", *running_jobs(process).values()]):
+            return
+        time.sleep(0.02)
+
+
+def seconds_of(undisturbed: Project, stage: str) -> float:
+    """What a job of that stage took, as the engine measured it; of the engine's own start, a guess."""
+    name = {"train_segment": "train"}.get(stage, stage)
+    files = [p for p in (undisturbed.results() / "benchmarks").rglob("*.tsv") if name in (p.parent.name, p.stem)]
+    return max((float(p.read_text().splitlines()[1].split("\t")[0]) for p in files), default=3.0)
+
+
+def test_twenty_kills_at_random_moments(undisturbed: Project, tmp_path: Path) -> None:
+    project, chance, output = Project.of_sources(tmp_path), random.Random(1), tmp_path / "output.txt"
+    turns = [stage for stage, times in KILLS.items() for _ in range(times)]
+    whom = chance.sample([name for name, times in WHOM.items() for _ in range(times)], k=len(turns))
+    hit: Counter[str] = Counter()
+    while turns:
+        if (project.results() / "report.html").exists():
+            remove_some(project, chance)
+        process = project.start("tiny", output)
+        wait_for(turns[0], process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.0, 1.1) * seconds_of(undisturbed, turns[0]))
+        if process.poll() is None:
+            hit.update(set(running_jobs(process).values()) or {""})
+            kill(process, whom[len(turns) - 1])
+            turns.pop(0)
+            assert_whole(project.results())
+        else:
+            assert process.returncode == 0, output.read_text()
+    print("kills by stage:", dict(hit))
+    assert len(hit) >= 5
+    assert hit["train_segment"] >= 3
+    assert hit["figures"] >= 2
+
+    (project.results() / "figures/.loss.pdf.1.tmp").write_bytes(b"half")  # as of one killed while it wrote
+    (project.results() / "report.html").unlink(missing_ok=True)
+    project.reproduce()
+    assert sorted(project.times()) == sorted(undisturbed.times())
+    for name in undisturbed.times():
+        one, other = undisturbed.results() / name, project.results() / name
+        if one.suffix == ".nc":
+            assert_same_dataset(one, other)
+        elif name != "report.html":  # which tells how long it took; states, figures and claims
+            assert one.read_bytes() == other.read_bytes(), name
+    assert [p for p in project.results().rglob(".*") if p.is_file()] == [], "temporary files are left"
+    assert list((project.results() / "checkpoints").iterdir()) == []
+    assert list((project.path / ".snakemake/locks").glob("*")) == []
