@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
-from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
 
