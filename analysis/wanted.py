@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import config
+from analysis.errors import InputError
 from analysis.fingerprint import defined, fingerprint, submodules
 from analysis.names import canonical, distances_id, energies_fingerprint, energies_id
 from analysis.planned import Planned, PlannedDistances, PlannedEnergies, PlannedMember, PlannedSegment, panel_paths
@@ -166,7 +167,11 @@ def planned_claims(claims: Sequence[Mapping[str, Any]]) -> Planned:
 def planned_report(
     profile: str, title: str, figures: Iterable[Planned], claims: Planned, datasets: str = ""
 ) -> Planned:
-    """The report on figures and claims; `datasets` is the way from it to the folder of the datasets."""
+    """The report on figures and claims; `datasets` is the way from it to the folder of the datasets.
+
+    Raises:
+        InputError: if a text that it needs cannot be read.
+    """
     figures = list(figures)
     inputs = dict.fromkeys(file for made in (*figures, claims) for file in made.inputs)
     params = {
@@ -177,9 +182,16 @@ def planned_report(
         "papers": [paper.model_dump() for paper in read_papers(PAPERS)],
         "base": datasets,
         "code": fingerprint("analysis.report"),
-        "texts": [hashlib.sha256(path.read_bytes()).hexdigest() for path in (TEMPLATE, DEVIATIONS)],
+        "texts": [_hash(path) for path in (TEMPLATE, DEVIATIONS)],
     }
     return Planned("report", tuple(inputs), ("report.html",), canonical(params))
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); the report needs it") from error
 
 
 def datasets_of(panels: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -146,7 +146,10 @@ def run_python(code: str, folder: Path) -> str:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     shutil.copytree(ROOT, folder / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT.parent / "workflow" / "config", folder / "workflow" / "config")
+    for name in ("config", "report"):
+        shutil.copytree(ROOT.parent / "workflow" / name, folder / "workflow" / name)
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT.parent / "docs" / "deviations.md", folder / "docs")
     return folder
 
 
