@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ plan = load_plan({profile!r})
 print(json.dumps({{path[-1]: name for (_, name), path in plan.runs.items()}}
     | {{f"distances {{d}}": "distances" for d in plan.distances}} | {{f"data {{s}}": "data" for s in plan.subsets}}))
 """
+_BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")  # compiled once for all starts of the engine
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 
 
@@ -61,8 +63,9 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL"}
-        return {k: v for k, v in os.environ.items() if k not in unset} | {"PYTHONPATH": str(self.path)}
+        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE"}
+        own = {"PYTHONPATH": str(self.path), "PYTHONPYCACHEPREFIX": _BYTECODE.name}
+        return {k: v for k, v in os.environ.items() if k not in unset} | own
 
     def run(
         self,

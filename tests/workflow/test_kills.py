@@ -17,8 +17,9 @@ import pytest
 from tests.workflow.project import Project, assert_same_dataset, assert_whole
 
 # How many kills, and from when on: the stages in their order ("": before any job), by the names of their scripts.
-KILLS = {"": 3, "data": 2, "train_segment": 5, "distances": 2, "figures": 4, "judge": 2, "report": 2}
-WHOM = {"all": 12, "engine": 4, "jobs": 4}  # whom SIGKILL takes, and how often
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))  # 2: twenty kills, in some six minutes
+KILLS = {"": 1, "data": 1, "train_segment": 3, "distances": 1, "figures": 2, "judge": 1, "report": 1}
+WHOM = {"all": 6, "engine": 2, "jobs": 2}  # whom SIGKILL takes, and how often
 PARTS = ("data", "segments", "distances", "figures", "claims.json", "report.html")
 PATIENCE = 120.0
 
@@ -80,10 +81,10 @@ def seconds_of(undisturbed: Project, stage: str) -> float:
     return max((float(p.read_text().splitlines()[1].split("\t")[0]) for p in files), default=3.0)
 
 
-def test_twenty_kills_at_random_moments(undisturbed: Project, tmp_path: Path) -> None:
+def test_kills_at_random_moments(undisturbed: Project, tmp_path: Path) -> None:
     project, chance, output = Project.of_sources(tmp_path), random.Random(1), tmp_path / "output.txt"
-    turns = [stage for stage, times in KILLS.items() for _ in range(times)]
-    whom = chance.sample([name for name, times in WHOM.items() for _ in range(times)], k=len(turns))
+    turns = [stage for stage, times in KILLS.items() for _ in range(ROUNDS * times)]
+    whom = chance.sample([name for name, times in WHOM.items() for _ in range(ROUNDS * times)], k=len(turns))
     hit: Counter[str] = Counter()
     while turns:
         if (project.results() / "report.html").exists():
@@ -100,9 +101,9 @@ def test_twenty_kills_at_random_moments(undisturbed: Project, tmp_path: Path) ->
         else:
             assert process.returncode == 0, output.read_text()
     print("kills by stage:", dict(hit))
-    assert len(hit) >= 5
-    assert hit["train_segment"] >= 3
-    assert hit["figures"] >= 2
+    assert len(hit) >= 4
+    assert hit["train_segment"] >= 2
+    assert hit["figures"] >= 1
 
     (project.results() / "figures/.loss.pdf.1.tmp").write_bytes(b"half")  # as of one killed while it wrote
     (project.results() / "report.html").unlink(missing_ok=True)
