@@ -18,7 +18,6 @@ if PLAN.report.inputs and not is_made(PLAN.report):
             f"{RESULTS}/benchmarks/report.tsv"
         params:
             report=PLAN.report.params,
-            results=RESULTS,
         message:
             "Writing the report"
         script:

@@ -9,10 +9,9 @@ with job(snakemake.log[0]):
     from analysis.report import write_report
     from analysis.trajectory import by_name
 
+    results = Path(snakemake.output.html).parent
     with recorded([snakemake.params.report], [snakemake.output.record]):
-        files = {
-            Path(path).relative_to(snakemake.params.results).as_posix(): Path(path) for path in snakemake.input.files
-        }
+        files = {Path(path).relative_to(results).as_posix(): Path(path) for path in snakemake.input.files}
         write_report(
             snakemake.params.report,
             by_name(snakemake.input.datasets),
