@@ -28,6 +28,17 @@ plan = load_plan({profile!r})
 print(json.dumps({{path[-1]: name for (_, name), path in plan.runs.items()}}
     | {{f"distances {{d}}": "distances" for d in plan.distances}} | {{f"data {{s}}": "data" for s in plan.subsets}}))
 """
+# What is drawn, judged or written from the tiny profile's datasets
+CHEAP = [
+    "claims",
+    "figure apart",
+    "figure gradient-alignment",
+    "figure loss",
+    "figure rates",
+    "figure spectrum",
+    "figure travelled",
+    "report",
+]
 _BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")  # compiled once for all starts of the engine
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 
@@ -178,3 +189,14 @@ def assert_whole(results: Path) -> None:
         read_dataset(path)
     for path in results.rglob("[!.]*.safetensors"):
         read_tensors(path)
+
+
+def assert_same_results(one: Project, other: Project) -> None:
+    """Of the tiny profile: equal datasets, and the same bytes of states, figures and claims."""
+    assert sorted(one.times()) == sorted(other.times())
+    for name in one.times():
+        first, second = one.results() / name, other.results() / name
+        if first.suffix == ".nc":
+            assert_same_dataset(first, second)
+        elif name != "report.html":  # which tells how long it took
+            assert first.read_bytes() == second.read_bytes(), name

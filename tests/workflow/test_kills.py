@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workflow.project import Project, assert_same_dataset, assert_whole
+from tests.workflow.project import Project, assert_same_results, assert_whole
 
 # How many kills, and from when on: the stages in their order ("": before any job), by the names of their scripts.
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))  # 2: twenty kills, in some six minutes
@@ -108,13 +108,7 @@ def test_kills_at_random_moments(undisturbed: Project, tmp_path: Path) -> None:
     (project.results() / "figures/.loss.pdf.1.tmp").write_bytes(b"half")  # as of one killed while it wrote
     (project.results() / "report.html").unlink(missing_ok=True)
     project.reproduce()
-    assert sorted(project.times()) == sorted(undisturbed.times())
-    for name in undisturbed.times():
-        one, other = undisturbed.results() / name, project.results() / name
-        if one.suffix == ".nc":
-            assert_same_dataset(one, other)
-        elif name != "report.html":  # which tells how long it took; states, figures and claims
-            assert one.read_bytes() == other.read_bytes(), name
+    assert_same_results(undisturbed, project)
     assert [p for p in project.results().rglob(".*") if p.is_file()] == [], "temporary files are left"
     assert list((project.results() / "checkpoints").iterdir()) == []
     assert list((project.path / ".snakemake/locks").glob("*")) == []

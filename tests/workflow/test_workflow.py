@@ -10,19 +10,8 @@ from pathlib import Path
 import pytest
 
 from analysis.plan import Plan
-from tests.workflow.project import Project, assert_same_dataset, jobs
+from tests.workflow.project import CHEAP, Project, assert_same_results, jobs
 
-# Cheap stages: each result that is drawn or judged from trajectories
-CHEAP = [
-    "claims",
-    "figure apart",
-    "figure gradient-alignment",
-    "figure loss",
-    "figure rates",
-    "figure spectrum",
-    "figure travelled",
-    "report",
-]
 SETTINGS = "workflow/config/tiny.yaml"
 
 
@@ -129,13 +118,7 @@ def test_a_deleted_report_is_written_again(project: Project) -> None:
 def test_two_clones_give_the_same_datasets_and_the_same_figures(finished: Project, tmp_path: Path) -> None:
     twin = Project.of_sources(tmp_path / "a longer path")
     twin.reproduce()
-    assert sorted(twin.times()) == sorted(finished.times())
-    for name in finished.times():
-        one, other = finished.results() / name, twin.results() / name
-        if one.suffix == ".nc":
-            assert_same_dataset(one, other)
-        elif name != "report.html":  # which tells how long it took; states, figures and claims
-            assert one.read_bytes() == other.read_bytes(), name
+    assert_same_results(finished, twin)
 
 
 def test_a_profile_that_diverges_gives_every_figure_and_judges_no_claim(tmp_path: Path) -> None:
