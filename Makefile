@@ -98,6 +98,10 @@ bench: $(STAMP)  ## Measure the curvature engine beside other libraries (docs/be
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-bench.lock
 	$(BIN)/python benchmarks/curvature.py --data-dir $(DATA_DIR)
 
+.PHONY: plan
+plan: $(STAMP)  ## Say what PROFILE would take, by figure, without running it (GPU_TFLOPS=… for hours of such a GPU)
+	@$(ANALYSIS) plan --profile '$(PROFILE)' $(if $(GPU_TFLOPS),--gpu-tflops '$(GPU_TFLOPS)')
+
 .PHONY: tree
 tree: $(STAMP)  ## Count PROFILE's segments and the steps that sharing them saves
 	@$(ANALYSIS) tree --profile '$(PROFILE)'

@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         own.add_argument("--results", type=Path, default=Path("results"))
         if command is _stale:
             own.add_argument("--remove", action="store_true", help="remove them")
+        if command is _plan:
+            own.add_argument("--gpu-tflops", type=float, help="10¹² operations a second of a GPU, for its hours")
     given = parser.parse_args(arguments)
     try:
         return given.command(given)
@@ -40,6 +42,24 @@ def _tree(given: argparse.Namespace) -> int:
     print(f"{shared.segments} segments, {shared.steps:,} steps at most; {shared.runs} runs")
     print(f"each run from its initialisation: {shared.steps_alone:,} steps at most")
     print(f"saved by the tree: {1 - shared.steps / max(shared.steps_alone, 1):.0%}")
+    return 0
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from analysis.costs.estimate import estimate  # here: it imports torch, seconds that the other commands do not need
+    from analysis.costs.table import lines
+
+    plan = load_plan(given.profile, given.config_dir)
+    if given.gpu_tflops is not None and not given.gpu_tflops > 0:
+        raise InputError(f"--gpu-tflops: found {given.gpu_tflops}; a positive number is needed")
+    found = estimate(
+        plan,
+        given.results / plan.profile,
+        given.results / archive.REFERENCE,
+        tell=lambda text: print(text, file=sys.stderr),
+    )
+    for line in lines(plan, found, given.gpu_tflops):
+        print(line)
     return 0
 
 
@@ -125,6 +145,7 @@ def _redrawn(given: argparse.Namespace) -> Path:
 
 
 _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
+    _plan: "say what a profile would take, by figure, without running it",
     _tree: "count the segments, and the steps that sharing them saves",
     _stale: "list results that nothing of a profile refers to any more",
     _claims: "print the verdicts",

@@ -171,23 +171,31 @@ class Plan:
         """What figures and claims are made from, each once."""
         return tuple(dict.fromkeys(file for made in (*self.figures.values(), self.claims) for file in made.inputs))
 
-    def sharing(self) -> Sharing:
-        """What the tree of segments saves: beginnings that runs share are trained once."""
+    def lengths(self) -> dict[str, int]:
+        """Steps of each segment; of one that stops by the alignment, the most it may last."""
         length: dict[str, int] = {}
         end: dict[str | None, int] = {None: 0}
         for segment in self.segments.values():
             begin, stop = end[segment.spec.parent], segment.spec.stop
             length[segment.id] = stop.steps if stop.steps is not None else max(0, (stop.step or 0) - begin)
             end[segment.id] = begin + length[segment.id]
-        ends = self._ends()
-        members = [member.path for family in self.families.values() for member in family]
-        runs = {path for path in (*self.runs.values(), *members) if path[-1] in ends}
+        return length
+
+    def sharing(self) -> Sharing:
+        """What the tree of segments saves: beginnings that runs share are trained once."""
+        length, runs = self.lengths(), self.run_paths()
         return Sharing(
             segments=len(self.segments),
             runs=len(runs),
             steps=sum(length.values()),
             steps_alone=sum(length[i] for path in runs for i in path),
         )
+
+    def run_paths(self) -> set[tuple[str, ...]]:
+        """The runs that figures and claims name, as paths of segment ids, each once."""
+        ends = self._ends()
+        members = [member.path for family in self.families.values() for member in family]
+        return {path for path in (*self.runs.values(), *members) if path[-1] in ends}
 
     def _ends(self) -> set[str]:
         """Ids of the last segments of the runs that figures and claims name."""

@@ -33,6 +33,7 @@ class Description:
         needs_download: whether the data come neither with the dependencies nor from a generator.
         module: the module of this package that loads it.
         split: which part of its collection this is.
+        words: distinct words of all examples, of text.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Description:
     needs_download: bool
     module: str
     split: Split
+    words: int = 0
 
 
 _ENTRIES = (
@@ -113,6 +115,7 @@ _ENTRIES = (
         needs_download=True,
         module="sst2",
         split="train",
+        words=2968,
     ),
     Description(
         name="sst-dev",
@@ -165,6 +168,7 @@ _ENTRIES = (
         needs_download=False,
         module="polarity",
         split="train",
+        words=103,
     ),
     Description(
         name="polarity-test500",

@@ -1,0 +1,1 @@
+"""What a plan would take, without running it: `python -m analysis plan`."""

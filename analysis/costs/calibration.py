@@ -1,0 +1,165 @@
+"""What one of each kind of work costs here: a short measurement on data of the right shape, and no download.
+
+Times depend on the sizes of data and model, not on the values: pixels, words and labels are random. Where an evaluation
+of all examples takes long, some of them are evaluated, and the cost is scaled to all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch.utils.flop_counter import FlopCounterMode
+
+from analysis.curvature import GaussNewton, Hessian, Objective, joint_products, top_eigenspace
+from analysis.data.catalogue import describe
+from analysis.optim import build as build_rule
+from analysis.specs import ProblemSpec, RuleSpec
+from analysis.training.problem import Problem, make_problem
+from analysis.training.sampler import Sampler
+
+ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
+REPEATS, LONG = 3, 0.5  # a work that takes so many seconds is measured once
+FEWEST = 50  # examples; of text, enough for all its words
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one piece of work: seconds of one core's own time here, whatever else runs, and floating-point operations (of
+    products of matrices and convolutions, which are nearly all; a multiplication with an addition counts two)."""
+
+    seconds: float = 0.0
+    operations: float = 0.0
+
+    def __mul__(self, count: float) -> Cost:
+        return Cost(self.seconds * count, self.operations * count)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.operations + other.operations)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The cost of one update (by `alike` rule), one evaluation of the full batch with its gradient, one of the test
+    data, and one vector's product: with H inside the eigensolver, with all three jointly, with one of them alone."""
+
+    updates: dict[RuleSpec, Cost]
+    evaluation: Cost
+    test: Cost
+    product: Cost
+    joint_product: Cost
+    separate_product: Cost
+
+
+def measure(problem: ProblemSpec, rules: set[RuleSpec], threads: int = 1) -> Rates:
+    """Measure the rates of a problem and of update rules on it; takes seconds.
+
+    Args:
+        problem: at its full size.
+        rules: whose updates to measure; of those that are `alike`, one is.
+        threads: of torch, as jobs have.
+    """
+    torch.set_num_threads(threads)
+    info = describe(problem.data.train)
+    count = problem.data.examples
+    if info.kind != "toy":
+        count = FEWEST
+        while count < problem.data.examples and _cost(_evaluation(_part(problem, count).training)).seconds < ENOUGH:
+            count = min(4 * count, problem.data.examples)
+    made = _part(problem, count)
+    trained = problem.data.examples - problem.data.holdout
+    full = trained / len(made.training.inputs)
+    held_out = (problem.data.holdout or trained) / len(made.curvature.inputs)
+    k, theta, hessian = problem.k, made.training.theta, Hessian(made.curvature, made.training.theta)
+    width = min(k + 2, theta.numel())
+    vectors = torch.randn(theta.numel(), width, generator=torch.Generator().manual_seed(0), dtype=theta.dtype)
+    evaluation = _cost(_evaluation(made.training)) * full
+    return Rates(
+        updates={rule: _update(made.training, rule, full) for rule in set(map(alike, rules))},
+        evaluation=evaluation,
+        test=_cost(lambda: (made.test.value(theta), made.test_accuracy(theta)))
+        * (problem.data.test_examples / len(made.test.inputs)),
+        product=_cost(lambda: top_eigenspace(hessian, k, tol=1e-12, max_products=2 * width).products, per=True)
+        * held_out,
+        joint_product=_cost(lambda: joint_products(made.curvature, theta, vectors)) * (held_out / width),
+        separate_product=_cost(lambda: _separate(made.curvature, vectors)) * (held_out / (2 * width)),
+    )
+
+
+def alike(rule: RuleSpec) -> RuleSpec:
+    """The rule with numbers that change no cost set to 1, so that rules that cost the same are equal."""
+    same = {"learning_rate": 1.0, "rho": 1.0, "beta2": 0.5, "epsilon": 1.0}
+    return rule.model_copy(update={name: value for name, value in same.items() if hasattr(rule, name)})
+
+
+def _evaluation(objective: Objective) -> Callable[[], object]:
+    return lambda: objective.value_and_gradient(objective.theta)
+
+
+def _separate(objective: Objective, vectors: torch.Tensor) -> None:
+    for operator in (Hessian, GaussNewton):
+        operator(objective, objective.theta).matmat(vectors)
+
+
+def _update(training: Objective, rule: RuleSpec, full: float) -> Cost:
+    """Of a minibatch as it is; of the full batch scaled to all examples."""
+    built, theta = build_rule(rule), training.theta
+    size = None if rule.batch_size is None else min(rule.batch_size, len(training.inputs))
+    sampler = Sampler(len(training.inputs), size, seed=0, replacement=rule.replacement)
+
+    def update() -> None:
+        indices = sampler.indices(0)
+        state = built.initial_state(theta)
+        step, _ = built.update(theta, lambda at: training.gradient(at, indices), state)
+        bool(torch.isfinite(step).all())
+
+    return _cost(update) * (full if size is None else (rule.batch_size or size) / size)
+
+
+def _cost(work: Callable[[], object], *, per: bool = False) -> Cost:
+    """Of calling it once; `per` of what it returns, a count. The first call counts operations, and warms up."""
+    with FlopCounterMode(display=False) as counted:
+        done = work()
+    times: list[float] = []
+    while len(times) < REPEATS and sum(times) < LONG:
+        begun = time.process_time()
+        work()
+        times.append(time.process_time() - begun)
+    share = 1 / done if per and isinstance(done, int) else 1.0
+    return Cost(sorted(times)[len(times) // 2], float(counted.get_total_flops())) * share
+
+
+# ---------------------------------------------------------------- data of the right shape
+
+
+def _part(problem: ProblemSpec, count: int) -> Problem:
+    """The problem with `count` training examples, as many of them held out and as many test examples in proportion."""
+    data = problem.data
+    count = min(count, data.examples)
+    part = count / data.examples
+    tested = max(1, min(data.test_examples, count))
+    held_out = max(1, round(data.holdout * part)) if data.holdout else 0
+    smaller = data.model_copy(update={"examples": count, "test_examples": tested, "holdout": held_out})
+    train, test = _random(data.train, count, data.max_length), _random(data.test, tested, data.max_length)
+    return make_problem(problem.model_copy(update={"data": smaller}), train, test, seed=0)
+
+
+def _random(name: str, count: int, length: int) -> xr.Dataset:
+    """As `analysis.data.load`'s dataset of that name, with `count` random examples."""
+    info, random = describe(name), np.random.default_rng(0)
+    attributes = {"name": name, "title": "random", "classes": info.classes}
+    labels = ("example", random.integers(info.classes, size=count).astype(np.uint8))
+    if info.kind == "text":
+        words = np.arange(count * length).reshape(count, length) % max(info.words, 1)
+        sentences = np.array([" ".join(f"w{word}" for word in row) for row in words])
+        return xr.Dataset({"sentences": ("example", sentences), "labels": labels}, attrs=attributes)
+    if info.kind == "toy":
+        sides = np.resize(np.array([1, -1], np.int8), count)
+        return xr.Dataset({"sides": ("example", sides), "labels": labels}, attrs=attributes)
+    dims = ("row", "column") if len(info.shape) == 2 else ("channel", "row", "column")
+    pixels = random.integers(256, size=(count, *info.shape)).astype(np.uint8)
+    return xr.Dataset({"inputs": (("example", *dims), pixels), "labels": labels}, attrs=attributes)

@@ -1,0 +1,232 @@
+"""What a plan would take, without running it: work counted, rates measured, products a refresh as earlier runs used.
+
+How many products a refresh takes depends on how far θ moved since the last one, and on the spectrum: nothing short
+tells. So it is read from trajectories that there are, of the nearest kind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import xarray as xr
+
+from analysis.costs.calibration import Cost, Rates, alike, measure
+from analysis.costs.workload import Solve, Work, disk_bytes, energies_work, memory_bytes, training_work
+from analysis.errors import InputError
+from analysis.planned import Plan
+from analysis.specs import EnergiesSpec, ProblemSpec, RuleSpec, SegmentSpec
+from analysis.store import PROVENANCE
+
+
+@dataclass(frozen=True)
+class Refreshes:
+    """Products that refreshes of one kind used in one run."""
+
+    use: str
+    model: str
+    every: int
+    tolerance: float
+    vectors: int  # eigenpairs asked for, in all refreshes
+    products: int
+
+
+class Experience:
+    """Products a refresh, by what it was for."""
+
+    def __init__(self, found: Iterable[Refreshes]) -> None:
+        self.found: dict[str, list[Refreshes]] = defaultdict(list)
+        for refreshes in found:
+            if refreshes.vectors and refreshes.products:
+                self.found[refreshes.use].append(refreshes)
+
+    def products(self, solve: Solve, model: str) -> float:
+        """Of all refreshes of the kind: as many for each eigenpair as the nearest runs used: the model's own if there
+        are any, then those of the nearest tolerance and interval (on a logarithmic scale).
+
+        Raises:
+            InputError: if there is no run to go by.
+        """
+        if not solve.count:
+            return 0.0
+        if not (known := self.found[solve.use]):
+            raise InputError(f"no trajectory on disk tells how many products a refresh for {solve.use} takes")
+
+        def distance(one: Refreshes) -> tuple[bool, float]:
+            apart = abs(math.log(one.tolerance / solve.tolerance)) + abs(math.log(one.every / solve.every))
+            return one.model != model, round(apart, 6)
+
+        nearest = min(map(distance, known))
+        near = [one for one in known if distance(one) == nearest]
+        each = sum(one.products for one in near) / sum(one.vectors for one in near)
+        return solve.count * solve.vectors * max(each, 1.0)
+
+
+def experience(folders: Iterable[Path]) -> Experience:
+    """From all trajectories and energies below `folders` (of results, or archived)."""
+    return Experience(
+        one
+        for folder in folders
+        for file in sorted([*folder.glob("segments/*/trajectory.nc"), *folder.glob("energies/*.nc")])
+        for one in _refreshes(file)
+    )
+
+
+def _refreshes(file: Path) -> Iterable[Refreshes]:
+    with xr.open_dataset(file) as dataset:
+        attributes, sizes = dataset.attrs, dataset.sizes
+        spec = json.loads(attributes["specification"])
+        model, k = spec["problem"]["model"]["kind"], spec["problem"]["k"]
+        if "segment" in spec:
+            count = sizes["snapshot_step"]
+            steps = dataset.snapshot_step.values
+            work = energies_work(EnergiesSpec.model_validate(spec), count, int(steps[1] - steps[0]) if count > 1 else 1)
+            others = 3 * work.joint_products + work.separate_products
+            (solve,) = work.solves
+            products = int(dataset.energy_products.sum()) - others
+            yield Refreshes("energies", model, solve.every, solve.tolerance, count * solve.vectors, products)
+            return
+        spectra = sizes.get("spectrum_step", 0)
+        rates, probes = sizes.get("rate_step", 0), spec["probes"]
+        width = min(2 * k, int(attributes["parameters"]))
+        if spectra and not rates:
+            yield Refreshes(
+                "spectrum",
+                model,
+                probes["spectrum"],
+                probes["tolerance"],
+                spectra * width,
+                attributes["probe_products"],
+            )
+        if rates:
+            yield Refreshes(
+                "rates",
+                model,
+                probes["rates"],
+                probes["rates_tolerance"],
+                rates * k,
+                attributes["probe_products"] - 2 * spectra * width,  # one of the spectrum's takes about two a pair
+            )
+        if spec["filter"] is not None:
+            own, tolerance = spec["filter"]["k"] or k, spec["filter"]["tolerance"]
+            every, count = spec["filter"]["refresh_every"], attributes["refreshes"]
+            yield Refreshes("filter", model, every, tolerance, count * own, attributes["filter_products"])
+
+
+# ---------------------------------------------------------------- the estimate
+
+
+@dataclass(frozen=True)
+class Item:
+    """One segment, or the energies along one."""
+
+    id: str
+    work: Work
+    products: float  # Hessian products; a joint product of three operators counts three
+    cost: Cost
+    disk: float  # bytes
+    memory: float  # bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """By id of segments and energies; `figures` has the ids of each figure and of the claims."""
+
+    items: dict[str, Item]
+    figures: dict[str, tuple[str, ...]]
+    cost_alone: Cost  # if each run were trained from its initialisation
+    seconds_found: dict[str, float] = field(default_factory=dict)  # what those that are there took
+
+    def total(self, ids: Iterable[str]) -> Item:
+        chosen = [self.items[i] for i in ids]
+        return Item(
+            "",
+            sum((item.work for item in chosen), Work()),
+            sum(item.products for item in chosen),
+            sum((item.cost for item in chosen), Cost()),
+            sum(item.disk for item in chosen),
+            max((item.memory for item in chosen), default=0.0),
+        )
+
+
+def estimate(
+    plan: Plan,
+    results: Path,
+    references: Path,
+    tell: Callable[[str], None] = lambda text: None,
+    measured: Callable[[ProblemSpec, set[RuleSpec]], Rates] = measure,
+) -> Estimate:
+    """Estimate all training and measuring of a plan (not the drawing, which takes minutes whatever the plan).
+
+    Args:
+        plan: whatever of it is done already counts as well.
+        results: the plan's own, for what their runs took.
+        references: the archives' folder.
+        tell: called with a line of progress.
+        measured: gives the rates of a problem.
+
+    Raises:
+        InputError: if there are no trajectories to go by.
+    """
+    folders = [results, *sorted(path for path in references.glob("*") if path.is_dir())]
+    known = experience(folders)
+    rules: dict[ProblemSpec, set[RuleSpec]] = {}
+    for segment in plan.segments.values():
+        rules.setdefault(segment.spec.problem, set()).add(segment.spec.rule)
+    rates: dict[ProblemSpec, Rates] = {}
+    for number, (problem, used) in enumerate(rules.items(), 1):
+        tell(f"measuring {number} of {len(rules)}: {problem.model.kind} on {problem.data.train}")
+        rates[problem] = measured(problem, used)
+    items: dict[str, Item] = {}
+    lengths = plan.lengths()
+    for segment in plan.segments.values():
+        work = training_work(segment.spec, lengths[segment.id])
+        items[segment.id] = _item(segment.id, work, segment.spec, rates[segment.spec.problem], known)
+    for energies in plan.energies.values():
+        of = plan.segments[energies.spec.segment]
+        every = of.spec.probes.snapshots or 1
+        work = energies_work(energies.spec, items[of.id].work.snapshots, every)
+        found = _cost(work, of.spec, rates[of.spec.problem], known)
+        items[energies.id] = Item(energies.id, work, found[0], found[1], 0.0, memory_bytes(energies.spec))
+    figures = {figure.name: _ids(figure.inputs, items) for figure in (*plan.figures.values(), plan.claims)}
+    alone = sum((items[i].cost for path in plan.run_paths() for i in path), Cost())
+    return Estimate(items, figures, alone, _seconds(results, items))
+
+
+def _ids(inputs: Iterable[str], items: Mapping[str, Item]) -> tuple[str, ...]:
+    """Segments and energies among the datasets of a figure: segments/<id>/…, energies/<id>.nc."""
+    parts = (file.split("/")[1].removesuffix(".nc") for file in inputs)
+    return tuple(dict.fromkeys(part for part in parts if part in items))
+
+
+def _item(name: str, work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> Item:
+    products, cost = _cost(work, spec, rates, known)
+    return Item(name, work, products, cost, disk_bytes(spec, work), memory_bytes(spec))
+
+
+def _cost(work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> tuple[float, Cost]:
+    solved = sum(known.products(solve, spec.problem.model.kind) for solve in work.solves)
+    cost = (
+        rates.updates[alike(spec.rule)] * work.updates
+        + rates.evaluation * work.evaluations
+        + rates.test * work.tests
+        + rates.product * solved
+        + rates.joint_product * work.joint_products
+        + rates.separate_product * work.separate_products
+    )
+    return solved + 3 * work.joint_products + work.separate_products, cost
+
+
+def _seconds(results: Path, ids: Iterable[str]) -> dict[str, float]:
+    """What those that are there took, as their provenance says."""
+    found = {}
+    for name in ids:
+        for file in (results / "segments" / name / "trajectory.nc", results / "energies" / f"{name}.nc"):
+            if file.exists():
+                with xr.open_dataset(file) as dataset:
+                    found[name] = float(json.loads(dataset.attrs[PROVENANCE])["seconds"])
+    return found

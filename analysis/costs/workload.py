@@ -1,0 +1,138 @@
+"""How much work a plan is, counted from specifications alone: steps, evaluations, Hessian products, memory, disk.
+
+Free of torch, as all planning. What one of each costs is measured (`analysis.costs.calibration`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from analysis.data.catalogue import describe
+from analysis.models.sizes import parameter_count
+from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
+
+GUARD = 2  # vectors that the eigensolver carries along beyond k, see analysis.curvature.eigensolver
+PROCESS_BYTES = 600e6  # of Python with torch and xarray, before any data (resident, measured)
+CHUNK_BYTES = 1.5e9  # an objective's memory budget on a CPU, and what products take beyond it
+ROUNDS = 4  # of blocks that a refresh takes into its search space, as a rule
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Refreshes of one kind: `count` times the `vectors` largest eigenpairs, `every` so many steps."""
+
+    use: str  # filter, spectrum, rates or energies
+    count: int
+    vectors: int
+    every: int
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done, in counts.
+
+    Attributes:
+        updates: steps of the update rule, with the gradients that they take.
+        evaluations: values with gradients of the full batch, beyond those of the updates.
+        tests: evaluations of the test data.
+        joint_products: vectors multiplied by H, H_o and H_f at once.
+        separate_products: vectors multiplied by one of the three, one after the other.
+        snapshots: copies of θ that are written.
+    """
+
+    updates: int = 0
+    evaluations: int = 0
+    tests: int = 0
+    joint_products: int = 0
+    separate_products: int = 0
+    snapshots: int = 0
+    solves: tuple[Solve, ...] = ()
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def refreshes(self) -> int:
+        """Eigenspaces computed, by whomever asked for."""
+        return sum(solve.count for solve in self.solves)
+
+
+def training_work(spec: SegmentSpec, steps: int) -> Work:
+    """The work of a segment that lasts `steps`."""
+    problem, probes = spec.problem, spec.probes
+    parameters = parameter_count(problem)
+    solves = []
+    if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
+        k, every = spec.filter.k or problem.k, spec.filter.refresh_every
+        solves.append(Solve("filter", math.ceil(steps / every), k, every, spec.filter.tolerance))
+    if probes.spectrum is not None:
+        vectors = min(2 * problem.k, parameters)
+        solves.append(Solve("spectrum", _times(steps, probes.spectrum), vectors, probes.spectrum, probes.tolerance))
+    if probes.rates is not None:
+        count = math.ceil(steps / probes.rates)
+        solves.append(Solve("rates", count, problem.k, probes.rates, probes.rates_tolerance))
+    return Work(
+        updates=steps,
+        evaluations=0 if spec.rule.batch_size is None else _evaluations(spec, steps),
+        tests=_times(steps, probes.test),
+        snapshots=_times(steps, probes.snapshots) if probes.snapshots else 0,
+        solves=tuple(solves),
+    )
+
+
+def energies_work(spec: EnergiesSpec, snapshots: int, every: int) -> Work:
+    """The work of the curvature stage at that many snapshots."""
+    k = min(spec.problem.k, parameter_count(spec.problem))
+    steps = min(spec.density_steps, parameter_count(spec.problem))
+    return Work(
+        joint_products=snapshots * (k + spec.probes),
+        separate_products=snapshots * 3 * spec.density_probes * steps,
+        solves=(Solve("energies", snapshots, k, every, spec.tolerance),),
+    )
+
+
+def _times(steps: int, every: int) -> int:
+    """Of a probe with that interval, which also runs at the first and the last step."""
+    return math.ceil(steps / every) + 1
+
+
+def _evaluations(spec: SegmentSpec, steps: int) -> int:
+    """At how many steps some probe needs the full batch's loss or gradient."""
+    at = {*range(0, steps, spec.probes.loss), steps}
+    for every in (spec.probes.spectrum, spec.probes.rates):
+        at |= set(range(0, steps, every)) if every else set()
+    return len(at)
+
+
+# ---------------------------------------------------------------- memory and disk
+
+
+def memory_bytes(spec: SegmentSpec | EnergiesSpec) -> float:
+    """About what a process needs: libraries, data, one chunk's graph, the eigensolver's vectors with their images."""
+    problem, k = spec.problem, spec.problem.k
+    vector = _vector_bytes(problem)
+    width = 2 * k if isinstance(spec, SegmentSpec) else k
+    vectors = 2 * ROUNDS * (width + GUARD) + 4 * (k + GUARD)
+    if isinstance(spec, EnergiesSpec):
+        vectors = max(vectors, 4 * (k + spec.probes), spec.density_probes * spec.density_steps)
+    return PROCESS_BYTES + 2 * _data_bytes(problem) + CHUNK_BYTES + vector * vectors
+
+
+def disk_bytes(spec: SegmentSpec, work: Work) -> float:
+    """About what a segment leaves, before compression: its state, with the starts of the next refreshes; snapshots."""
+    k, probes = spec.problem.k, spec.probes
+    remembered = {"sgd": 1 if getattr(spec.rule, "momentum", 0) else 0, "adam": 2, "sam": 0}[spec.rule.kind]
+    blocks = (k + GUARD) * (spec.filter is not None) + (2 * k + GUARD) + (k + GUARD) * (probes.rates is not None)
+    return _vector_bytes(spec.problem) * (1 + remembered + blocks + work.snapshots)
+
+
+def _vector_bytes(problem: ProblemSpec) -> float:
+    return parameter_count(problem, describe(problem.data.train).words) * (8 if problem.dtype == "float64" else 4)
+
+
+def _data_bytes(problem: ProblemSpec) -> float:
+    data, info = problem.data, describe(problem.data.train)
+    values = data.max_length * 2 if info.kind == "text" else math.prod(info.shape) / data.pooling**2
+    return (data.examples + data.test_examples) * values * (8 if problem.dtype == "float64" else 4)
