@@ -1,7 +1,5 @@
 # Trains, measures and draws what a profile asks for: `make reproduce`, or by hand
 #   snakemake --workflow-profile workflow/profiles/local --config profile=quick
-import sys
-
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -20,21 +18,12 @@ rule all:
 
 rule claims:
     input:
-        [result(file) for file in PLAN.claims.files],
+        [result(file) for file in (*PLAN.claims.files, PLAN.claims.record)],
     message:
         "The claims are judged"
 
 
-onstart:
-    remove_temporary_files()
-    pass_on(signal.SIGINT)
-    pass_on(signal.SIGTERM)
-
-
-onerror:
-    print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
-
-
+include: "workflow/rules/hooks.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/curvature.smk"

@@ -1,6 +1,6 @@
 """Code fingerprints: which package modules a function reaches, hashed over their parsed code.
 
-Comments, docstrings and formatting do not count, nor what is imported under `TYPE_CHECKING` (the lines that import do).
+Comments, docstrings and formatting do not count, nor what only type checkers see (under `if TYPE_CHECKING:`).
 Modules that are chosen by name at run time (models, update rules, figures) are no static imports: whoever chooses names
 them as further entries.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import grimp
 
 PACKAGE = "analysis"
 ROOT = Path(__file__).resolve().parent
+_TYPE_CHECKING = "TYPE_CHECKING"
 BY_VALUE = frozenset({"analysis.specs"})  # hashed as the values themselves, see analysis.plan
 
 
@@ -98,14 +99,15 @@ def _source(module: str) -> Path:
 
 
 def code_hash(source: str) -> str:
-    """SHA-256 of the code's syntax tree without docstrings (comments and layout are not in the tree)."""
+    """SHA-256 of the code's syntax tree without docstrings and what only type checkers see (comments and layout are not
+    in the tree)."""
     return hashlib.sha256(_canonical(ast.parse(source)).encode()).hexdigest()
 
 
 def _canonical(node: object) -> str:
     """The tree as text. Not `ast.dump`: that changes between Python versions, and names must not."""
     if isinstance(node, list):
-        return "[" + ",".join(map(_canonical, node)) + "]"
+        return "[" + ",".join(map(_canonical, _at_run_time(node))) + "]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
@@ -113,3 +115,15 @@ def _canonical(node: object) -> str:
         fields["body"] = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
     inner = ",".join(f"{name}={_canonical(value)}" for name, value in sorted(fields.items()))
     return f"{type(node).__name__}({inner})"
+
+
+def _at_run_time(nodes: Iterable[object]) -> Iterator[object]:
+    """Without the bodies of `if TYPE_CHECKING:` and the import of that name: no result depends on them."""
+    for node in nodes:
+        match node:
+            case ast.If(test=ast.Name(id=name) | ast.Attribute(attr=name)) if name == _TYPE_CHECKING:
+                yield from _at_run_time(node.orelse)
+            case ast.ImportFrom(names=[ast.alias(name=name)]) | ast.alias(name=name) if name == _TYPE_CHECKING:
+                pass
+            case _:
+                yield node

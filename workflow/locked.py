@@ -1,14 +1,28 @@
-"""Run a command of the workflow engine as the only one in this folder: `python locked.py LOCKFILE COMMAND…`
+"""Run the workflow engine as the only one in this folder: `python locked.py LOCKFILE ENGINE ARGUMENTS…`
 
 The engine's own lock outlives an engine that was killed; this one ends with its process, so whoever holds it may
-remove the other.
+remove the other. ENGINE is a script of Python's; it runs in this process, and until it has jobs to stop, a signal
+just ends it.
 """
 
-import fcntl
 import os
-import subprocess
+import signal
 import sys
-from pathlib import Path
+
+
+def stop(number, frame):
+    os.write(2, b"\nStopped. What is finished stays; the same command continues from there.\n")
+    os._exit(128 + number)
+
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C by what a shell runs in the background
+        signal.signal(number, stop)
+
+import fcntl  # noqa: E402
+import runpy  # noqa: E402
+import subprocess  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 path, command = Path(sys.argv[1]), sys.argv[2:]
 try:
@@ -22,10 +36,7 @@ except OSError as error:
     sys.exit(f"Error: {path}: cannot be locked ({error.strerror}); the folder must be writable.")
 os.truncate(lock, 0)
 os.write(lock, str(os.getpid()).encode())
-os.set_inheritable(lock, True)  # held until the command's end
 if any(Path(".snakemake/locks").glob("*")):
     subprocess.run([*command, "--unlock", "--quiet", "all"], check=False)
-try:
-    os.execvp(command[0], command)
-except OSError as error:
-    sys.exit(f"Error: {command[0]}: cannot be run ({error.strerror}).")
+sys.argv[:], sys.path[0] = command, str(Path(command[0]).parent)
+runpy.run_path(command[0], run_name="__main__")

@@ -53,6 +53,30 @@ def test_comments_docstrings_and_layout_do_not_count(old: str, new: str) -> None
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        (
+            "import os\n",
+            "import os\nfrom typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from torch import Tensor\n",
+        ),
+        ("import os\n", "import os\nif typing.TYPE_CHECKING:\n    from torch import Tensor\n    Area = Tensor\n"),
+        ("import os\n", "if TYPE_CHECKING:\n    import sys\nelse:\n    import os\n"),
+        ("    sides", "    if TYPE_CHECKING:\n        corners: int\n    sides"),
+    ],
+)
+def test_what_only_type_checkers_see_does_not_count(old: str, new: str) -> None:
+    assert CODE.count(old) == 1
+    assert code_hash(CODE.replace(old, new)) == code_hash(CODE)
+
+
+def test_the_name_of_type_checkers_may_be_imported_with_others() -> None:
+    assert code_hash("from typing import TYPE_CHECKING, Any\n") == code_hash("from typing import Any\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import os\n", "if TYPE_CHECKING:\n    import os\n"),
+        ("import os\n", "import os\nif TYPE_CHECKING:\n    import sys\nelse:\n    import sys\n"),
+        ("import os\n", "import os\nfrom typing import Any\n"),
         ("width * height", "height * width"),
         ("width * height", "width * height * 1"),
         ("width * height", "width + height"),
@@ -70,6 +94,10 @@ def test_comments_docstrings_and_layout_do_not_count(old: str, new: str) -> None
 def test_code_counts(old: str, new: str) -> None:
     assert CODE.count(old) == 1
     assert code_hash(CODE.replace(old, new)) != code_hash(CODE)
+
+
+def test_what_type_checkers_do_not_see_counts() -> None:
+    assert code_hash("if not TYPE_CHECKING:\n    import os") != code_hash("if not TYPE_CHECKING:\n    import sys")
 
 
 def test_a_module_may_hold_nothing_but_a_docstring() -> None:
@@ -163,11 +191,11 @@ def changed_by(module: str, package: Path, before: dict[str, str]) -> set[str]:
     return {name for name in all_changed_by(module, package, before) if not name.startswith("energies ")}
 
 
-def all_changed_by(module: str, package: Path, before: dict[str, str]) -> set[str]:
+def all_changed_by(module: str, package: Path, before: dict[str, str], line: str = "ANOTHER_LINE = 1") -> set[str]:
     path = package / module
     source = path.read_text(encoding="utf-8")
     try:
-        path.write_text(source + "\nANOTHER_LINE = 1\n", encoding="utf-8")
+        path.write_text(f"{source}\n{line}\n", encoding="utf-8")
         after = json.loads(run_python(IDS, package))
     finally:
         path.write_text(source, encoding="utf-8")
@@ -231,6 +259,11 @@ def test_figures_claims_and_the_plan_rename_no_segment(package: Path, before: di
         "models/sizes.py",
     ):
         assert changed_by(f"analysis/{module}", package, before) == set(), module
+
+
+def test_an_import_for_type_checkers_renames_nothing(package: Path, before: dict[str, str]) -> None:
+    line = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from analysis.optim.adam import Adam"
+    assert all_changed_by("analysis/training/segment.py", package, before, line) == set()
 
 
 def test_the_curvature_stage_renames_energies_alone(package: Path, before: dict[str, str]) -> None:

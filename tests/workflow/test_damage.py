@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.project import STOPPED, Project, assert_same_dataset, assert_whole
+from tests.workflow.project import STOPPED, Project, assert_same_dataset, assert_whole, jobs
 
 AGAIN = "delete it and run again"
 
@@ -76,6 +76,44 @@ def test_a_flipped_bit_is_told_and_what_is_deleted_comes_back(finished: Project,
     (results / subset).unlink()
     assert {warm_up, sgd} <= set(project.reproduce()), "also a parent whose state is missing"
     assert_same_results(project, finished)
+
+
+def test_a_flipped_bit_in_what_is_drawn_or_judged_is_mended(finished: Project, project: Project) -> None:
+    """In a figure, a table, the verdicts, the report and a record; and no other is made again."""
+    files = {
+        "figures/loss.pdf": "figure loss",
+        "figures/travelled.png": "figure travelled",
+        "figures/rates.csv": "figure rates",
+        "claims.json": "claims",
+        "report.html": "report",
+        project.plan().figures["apart"].record: "figure apart",
+    }
+    for file in files:
+        flip_a_bit(project.results() / file)
+    shutil.rmtree(project.path / ".snakemake")
+    before = project.times()
+    assert project.would_run() == sorted(files.values())
+    assert project.times() == before, "a dry run changes nothing"
+    assert jobs(project.run("claims").stdout) == ["claims"]
+    assert project.reproduce() == sorted({*files.values()} - {"claims"})
+    assert_same_results(project, finished)
+    assert (project.results() / "report.html").read_bytes() == (finished.results() / "report.html").read_bytes()
+    assert project.reproduce() == []
+
+
+@pytest.mark.parametrize("file", ["figures/loss.png", "claims.json"])
+def test_no_report_shows_what_is_damaged(project: Project, file: str) -> None:
+    """Also if it is damaged after the plan was made: here a job of the report meets it."""
+    page = project.results() / "report.html"
+    page.unlink()
+    project.edit("workflow/scripts/report.py", "    for record in", DAMAGING.format(file=file) + "    for record in")
+    refused(project, f"Error: results/tiny/{file}: has SHA-256", "not the one of its record", "run again")
+    assert not page.exists()
+
+
+DAMAGING = """    _path = Path("results/tiny/{file}")
+    _path.write_bytes(_path.read_bytes()[:-20] + bytes(20))
+"""
 
 
 # ---------------------------------------------------------------- disks

@@ -140,6 +140,27 @@ def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
     assert (folder / "state.safetensors").read_bytes() == (undisturbed / "state.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_job_is_answered_in_one_line(
+    project: Project, tmp_path: Path, number: signal.Signals
+) -> None:
+    """While the engine is imported, reads the workflow and plans."""
+    lock = project.path / ".snakemake" / "tiny.lock"
+    for seconds in (0.0, 0.5, 1.0, 2.0):
+        output = tmp_path / f"{seconds}.txt"
+        lock.unlink(missing_ok=True)
+        running = project.start("tiny", output)
+        wait_until(lock.exists, running, output)
+        time.sleep(seconds)
+        os.killpg(running.pid, number)
+        said, took = stop(running, output)
+        assert took < 5
+        assert said.count(STOPPED) == 1
+        assert "Traceback" not in said
+        assert "Report:" not in said
+    assert project.run(flags="--dry-run").returncode == 0, "nothing is locked"
+
+
 def test_one_pipeline_at_a_time_and_a_killed_one_locks_nothing(project: Project, tmp_path: Path) -> None:
     output = tmp_path / "first.txt"
     first = project.start("downloaded", output)

@@ -1,6 +1,6 @@
 # Claims of the papers, judged from datasets.
 
-if PLAN.claims.inputs and not is_made(PLAN.claims):
+if PLAN.claims in WANTED:
 
     rule judge:
         input:

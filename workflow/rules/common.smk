@@ -1,17 +1,12 @@
-# The plan of the chosen profile, and where its files are.
+# The plan of the chosen profile, where its files are, and what of them is there.
 import os
-import signal
 import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
+from analysis.records import is_made
 
 PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
 
@@ -29,44 +24,6 @@ except InputError as error:
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
     sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
-
-# Names say what is right, not times. But the engine deletes what it made from a file of the future, each time anew: a
-# clock that was ahead when it was written must not stop everything.
-for path in (*Path(RESULTS).rglob("*"), *Path(DATASETS).rglob("*"), Path("docs/deviations.md")):
-    with suppress(OSError):  # another's file; the engine then tells
-        if path.stat().st_mtime > time.time():
-            os.utime(path)
-
-# A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
-shell.prefix("set -euo pipefail; exec ")
-
-
-def remove_temporary_files():
-    """What writers that were killed left; to be called while no other pipeline runs here."""
-    for path in Path(RESULTS).rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
-
-
-def pass_on(number):
-    """Have a signal also stop the jobs. The engine itself would wait for their end, which may be hours away; a terminal
-    sends Ctrl-C to all processes, `kill` to one."""
-    before = signal.getsignal(number)
-
-    def stop_jobs():
-        told = set()
-        while True:  # until the engine ends: one may be starting just now
-            for job in set(psutil.Process().children()) - told:
-                with suppress(psutil.NoSuchProcess):
-                    job.terminate()
-                told.add(job)
-            time.sleep(0.1)
-
-    def handle(number, frame):
-        threading.Thread(target=stop_jobs, daemon=True).start()
-        before(number, frame)
-
-    if callable(before):  # else it is ignored, as Ctrl-C by what a shell runs in the background
-        signal.signal(number, handle)
 
 
 def result(file):
@@ -87,10 +44,14 @@ def is_there(*files):
     return all(Path(RESULTS, file).exists() for file in files)
 
 
-def is_made(planned):
-    """Figures and claims have plain names; the record's name hashes what they were made from. So without the right
-    record there is a rule, and something for it to make, whatever the times of files."""
-    return is_there(planned.record, *planned.files)
+# Figures, claims and the report have plain names; their records say what they were made from, and their bytes. There
+# is a rule for those alone that have no right record. A wrong one goes at once, or the engine, which sees files that
+# are missing but not damaged ones, would find nothing to make.
+NAMED = [*PLAN.figures.values(), *(made for made in (PLAN.claims, PLAN.report) if made.inputs)]
+WANTED = [made for made in NAMED if not is_made(made, Path(RESULTS))]
+
+for made in WANTED:
+    Path(RESULTS, made.record).unlink(missing_ok=True)
 
 
 def everything():
@@ -98,9 +59,4 @@ def everything():
     yield from (file for segment in PLAN.segments.values() for file in segment.files)
     yield from (energies.file for energies in PLAN.energies.values())
     yield from (distances.file for distances in PLAN.distances.values())
-    for figure in PLAN.figures.values():
-        yield from (*figure.files, figure.record)
-    if PLAN.claims.inputs:
-        yield from (*PLAN.claims.files, PLAN.claims.record)
-    if PLAN.report.inputs:
-        yield from (*PLAN.report.files, PLAN.report.record)
+    yield from (file for made in NAMED for file in (*made.files, made.record))

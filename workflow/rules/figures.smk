@@ -1,9 +1,9 @@
 # Figures and tables, drawn from datasets alone. One process draws several (its imports take longer than a figure), and
 # there is a rule only for those that are missing or were drawn from something else.
 
-WANTED = [f for f in PLAN.figures.values() if not is_made(f)]
+DRAWN = [figure for figure in PLAN.figures.values() if figure in WANTED]
 
-for batch in [WANTED[i : i + PLAN.batch_figures] for i in range(0, len(WANTED), PLAN.batch_figures)]:
+for batch in [DRAWN[i : i + PLAN.batch_figures] for i in range(0, len(DRAWN), PLAN.batch_figures)]:
 
     rule:
         name:

@@ -1,13 +1,14 @@
 # One page on everything, from figures, verdicts and the datasets behind them.
 
-REPORTED = [*PLAN.figures.values(), *([PLAN.claims] if PLAN.claims.inputs else [])]
+REPORTED = [made for made in NAMED if made is not PLAN.report]
 
-if PLAN.report.inputs and not is_made(PLAN.report):
+if PLAN.report in WANTED:
 
     rule report:
         input:
             datasets=[dataset(file) for file in PLAN.report.inputs],
             files=[result(file) for made in REPORTED for file in made.files],
+            records=[result(made.record) for made in REPORTED],
             deviations="docs/deviations.md",
         output:
             html=result("report.html"),

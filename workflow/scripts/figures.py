@@ -9,6 +9,6 @@ with job(snakemake.log[0]):
     from analysis.records import recorded
     from analysis.trajectory import by_name
 
-    with recorded(snakemake.params.figures, snakemake.output.records):
-        outputs = [Path(path) for path in snakemake.output.figures]
-        draw_figures(snakemake.params.figures, by_name(snakemake.input), outputs)
+    figures = snakemake.output.figures
+    with recorded(snakemake.params.figures, snakemake.output.records, figures):
+        draw_figures(snakemake.params.figures, by_name(snakemake.input), list(map(Path, figures)))

@@ -9,6 +9,6 @@ with job(snakemake.log[0]):
     from analysis.records import recorded
     from analysis.trajectory import by_name
 
-    with recorded([snakemake.params.claims], [snakemake.output.record]):
-        outputs = {kind: Path(snakemake.output[kind]) for kind in ("json", "csv")}
+    outputs = {kind: Path(snakemake.output[kind]) for kind in ("json", "csv")}
+    with recorded([snakemake.params.claims], [snakemake.output.record], [str(path) for path in outputs.values()]):
         judge(snakemake.params.claims, by_name(snakemake.input), outputs)

@@ -5,12 +5,14 @@ from pathlib import Path
 from analysis.jobs import job
 
 with job(snakemake.log[0]):
-    from analysis.records import recorded
+    from analysis.records import check, recorded
     from analysis.report import write_report
     from analysis.trajectory import by_name
 
     results = Path(snakemake.output.html).parent
-    with recorded([snakemake.params.report], [snakemake.output.record]):
+    for record in map(Path, snakemake.input.records):
+        check(record)
+    with recorded([snakemake.params.report], [snakemake.output.record], [snakemake.output.html]):
         files = {Path(path).relative_to(results).as_posix(): Path(path) for path in snakemake.input.files}
         write_report(
             snakemake.params.report,
