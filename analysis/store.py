@@ -95,7 +95,7 @@ def _check_seal(content: bytes) -> bool:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> None:
-    """Write tensors and JSON-able metadata atomically as safetensors.
+    """Write tensors (of any device) and JSON-able metadata atomically as safetensors.
 
     Raises:
         InputError: if the folder or the disk does not take it.
@@ -105,7 +105,8 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
 
     # Copies: safetensors refuses tensors that share memory, as a segment's start and its first θ do.
     contiguous = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
     }
     text = json.dumps(metadata, sort_keys=True)
     entry = {_METADATA: f"{_digest(contiguous, text)} {text}"}  # one entry: several would come in a random order
@@ -113,7 +114,7 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (in memory of their own, aligned as torch's always are) and metadata that `write_tensors` wrote.
+    """Tensors and metadata that `write_tensors` wrote; on the CPU, in memory of their own, aligned as torch's are.
 
     Raises:
         InputError: if the file is missing or damaged.

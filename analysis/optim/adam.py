@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import nan, sqrt
 
+import torch
 from torch import Tensor
 
 from analysis.specs import AdamSpec
@@ -19,7 +20,8 @@ class Rule:
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         zeros = theta.new_zeros(theta.shape)
-        return {"first_moment": zeros, "second_moment": zeros.clone(), "updates": theta.new_zeros(()).long()}
+        # On the CPU wherever θ is: the host counts, and waits for no device.
+        return {"first_moment": zeros, "second_moment": zeros.clone(), "updates": torch.zeros((), dtype=torch.int64)}
 
     def update(
         self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import sqrt
 
+import torch
 from torch import Tensor
 
 from analysis.specs import SAMSpec
@@ -24,9 +25,9 @@ class Rule:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         ascent = gradient(theta)
         norm = ascent.norm()
-        if not bool(norm > 0):
-            return -self.learning_rate * ascent, state  # 0, or NaN, which ends the segment
-        return -self.learning_rate * gradient(theta + (self.rho / norm) * ascent), state
+        descent = gradient(theta + (self.rho / norm) * ascent)
+        # Decided on the device. Else it is 0, or NaN, which ends the segment.
+        return -self.learning_rate * torch.where(norm > 0, descent, ascent), state
 
     def stability_threshold(self, gradient_norm: float) -> float:
         return sam_edge(gradient_norm, learning_rate=self.learning_rate, rho=self.rho)

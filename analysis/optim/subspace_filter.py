@@ -70,6 +70,10 @@ class SubspaceFilter:
         self.k, self.refresh_every, self.tolerance = k, refresh_every, tolerance
         self.dominant, self.basis, self.refreshed_at = dominant, basis, refreshed_at
 
+    def due(self, step: int) -> bool:
+        """Whether a step that needs the subspace would refresh it."""
+        return self.dominant is None or self.refreshed_at is None or step - self.refreshed_at >= self.refresh_every
+
     def apply(
         self,
         update: Tensor,
@@ -94,7 +98,7 @@ class SubspaceFilter:
         if alpha_dom == beta_bulk:
             return (update if beta_bulk == 1.0 else beta_bulk * update), None
         refresh = None
-        if self.dominant is None or self.refreshed_at is None or step - self.refreshed_at >= self.refresh_every:
+        if self.due(step):
             refresh = self._refresh(step, hessian())
         assert self.dominant is not None
         subspace = DominantSubspace(self.dominant, verify=False)

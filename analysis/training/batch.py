@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from analysis.specs import SegmentSpec
 from analysis.store import read_dataset, write_dataset
+from analysis.training.device import prepare
 from analysis.training.problem import device_name
 from analysis.training.segment import CHECKPOINT_SECONDS, Interrupted, train_segment
 from analysis.training.state import read_state, write_state
@@ -28,6 +27,7 @@ def train_batch(
     states: Sequence[str],
     snapshots: Sequence[str] = (),
     threads: int,
+    device: str = "cpu",
     interrupted: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
@@ -44,15 +44,15 @@ def train_batch(
         states: output file of each segment.
         snapshots: output file of each segment that takes snapshots of θ, in order.
         threads: of torch; fixed, since another number rounds otherwise.
+        device: as in `analysis.training.device.prepare`.
         interrupted: as in `train_segment`.
         checkpoint_seconds: as in `train_segment`.
 
     Raises:
-        InputError: if a file is damaged or an output cannot be written.
+        InputError: if a file is damaged, an output cannot be written, or there is no such device.
         SystemExit: if interrupted, with what to do.
     """
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: seconds
+    on = prepare(device, threads)
     train, test = (read_dataset(Path(path)) for path in data)
     # Also a parent of this batch is read back: what a child begins from is the same, whoever trained the parent.
     state_files = {Path(path).parent.name: Path(path) for path in (*parents, *states)}
@@ -70,6 +70,7 @@ def train_batch(
                 train,
                 test,
                 None if parent is None else read_state(state_files[parent]),
+                device=on,
                 checkpoint=checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
                 interrupted=interrupted,

@@ -26,6 +26,7 @@ from analysis.curvature import (
 from analysis.curvature.energy import OPERATORS
 from analysis.specs import EnergiesSpec
 from analysis.store import read_dataset, write_dataset
+from analysis.training.device import prepare
 from analysis.training.problem import Problem, device_name, make_problem
 
 SCHEMA = "energies-1"
@@ -45,7 +46,13 @@ log = logging.getLogger(__name__)
 
 
 def measure_energies(
-    params: Sequence[str], *, data: Sequence[str], snapshots: Sequence[str], outputs: Sequence[str], threads: int
+    params: Sequence[str],
+    *,
+    data: Sequence[str],
+    snapshots: Sequence[str],
+    outputs: Sequence[str],
+    threads: int,
+    device: str = "cpu",
 ) -> None:
     """The energies along several segments of the same data, from files to files.
 
@@ -55,18 +62,18 @@ def measure_energies(
         snapshots: file of each segment's snapshots.
         outputs: file of each.
         threads: of torch.
+        device: as in `analysis.training.device.prepare`.
 
     Raises:
-        InputError: if a file is damaged or an output cannot be written.
+        InputError: if a file is damaged, an output cannot be written, or there is no such device.
     """
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")
+    on = prepare(device, threads)
     train, test = (read_dataset(Path(path)) for path in data)
     for text, file, output in zip(params, snapshots, outputs, strict=True):
         wanted, begun = json.loads(text), time.monotonic()
         spec = EnergiesSpec.model_validate(wanted["spec"])
         taken = read_dataset(Path(file))
-        problem = make_problem(spec.problem, train, test, spec.seed)
+        problem = make_problem(spec.problem, train, test, spec.seed, on)
         found = energies_along(spec, problem, taken)
         seconds = time.monotonic() - begun
         provenance = {

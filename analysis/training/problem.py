@@ -36,14 +36,17 @@ class Problem:
         return float((predicted == self.test_labels).double().mean())
 
 
-def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: int) -> Problem:
+def make_problem(
+    spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: int, device: torch.device | str = "cpu"
+) -> Problem:
     """The problem that `spec` describes, its model initialised from `seed`.
 
     Args:
         spec: what is minimised.
         train: the whole training subset (schema of `analysis.data`).
         test: the whole test subset.
-        seed: of the initialisation.
+        seed: of the initialisation, which is drawn on the CPU.
+        device: where everything is then moved to.
 
     Raises:
         InputError: if the data do not fit the specification.
@@ -62,7 +65,7 @@ def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: i
             inputs, test_inputs = (avg_pool2d(x, spec.data.pooling) for x in (inputs, test_inputs))
         shape = tuple(inputs.shape[1:])
     generator = torch.Generator().manual_seed(seed)
-    model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype)
+    model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype).to(device)
     labels, trained = label_tensor(train), spec.data.examples - spec.data.holdout
     if trained < 1:
         raise InputError(f"{spec.data.holdout} of {spec.data.examples} examples held out leave none to train on")
@@ -73,7 +76,7 @@ def make_problem(spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: i
         training,
         training if held_out is None else held_out,
         _objective(model, spec, test_inputs, label_tensor(test)),
-        label_tensor(test),
+        label_tensor(test).to(device),
         (train.attrs["title"], test.attrs["title"]),
     )
 

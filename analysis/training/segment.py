@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 PROGRESS_SECONDS = 5.0
+UNSEEN_STEPS = 50  # steps at most that the host makes without a look at what they gave
 COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes", "unconverged_rates")
 
 
@@ -39,7 +40,7 @@ class _Diverged(ArithmeticError):
     """A number that decides what comes next is not finite."""
 
 
-def _finite(value: Tensor, what: str) -> float:
+def _finite(value: Tensor | float, what: str) -> float:
     if not math.isfinite(value):
         raise _Diverged(f"{what} is not finite")
     return float(value)
@@ -65,6 +66,7 @@ def train_segment(
     test: xr.Dataset,
     parent: State | None,
     *,
+    device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     interrupted: Callable[[], bool] = lambda: False,
@@ -76,7 +78,8 @@ def train_segment(
         name: the segment's id, for messages and attributes.
         train: training subset (schema of `analysis.data`).
         test: test subset.
-        parent: final state of the parent; None for a segment that begins at the initialisation.
+        parent: final state of the parent, on any device; None for a segment that begins at the initialisation.
+        device: where to train; a checkpoint of another one is continued there.
         checkpoint: file to continue from and to write to every `checkpoint_seconds`; it is left there, with the
             finished segment in it, for the caller to remove once the result is safe.
         checkpoint_seconds: longest stretch of training that a kill can lose.
@@ -86,12 +89,13 @@ def train_segment(
         InputError: if data, parent or checkpoint do not fit the specification.
         Interrupted: see above.
     """
-    problem = make_problem(spec.problem, train, test, spec.seed)
+    problem = make_problem(spec.problem, train, test, spec.seed, device)
     run = _Run(spec, name, problem, _begin(spec, name, problem, parent, checkpoint))
     saved = time.monotonic()
     while run.checkpoint.stopped_by is None:
         stop = interrupted()
         if checkpoint is not None and (stop or time.monotonic() - saved >= checkpoint_seconds):
+            run.settle()
             write_checkpoint(run.checkpoint, checkpoint)
             saved = time.monotonic()
         if stop:
@@ -111,7 +115,7 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
             log.warning("%s; starting the segment anew", error)
         else:
             log.info("%s: continues from its checkpoint at step %d", name, resumed.state.step)
-            return resumed
+            return resumed.on(problem.training.device)
     if (parent is None) != (spec.parent is None):
         raise InputError(
             f"{name}: its parent is {spec.parent}; the state given is {'none' if parent is None else 'one'}"
@@ -124,6 +128,7 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
             raise InputError(
                 f"{name}: its parent {spec.parent} holds {parent.theta.numel()} parameters, the model has {size}"
             )
+        parent = parent.on(problem.training.device)
         state = replace(parent, optimizer=_continued(build_rule(spec.rule).initial_state(parent.theta), parent))
     log.info("%s: begins at step %d", name, state.step)
     return Checkpoint(
@@ -158,6 +163,7 @@ class _Run:
             spec.rule.batch_size,
             spec.seed,
             replacement=spec.rule.replacement,
+            device=problem.training.device,
         )
         first, probes = checkpoint.first_step, spec.probes
         self.last_step = spec.stop.step if spec.stop.step is not None else first + (spec.stop.steps or 0)
@@ -166,8 +172,17 @@ class _Run:
         self.spectrum_schedule = Schedule(first, probes.spectrum)
         self.rates_schedule = Schedule(first, probes.rates)
         self.snapshot_schedule = Schedule(first, probes.snapshots)
+        self.schedules = (
+            self.loss_schedule,
+            self.test_schedule,
+            self.spectrum_schedule,
+            self.rates_schedule,
+            self.snapshot_schedule,
+        )
         self.filter = self._filter()
         self.full_batch: tuple[Tensor, Tensor, Tensor] | None = None  # θ, and the value and gradient there
+        self.seen = self._place()  # up to here all updates were finite
+        self.doubtful_until = 0  # the step by which one was not
         self.begun = self.reported = time.monotonic()
         self.begun_step = self.state.step
 
@@ -188,13 +203,21 @@ class _Run:
 
     # ------------------------------------------------------------ one step
     def advance(self) -> None:
-        """Measure at the current step, then make one update, unless the segment ends here."""
+        """Measure at the current step, then make one update, unless the segment ends here.
+
+        Between the steps at which something is measured or decided the host waits for no device: it sees later whether
+        the updates were finite, and if not, goes back and makes those steps again, looking at each.
+        """
         if self.state.diverged_at is not None:
             self.checkpoint.stopped_by = "divergence of an earlier segment"
             return
         step = self.state.step
+        last = step >= self.last_step
+        looks = self._looks(step, last)
+        if looks and not self.settle():
+            return
         try:
-            measured = self._probe(last=step >= self.last_step)
+            measured = self._probe(last)
             if self.checkpoint.stopped_by is not None:
                 return
             rates_due = self.rates_schedule.due(step, last=False)
@@ -203,7 +226,7 @@ class _Run:
         except (_Diverged, NonFiniteProductError) as error:
             self._diverge(str(error))
             return
-        if not bool(torch.isfinite(update).all()):
+        if looks and not bool(torch.isfinite(update).all()):
             self._diverge("the update is not finite")
             return
         if measured is not None:
@@ -213,7 +236,36 @@ class _Run:
             self.records.add("rate_step", step, dom_lr=dom_lr, bulk_lr=bulk_lr)
         self.state.theta = self.state.theta + update
         self.state.step = step + 1
+        if looks:
+            self.seen = self._place()
         self._report()
+
+    def _looks(self, step: int, last: bool) -> bool:
+        """Whether the host looks at numbers at this step."""
+        weights = self.spec.filter
+        refresh = self.filter is not None and self.filter.due(step)
+        return (
+            last
+            or step < self.doubtful_until
+            or step - self.seen[0] >= UNSEEN_STEPS
+            or any(schedule.due(step, last) for schedule in self.schedules)
+            or (refresh and weights is not None and weights.alpha_dom != weights.beta_bulk)
+        )
+
+    def _place(self) -> tuple[int, Tensor, dict[str, Tensor]]:
+        return self.state.step, self.state.theta, self.state.optimizer
+
+    def settle(self) -> bool:
+        """Whether all updates so far were finite; else go back to where they were.
+
+        What is not finite in θ stays so, whatever is added to it.
+        """
+        if self.state.step > self.seen[0] and not bool(torch.isfinite(self.state.theta).all()):
+            self.doubtful_until = self.state.step
+            self.state.step, self.state.theta, self.state.optimizer = self.seen
+            return False
+        self.seen = self._place()
+        return True
 
     def _update(self) -> Tensor:
         indices = self.sampler.indices(self.state.step)
@@ -277,9 +329,11 @@ class _Run:
             self.checkpoint.stopped_by = "steps"
         if self.loss_schedule.due(step, last):
             value, gradient = self._value_and_gradient()
-            loss = _finite(value, "the training loss")
-            norm = _finite(gradient.norm(), "the gradient's norm")
-            distance = _finite((theta - self.checkpoint.start).norm(), "the distance from the start")
+            numbers = torch.stack([value, gradient.norm(), (theta - self.checkpoint.start).norm()])
+            found = numbers.tolist()  # all at once: each would wait for the device
+            loss = _finite(found[0], "the training loss")
+            norm = _finite(found[1], "the gradient's norm")
+            distance = _finite(found[2], "the distance from the start")
             self.records.add("step", step, loss=loss, gradient_norm=norm, distance=distance)
         if self.test_schedule.due(step, last):
             self.records.add(
@@ -320,7 +374,7 @@ class _Run:
         self.records.add(
             "spectrum_step",
             self.state.step,
-            eigenvalues=found.eigenvalues.double().numpy(),
+            eigenvalues=found.eigenvalues.double().cpu().numpy(),
             residual=float(found.residuals.max()),
             converged=int(found.converged),
             alignment=alignment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,17 @@ class State:
     rates_basis: Tensor | None = None
     diverged_at: int | None = None
 
+    def on(self, device: torch.device) -> State:
+        """The same on another device; counts, which are scalars, stay on the CPU (see `analysis.optim.adam`)."""
+        return replace(
+            self,
+            theta=self.theta.to(device),
+            optimizer={name: tensor.to(device) if tensor.ndim else tensor for name, tensor in self.optimizer.items()},
+            filter_basis=_moved(self.filter_basis, device),
+            spectrum_basis=_moved(self.spectrum_basis, device),
+            rates_basis=_moved(self.rates_basis, device),
+        )
+
 
 @dataclass
 class Checkpoint:
@@ -62,6 +73,19 @@ class Checkpoint:
     counters: dict[str, int] = field(default_factory=dict)
     records: dict[str, list[Any]] = field(default_factory=dict)
     stopped_by: str | None = None
+
+    def on(self, device: torch.device) -> Checkpoint:
+        """The same on another device."""
+        return replace(
+            self,
+            state=self.state.on(device),
+            start=self.start.to(device),
+            dominant=_moved(self.dominant, device),
+        )
+
+
+def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
 
 
 def write_state(state: State, path: Path, segment: str) -> None:

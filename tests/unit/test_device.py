@@ -1,0 +1,171 @@
+"""Where a segment is trained decides only that: torch's settings, what is moved, and how rarely the host asks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import xarray as xr
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from analysis.errors import InputError
+from analysis.specs import AdamSpec, FilterSpec, ProbeSpec, SAMSpec, SegmentSpec, SGDSpec, StopSpec
+from analysis.store import read_tensors
+from analysis.training import segment as segment_module
+from analysis.training.device import prepare
+from analysis.training.problem import make_problem
+from analysis.training.segment import Interrupted, Result, train_segment
+from analysis.training.state import Checkpoint, State, write_state
+from tests.unit.test_segment import TEST, TRAIN, spec
+
+RARE = ProbeSpec(loss=100, test=100, spectrum=None)
+RULES: dict[str, Any] = {
+    "sgd": SGDSpec(learning_rate=0.1, batch_size=5),
+    "gd": SGDSpec(learning_rate=0.1, batch_size=None),
+    "momentum": SGDSpec(learning_rate=0.1, batch_size=5, momentum=0.9),
+    "adam": AdamSpec(learning_rate=0.05, batch_size=5),
+    "sam": SAMSpec(learning_rate=0.1, batch_size=5, rho=0.2),
+}
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restores what `prepare` sets for its process."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_deterministic_debug_mode("default")
+
+
+# ---------------------------------------------------------------- the device
+def test_numbers_repeat_and_float32_is_float32() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    assert prepare("cpu", 1) == torch.device("cpu")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.get_deterministic_debug_mode() == 2
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_told(device: str) -> None:
+    with pytest.raises(InputError, match=f"device: found {device!r}; torch finds here: cpu"):
+        prepare(device, 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without CUDA")
+def test_no_gpu_is_no_silent_cpu() -> None:
+    with pytest.raises(InputError, match=r"^device: found 'cuda'; torch finds here: cpu$"):
+        prepare("cuda", 1)
+
+
+def test_a_state_moves_as_a_whole() -> None:
+    """To a device that holds no numbers: all that is computed with is there, and counts are still the host's."""
+    block = torch.ones(4, 2)
+    moments = {"first_moment": torch.ones(4), "updates": torch.tensor(3)}
+    state = State(torch.ones(4), 5, moments, 0.5, filter_basis=block, spectrum_basis=block, rates_basis=block)
+    moved = Checkpoint(state, torch.ones(4), 2, dominant=block).on(torch.device("meta"))
+    tensors = {**vars(moved), **vars(moved.state), **moved.state.optimizer}
+    found = {name: value.device.type for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    there = ("start", "dominant", "theta", "filter_basis", "spectrum_basis", "rates_basis", "first_moment")
+    assert found == {**dict.fromkeys(there, "meta"), "updates": "cpu"}
+    assert (moved.state.step, moved.state.alignment_ema, moved.first_step) == (5, 0.5, 2)
+    assert state.theta.device.type == "cpu"
+
+
+def test_the_problem_is_where_it_is_asked_to_be() -> None:
+    problem = make_problem(spec(holdout=5).problem, TRAIN, TEST, 7, "meta")
+    for objective in (problem.training, problem.curvature, problem.test):
+        assert {objective.theta.device.type, objective.inputs.device.type, objective.targets.device.type} == {"meta"}
+    assert problem.test_labels.device.type == "meta"
+
+
+# ---------------------------------------------------------------- the host waits for no device
+class Asked(TorchDispatchMode):
+    """Counts the numbers that the host reads out of tensors; integers are counts that are the host's own."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default and args[0].dtype != torch.int64
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("filtered", [False, True], ids=["plain", "filtered"])
+@pytest.mark.parametrize("rule", RULES)
+def test_between_probes_and_refreshes_the_host_reads_no_number(
+    rule: str, filtered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With cross-entropy: of one-hot targets torch reads the largest, on a CPU alone."""
+    made = spec(rule=RULES[rule], probes=RARE, stop=StopSpec(steps=12))
+    problem = made.problem.model_copy(update={"loss": "cross_entropy"})
+    weights = FilterSpec(alpha_dom=0.0, beta_bulk=1.0, refresh_every=6) if filtered else None
+    asked: dict[int, int] = {}
+    advance = segment_module._Run.advance
+
+    def watched(run: Any) -> None:
+        step = run.state.step
+        with Asked() as mode:
+            advance(run)
+        asked[step] = mode.count
+
+    monkeypatch.setattr(segment_module._Run, "advance", watched)
+    train_segment(made.model_copy(update={"problem": problem, "filter": weights}), "x", TRAIN, TEST, None)
+    looked = {0, 12, *({6} if filtered else {})}
+    assert {step for step, count in asked.items() if count} == looked
+    assert set(asked) == set(range(13))
+
+
+def diverging(rule: str, steps: int = 120) -> SegmentSpec:
+    rates = {"sgd": 4e2, "gd": 4e2, "momentum": 4e2, "adam": 1e37, "sam": 4e2}
+    made = RULES[rule].model_copy(update={"learning_rate": rates[rule]})
+    problem = spec().problem
+    problem = problem.model_copy(
+        update={"dtype": "float32", "model": problem.model.model_copy(update={"activation": "relu"})}
+    )
+    return spec(rule=made, probes=RARE, stop=StopSpec(steps=steps)).model_copy(update={"problem": problem})
+
+
+def same(found: Result, expected: Result, folder: Path) -> None:
+    xr.testing.assert_identical(found.trajectory, expected.trajectory)
+    for name, result in {"found": found, "expected": expected}.items():
+        write_state(result.state, folder / f"{name}.safetensors", "x")
+    assert (folder / "found.safetensors").read_bytes() == (folder / "expected.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_divergence_that_is_seen_late_is_the_one_that_was(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As looking at each step finds it, to the bit; also interrupted anywhere."""
+    made = diverging(rule)
+    monkeypatch.setattr(segment_module, "UNSEEN_STEPS", 0)
+    expected = train_segment(made, "x", TRAIN, TEST, None)
+    at = expected.trajectory.attrs["diverged_at"]
+    assert 1 <= at < 50, "between probes"
+    assert bool(torch.isfinite(expected.state.theta).all())
+    told = caplog.messages[-1]
+    assert re.fullmatch(f"x: diverged at step {at}: the update is not finite", told)
+    for unseen in (1, 3, 50):
+        monkeypatch.setattr(segment_module, "UNSEEN_STEPS", unseen)
+        caplog.clear()
+        same(train_segment(made, "x", TRAIN, TEST, None), expected, tmp_path)
+        assert [m for m in caplog.messages if "diverged" in m] == [told]
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    for stop_after in range(at + 2):
+        asked = iter([False] * stop_after + [True])
+        with pytest.raises(Interrupted):
+            train_segment(made, "x", TRAIN, TEST, None, checkpoint=checkpoint, interrupted=lambda a=asked: next(a))
+        tensors, _ = read_tensors(checkpoint)
+        assert bool(torch.isfinite(tensors["theta"]).all()), "a checkpoint holds what was looked at"
+        same(train_segment(made, "x", TRAIN, TEST, None, checkpoint=checkpoint), expected, tmp_path)
+        checkpoint.unlink()
