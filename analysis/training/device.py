@@ -36,4 +36,6 @@ def prepare(device: str, threads: int) -> torch.device:
     if found.type != "cuda" or (found.index or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise InputError(f"device: found {device!r}; torch finds here: {there}")
+    found = torch.device("cuda", found.index or 0)
+    torch.cuda.set_device(found)  # else each process takes memory of the first one too
     return found

@@ -68,6 +68,17 @@ def test_no_gpu_is_no_silent_cpu() -> None:
         prepare("cuda", 1)
 
 
+def test_a_gpu_is_found_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert (
+        [prepare(name, 1) for name in ("cuda", "cuda:1")] == current == [torch.device("cuda:0"), torch.device("cuda:1")]
+    )
+    with pytest.raises(InputError, match="device: found 'cuda:2'; torch finds here: cpu, cuda:0, cuda:1"):
+        prepare("cuda:2", 1)
+
+
 def test_a_state_moves_as_a_whole() -> None:
     """To a device that holds no numbers: all that is computed with is there, and counts are still the host's."""
     block = torch.ones(4, 2)
