@@ -26,7 +26,7 @@ rule claims:
 
 
 onstart:
-    remove_temporary_files()
+    remove_temporary_files(RESULTS)
     pass_on(signal.SIGINT)
     pass_on(signal.SIGTERM)
 

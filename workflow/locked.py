@@ -4,25 +4,19 @@ The engine's own lock outlives an engine that was killed; this one ends with its
 remove the other.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from analysis.errors import InputError
+from analysis.locks import only_pipeline
+
 path, command = Path(sys.argv[1]), sys.argv[2:]
 try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    holder = path.read_text().strip() or "unknown"
-    sys.exit(f"Error: another pipeline runs in this folder (process {holder}). Wait for its end, or stop it.")
-except OSError as error:
-    sys.exit(f"Error: {path}: cannot be locked ({error.strerror}); the folder must be writable.")
-os.truncate(lock, 0)
-os.write(lock, str(os.getpid()).encode())
-os.set_inheritable(lock, True)  # held until the command's end
+    os.set_inheritable(only_pipeline(path), True)  # held until the command's end
+except InputError as error:
+    sys.exit(f"Error: {error}")
 if any(Path(".snakemake/locks").glob("*")):
     subprocess.run([*command, "--unlock", "--quiet", "all"], check=False)
 try:

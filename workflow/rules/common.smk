@@ -11,6 +11,7 @@ import psutil
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
 from analysis.errors import InputError
+from analysis.jobs import remove_temporary_files
 from analysis.plan import CONFIG_DIR, load_plan
 
 PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
@@ -39,12 +40,6 @@ for path in (*Path(RESULTS).rglob("*"), *Path(DATASETS).rglob("*"), Path("docs/d
 
 # A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
 shell.prefix("set -euo pipefail; exec ")
-
-
-def remove_temporary_files():
-    """What writers that were killed left; to be called while no other pipeline runs here."""
-    for path in Path(RESULTS).rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def pass_on(number):
