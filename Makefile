@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 PROFILE ?= quick
 PYTHON ?= python3
+# Where jobs run: a folder of workflow/profiles.
+WORKFLOW ?= local
 # Where data sets are read from, and downloaded to if they are not there (the quick profile needs none).
 DATA_DIR ?= data
 export DATA_DIR
@@ -15,9 +17,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
 PROFILES := $(basename $(notdir $(wildcard workflow/config/*.yaml)))
-LOCAL := --workflow-profile workflow/profiles/local
-SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' $(LOCAL)
-REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes $(LOCAL)
+SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' --workflow-profile 'workflow/profiles/$(WORKFLOW)'
+REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes --workflow-profile workflow/profiles/local
 ANALYSIS := $(BIN)/python -m analysis
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
 LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
@@ -26,7 +27,7 @@ LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).l
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
-	@echo "Variables: PROFILE=quick|laptop|paper  DATA_DIR=folder  FLAGS='more flags for snakemake'"
+	@echo "Variables: PROFILE=quick|laptop|paper  WORKFLOW=local|gpu  DATA_DIR=folder  FLAGS='more flags for snakemake'"
 
 .PHONY: install
 install: $(STAMP)  ## Create .venv with the locked dependencies

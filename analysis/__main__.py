@@ -13,6 +13,7 @@ from pathlib import Path
 from analysis import archive
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, Plan, load_plan
+from analysis.run import run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,12 +30,21 @@ def main(arguments: list[str] | None = None) -> int:
             own.add_argument("--remove", action="store_true", help="remove them")
         if command is _plan:
             own.add_argument("--gpu-tflops", type=float, help="10¹² operations a second of a GPU, for its hours")
+        if command is _run:
+            own.add_argument("--only", action="append", default=[], help="a figure, claim or segment; may be repeated")
+            own.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
+            own.add_argument("--device", default="cpu", help="cpu, cuda (the GPU with the fewest jobs) or as in cuda:1")
     given = parser.parse_args(arguments)
     try:
         return given.command(given)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+
+
+def _run(given: argparse.Namespace) -> int:
+    plan = load_plan(given.profile, given.config_dir)
+    return run(plan, given.results / plan.profile, only=given.only, jobs=given.jobs, device=given.device)
 
 
 def _tree(given: argparse.Namespace) -> int:
@@ -146,6 +156,7 @@ def _redrawn(given: argparse.Namespace) -> Path:
 
 _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
     _plan: "say what a profile would take, by figure, without running it",
+    _run: "train and measure without the workflow engine, which then finds it done",
     _tree: "count the segments, and the steps that sharing them saves",
     _stale: "list results that nothing of a profile refers to any more",
     _claims: "print the verdicts",

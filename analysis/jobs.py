@@ -1,4 +1,4 @@
-"""What every job of the workflow does around its one function: log, tell errors, stop when asked."""
+"""What every job does around its one function: log, tell errors, stop when asked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ LOOK_AT_PARENT = 0.5  # seconds
 
 @contextmanager
 def job(log_file: str | Path, *, asks: bool = False) -> Iterator[Callable[[], bool]]:
-    """Log to the file and to standard error; an `InputError` ends the process with its message alone.
+    """A job of the workflow: log to the file and to standard error; an `InputError` ends the process with its message
+    alone.
 
     Enter it before the imports that take seconds, so that a signal meanwhile finds its handler. When the parent
     process, the engine, is gone (killed), the job is asked to stop: nothing goes on behind the back of the next run.
@@ -34,19 +35,46 @@ def job(log_file: str | Path, *, asks: bool = False) -> Iterator[Callable[[], bo
     Yields:
         A function that says whether the process was asked to stop (SIGINT, SIGTERM).
     """
-    asked: float | None = None
+    stop = Stop(asks=asks)
+    stop_without_parent()
+    with logged(log_file):
+        yield stop.asked
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
+
+class Stop:
+    """From its making on, what SIGINT and SIGTERM are to this process: a question or an interruption.
+
+    Attributes:
+        asks: whether what runs now asks `asked` and stops by itself; else a signal raises KeyboardInterrupt, as a
+            second one does in any case.
+    """
+
+    def __init__(self, *, asks: bool) -> None:
+        self.asks = asks
+        self._at: float | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def asked(self) -> bool:
+        """Whether the process was asked to stop."""
+        return self._at is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if asked is not None and now - asked < ONE_SIGNAL:
+        if self._at is not None and now - self._at < ONE_SIGNAL:
             return
-        before, asked = asked, now
-        if before is not None or not asks:
+        before, self._at = self._at, now
+        if before is not None or not self.asks:
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
+
+@contextmanager
+def logged(log_file: str | Path) -> Iterator[None]:
+    """Log to the file, anew, and to standard error; what ends the work for a person to read ends in `SystemExit`.
+
+    Raises:
+        SystemExit: 1 after an `InputError`, 130 after an interruption.
+    """
     logging.basicConfig(
         level=logging.WARNING,
         format="%(asctime)s %(message)s",
@@ -55,9 +83,8 @@ def job(log_file: str | Path, *, asks: bool = False) -> Iterator[Callable[[], bo
         force=True,
     )
     logging.getLogger("analysis").setLevel(logging.INFO)  # libraries tell their details (fonts!) at this level too
-    threading.Thread(target=_stop_without, args=[os.getppid()], daemon=True).start()
     try:
-        yield lambda: asked is not None
+        yield
     except InputError as error:
         logging.getLogger(__name__).error("Error: %s", error)
         sys.exit(1)
@@ -66,8 +93,19 @@ def job(log_file: str | Path, *, asks: bool = False) -> Iterator[Callable[[], bo
         sys.exit(130)
 
 
+def stop_without_parent() -> None:
+    """Have this process asked to stop once its parent is another: that one's end leaves it to init, or to a
+    subreaper."""
+    threading.Thread(target=_stop_without, args=[os.getppid()], daemon=True).start()
+
+
 def _stop_without(parent: int) -> None:
-    """Ask this process to stop once its parent is another: the first one's end leaves it to init, or to a subreaper."""
     while os.getppid() == parent:
         time.sleep(LOOK_AT_PARENT)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def remove_temporary_files(results: str | Path) -> None:
+    """What writers that were killed left; to be called while no other pipeline runs there."""
+    for path in Path(results).rglob(".*.tmp"):
+        path.unlink(missing_ok=True)

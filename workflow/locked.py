@@ -19,23 +19,18 @@ for number in (signal.SIGINT, signal.SIGTERM):
     if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C by what a shell runs in the background
         signal.signal(number, stop)
 
-import fcntl  # noqa: E402
 import runpy  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from analysis.errors import InputError  # noqa: E402
+from analysis.locks import only_pipeline  # noqa: E402
+
 path, command = Path(sys.argv[1]), sys.argv[2:]
 try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    holder = path.read_text().strip() or "unknown"
-    sys.exit(f"Error: another pipeline runs in this folder (process {holder}). Wait for its end, or stop it.")
-except OSError as error:
-    sys.exit(f"Error: {path}: cannot be locked ({error.strerror}); the folder must be writable.")
-os.truncate(lock, 0)
-os.write(lock, str(os.getpid()).encode())
+    only_pipeline(path)
+except InputError as error:
+    sys.exit(f"Error: {error}")
 if any(Path(".snakemake/locks").glob("*")):
     subprocess.run([*command, "--unlock", "--quiet", "all"], check=False)
 sys.argv[:], sys.path[0] = command, str(Path(command[0]).parent)

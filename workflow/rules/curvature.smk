@@ -18,6 +18,7 @@ for batch in PLAN.energies_missing(lambda energies: is_there(energies.file)):
         threads: 1
         resources:
             mem_mb=2000,
+            gpu=1,
         params:
             energies=[energies.params for energies in batch],
         message:

@@ -6,12 +6,14 @@ from contextlib import suppress
 
 import psutil
 
+from analysis.jobs import remove_temporary_files
+
 # A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
 shell.prefix("set -euo pipefail; exec ")
 
 
 onstart:
-    remove_temporary_files()
+    remove_temporary_files(RESULTS)
     mend_times()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # no more that of locked.py
@@ -21,12 +23,6 @@ onstart:
 
 onerror:
     print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
-
-
-def remove_temporary_files():
-    """What writers that were killed left; to be called while no other pipeline runs here."""
-    for path in Path(RESULTS).rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def mend_times():

@@ -22,6 +22,7 @@ for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
         threads: 1
         resources:
             mem_mb=2000,
+            gpu=1,
         params:
             segments=[s.params for s in batch.segments],
         message:

@@ -3,12 +3,15 @@
 from analysis.jobs import job
 
 with job(snakemake.log[0]):
+    from analysis.devices import share
     from analysis.training.energies import measure_energies
 
-    measure_energies(
-        snakemake.params.energies,
-        data=snakemake.input.data,
-        snapshots=snakemake.input.snapshots,
-        outputs=snakemake.output,
-        threads=snakemake.threads,
-    )
+    with share("cuda" if snakemake.resources.gpu else "cpu") as device:
+        measure_energies(
+            snakemake.params.energies,
+            data=snakemake.input.data,
+            snapshots=snakemake.input.snapshots,
+            outputs=snakemake.output,
+            threads=snakemake.threads,
+            device=device,
+        )

@@ -3,15 +3,18 @@
 from analysis.jobs import job
 
 with job(snakemake.log[0], asks=True) as interrupted:
+    from analysis.devices import share
     from analysis.training.batch import train_batch
 
-    train_batch(
-        snakemake.params.segments,
-        data=snakemake.input.data,
-        parents=snakemake.input.parents,
-        trajectories=snakemake.output.trajectories,
-        states=snakemake.output.states,
-        snapshots=snakemake.output.snapshots,
-        threads=snakemake.threads,
-        interrupted=interrupted,
-    )
+    with share("cuda" if snakemake.resources.gpu else "cpu") as device:
+        train_batch(
+            snakemake.params.segments,
+            data=snakemake.input.data,
+            parents=snakemake.input.parents,
+            trajectories=snakemake.output.trajectories,
+            states=snakemake.output.states,
+            snapshots=snakemake.output.snapshots,
+            threads=snakemake.threads,
+            device=device,
+            interrupted=interrupted,
+        )
