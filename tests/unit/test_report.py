@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from analysis import claims
 from analysis.config import Experiments, read
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR
 from analysis.report.papers import read_papers
+from analysis.report.verdicts import Verdict
 from analysis.report.words import listed, number, span
 from tests.unit.report_example import HOSTILE, PNG, VERDICTS, Example, example
 
@@ -389,6 +392,10 @@ def test_papers_are_read_without_heavy_libraries() -> None:
     code = "import sys, analysis.report.papers; print({'torch', 'xarray', 'jinja2', 'markdown_it'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_verdict_has_the_fields_that_claims_write() -> None:
+    assert list(Verdict.model_fields) == [field.name for field in fields(claims.Verdict)]
 
 
 def test_words() -> None:
