@@ -1,17 +1,22 @@
 # The plan of the chosen profile, and where its files are.
+import base64
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
+from analysis.config import validate
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
+from analysis.stages import Stages
 
 PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
 
@@ -22,6 +27,7 @@ try:
     else:
         RESULTS = DATASETS = f"{WHERE}/{PROFILE}"
         PLAN = load_plan(PROFILE, Path(config.get("config_dir", CONFIG_DIR)))
+    STAGES = validate(config.get("stages", {}), Stages, "stages")
 except InputError as error:
     sys.exit(f"Error: {error}")
 
@@ -30,9 +36,18 @@ existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if 
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
     sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
 
+if (
+    "stages" in config and workflow.is_main_process and not shutil.which("sbatch")
+):  # the plugin would wait for ever
+    sys.exit(
+        "Error: there is no Slurm here (no sbatch in PATH). Run it on a login node, or with WORKFLOW=local."
+    )
+
 # Names say what is right, not times. But the engine deletes what it made from a file of the future, each time anew: a
 # clock that was ahead when it was written must not stop everything.
 for path in (*Path(RESULTS).rglob("*"), *Path(DATASETS).rglob("*"), Path("docs/deviations.md")):
+    if not workflow.is_main_process:
+        break
     with suppress(OSError):  # another's file; the engine then tells
         if path.stat().st_mtime > time.time():
             os.utime(path)
@@ -55,10 +70,13 @@ def pass_on(number):
     def stop_jobs():
         told = set()
         while True:  # until the engine ends: one may be starting just now
-            for job in set(psutil.Process().children()) - told:
+            for child in set(psutil.Process().children()) - told:
                 with suppress(psutil.NoSuchProcess):
-                    job.terminate()
-                told.add(job)
+                    if ".snakemake/scripts/" in " ".join(
+                        child.cmdline()
+                    ):  # else one that cancels a cluster's job
+                        child.terminate()
+                        told.add(child)
             time.sleep(0.1)
 
     def handle(number, frame):
@@ -84,7 +102,7 @@ def data(subset):
 
 def is_there(*files):
     """What stands under a name that hashes all that decides it is right by construction: no rule makes it again."""
-    return all(Path(RESULTS, file).exists() for file in files)
+    return MISSING.isdisjoint(files)
 
 
 def is_made(planned):
@@ -104,3 +122,17 @@ def everything():
         yield from (*PLAN.claims.files, PLAN.claims.record)
     if PLAN.report.inputs:
         yield from (*PLAN.report.files, PLAN.report.record)
+
+
+# A cluster's job reads these files anew, when others have made more, and must find the rules that its engine made.
+if workflow.is_main_process:
+    MISSING = {file for file in everything() if not Path(RESULTS, file).exists()}
+    os.environ["MISSING_AT_START"] = base64.b64encode(
+        zlib.compress("\n".join(sorted(MISSING)).encode())
+    ).decode()
+else:
+    MISSING = set(zlib.decompress(base64.b64decode(os.environ["MISSING_AT_START"])).decode().split("\n"))
+
+
+envvars:
+    "MISSING_AT_START",

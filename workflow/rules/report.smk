@@ -16,6 +16,7 @@ if PLAN.report.inputs and not is_made(PLAN.report):
             f"{RESULTS}/logs/report.log",
         benchmark:
             f"{RESULTS}/benchmarks/report.tsv"
+        localrule: True
         params:
             report=PLAN.report.params,
         message:
