@@ -3,9 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PROFILE ?= quick
-PYTHON ?= python3
 # Where jobs run: a folder of workflow/profiles.
 WORKFLOW ?= local
+PYTHON ?= python3
 # Where data sets are read from, and downloaded to if they are not there (the quick profile needs none).
 DATA_DIR ?= data
 export DATA_DIR
@@ -17,8 +17,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FLAGS ?=
 PROFILES := $(basename $(notdir $(wildcard workflow/config/*.yaml)))
+WORKFLOWS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard workflow/profiles/*/config.yaml)))))
+$(if $(filter 1-,$(words $(WORKFLOW))-$(filter-out $(WORKFLOWS),$(WORKFLOW))),,$(error WORKFLOW: found '$(WORKFLOW)'; allowed: $(WORKFLOWS)))
 SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' --workflow-profile 'workflow/profiles/$(WORKFLOW)'
 REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes --workflow-profile workflow/profiles/local
+# The engine imports every plugin that it finds, at each start: what only a cluster needs has a folder of its own.
+PLUGIN := .slurm/.installed
+ifeq ($(WORKFLOW),slurm)
+RUNS_ON := $(PLUGIN)
+export PYTHONPATH := $(CURDIR)/.slurm$(if $(PYTHONPATH),:$(PYTHONPATH))
+endif
 ANALYSIS := $(BIN)/python -m analysis
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
 LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
@@ -27,7 +35,7 @@ LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).l
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
-	@echo "Variables: PROFILE=quick|laptop|paper  WORKFLOW=local|gpu  DATA_DIR=folder  FLAGS='more flags for snakemake'"
+	@echo "Variables: PROFILE=quick|laptop|paper  WORKFLOW=$(subst $() ,|,$(WORKFLOWS))  DATA_DIR=folder  FLAGS='more flags for snakemake'"
 
 .PHONY: install
 install: $(STAMP)  ## Create .venv with the locked dependencies
@@ -40,18 +48,25 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.PHONY: slurm
+slurm: $(PLUGIN)  ## Install what WORKFLOW=slurm needs, in .slurm (which it does by itself, too)
+
+$(PLUGIN): requirements-slurm.lock | $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --target .slurm -r requirements-slurm.lock
+	@touch $@
+
 .PHONY: reproduce
-reproduce: $(STAMP)  ## Train, measure and draw everything of PROFILE
+reproduce: $(STAMP) $(RUNS_ON)  ## Train, measure and draw everything of PROFILE
 	@$(LOCKED) $(SNAKEMAKE) $(FLAGS)
 	@echo "Report: $(CURDIR)/results/$(PROFILE)/report.html"
 	@echo "Figures: $(CURDIR)/results/$(PROFILE)/figures"
 
 .PHONY: dry-run
-dry-run: $(STAMP)  ## Say what `reproduce` would do, and do nothing
+dry-run: $(STAMP) $(RUNS_ON)  ## Say what `reproduce` would do, and do nothing
 	@$(SNAKEMAKE) --dry-run $(FLAGS)
 
 .PHONY: claims
-claims: $(STAMP)  ## Judge the claims (after what they need) and print the verdicts
+claims: $(STAMP) $(RUNS_ON)  ## Judge the claims (after what they need) and print the verdicts
 	@$(LOCKED) $(SNAKEMAKE) $(FLAGS) claims
 	@$(ANALYSIS) claims --profile '$(PROFILE)'
 
@@ -81,7 +96,7 @@ define record
 endef
 
 .PHONY: test
-test: $(STAMP)  ## Run every test
+test: $(STAMP) $(if $(shell command -v slurmctld),$(PLUGIN))  ## Run every test (that of Slurm where Slurm is installed)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: check

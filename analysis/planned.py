@@ -127,6 +127,7 @@ class Batch:
 
     name: str
     segments: tuple[PlannedSegment, ...]
+    work: int  # expected refreshes of the dominant subspace, or as much
     priority: int  # work of all that waits for it, itself included
 
     @property
@@ -240,6 +241,7 @@ class Plan:
             Batch(
                 batch[0].id,
                 tuple(batch),
+                round(_work(batch)),
                 round(_work({d.id: d for s in batch for d in (s, *_descendants(s, children))}.values())),
             )
             for batch in found

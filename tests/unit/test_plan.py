@@ -12,6 +12,7 @@ import pytest
 
 from analysis.errors import InputError
 from analysis.plan import Plan, PlannedSegment, load_plan
+from analysis.planned import expected_refreshes
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
 TREE: dict[str, Any] = {
@@ -230,6 +231,7 @@ def test_families_share_a_batch_as_far_as_they_are_small(tmp_path: Path, limit: 
     for batch in found:
         assert len({s.subsets for s in batch.segments}) == 1
         assert batch.name == batch.segments[0].id
+        assert batch.work == round(sum(expected_refreshes(s.spec) for s in batch.segments))
         trained = set(batch.parents)
         assert not trained & {s.id for s in batch.segments}
         for segment in batch.segments:

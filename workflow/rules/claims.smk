@@ -13,6 +13,7 @@ if PLAN.claims in WANTED:
             f"{RESULTS}/logs/judge.log",
         benchmark:
             f"{RESULTS}/benchmarks/judge.tsv"
+        localrule: True
         params:
             claims=PLAN.claims.params,
         message:

@@ -1,12 +1,18 @@
 # The plan of the chosen profile, where its files are, and what of them is there.
+import base64
 import os
+import shutil
 import sys
+import zlib
 from pathlib import Path
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
+from analysis.config import validate
+from analysis.costs.workload import memory_bytes
 from analysis.errors import InputError
 from analysis.plan import CONFIG_DIR, load_plan
 from analysis.records import is_made
+from analysis.stages import Stages
 
 PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
 
@@ -17,6 +23,7 @@ try:
     else:
         RESULTS = DATASETS = f"{WHERE}/{PROFILE}"
         PLAN = load_plan(PROFILE, Path(config.get("config_dir", CONFIG_DIR)))
+    STAGES = validate(config.get("stages", {}), Stages, "stages")
 except InputError as error:
     sys.exit(f"Error: {error}")
 
@@ -24,6 +31,13 @@ except InputError as error:
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
     sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
+
+if (
+    "stages" in config and workflow.is_main_process and not shutil.which("sbatch")
+):  # the plugin would wait for ever
+    sys.exit(
+        "Error: there is no Slurm here (no sbatch in PATH). Run it on a login node, or with WORKFLOW=local."
+    )
 
 
 def result(file):
@@ -41,7 +55,7 @@ def data(subset):
 
 def is_there(*files):
     """What stands under a name that hashes all that decides it is right by construction: no rule makes it again."""
-    return all(Path(RESULTS, file).exists() for file in files)
+    return MISSING.isdisjoint(files)
 
 
 # Figures, claims and the report have plain names; their records say what they were made from, and their bytes. There
@@ -50,7 +64,7 @@ def is_there(*files):
 NAMED = [*PLAN.figures.values(), *(made for made in (PLAN.claims, PLAN.report) if made.inputs)]
 WANTED = [made for made in NAMED if not is_made(made, Path(RESULTS))]
 
-for made in WANTED:
+for made in WANTED if workflow.is_main_process else []:
     Path(RESULTS, made.record).unlink(missing_ok=True)
 
 
@@ -60,3 +74,17 @@ def everything():
     yield from (energies.file for energies in PLAN.energies.values())
     yield from (distances.file for distances in PLAN.distances.values())
     yield from (file for made in NAMED for file in (*made.files, made.record))
+
+
+# A cluster's job reads these files anew, when others have made more, and must find the rules that its engine made.
+if workflow.is_main_process:
+    MISSING = {file for file in everything() if not Path(RESULTS, file).exists()}
+    os.environ["MISSING_AT_START"] = base64.b64encode(
+        zlib.compress("\n".join(sorted(MISSING)).encode())
+    ).decode()
+else:
+    MISSING = set(zlib.decompress(base64.b64decode(os.environ["MISSING_AT_START"])).decode().split("\n"))
+
+
+envvars:
+    "MISSING_AT_START",

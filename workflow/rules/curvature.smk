@@ -5,7 +5,7 @@ for batch in PLAN.energies_missing(lambda energies: is_there(energies.file)):
 
     rule:
         name:
-            f"curvature:{batch[0].id}"
+            f"curvature-{batch[0].id}"
         input:
             data=[data(d) for d in batch[0].subsets],
             snapshots=[result(energies.input) for energies in batch],
@@ -17,8 +17,7 @@ for batch in PLAN.energies_missing(lambda energies: is_there(energies.file)):
             f"{RESULTS}/benchmarks/curvature/{batch[0].id}.tsv"
         threads: 1
         resources:
-            mem_mb=2000,
-            gpu=1,
+            **STAGES.curvature.resources(0, max(memory_bytes(energies.spec) for energies in batch)),
         params:
             energies=[energies.params for energies in batch],
         message:

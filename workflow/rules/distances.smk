@@ -14,6 +14,7 @@ if APART:
             f"{RESULTS}/logs/distances.log",
         benchmark:
             f"{RESULTS}/benchmarks/distances.tsv"
+        localrule: True
         params:
             distances=[distances.params for distances in APART],
         message:

@@ -7,7 +7,7 @@ for batch in [DRAWN[i : i + PLAN.batch_figures] for i in range(0, len(DRAWN), PL
 
     rule:
         name:
-            f"figures:{batch[0].name}"
+            f"figures-{batch[0].name}"
         input:
             sorted({dataset(file) for figure in batch for file in figure.inputs}),
         output:
@@ -17,6 +17,7 @@ for batch in [DRAWN[i : i + PLAN.batch_figures] for i in range(0, len(DRAWN), PL
             f"{RESULTS}/logs/figures/{batch[0].name}.log",
         benchmark:
             f"{RESULTS}/benchmarks/figures/{batch[0].name}.tsv"
+        localrule: True
         params:
             figures=[figure.params for figure in batch],
         message:

@@ -42,10 +42,11 @@ def pass_on(number):
     def stop_jobs():
         told = set()
         while True:  # until the engine ends: one may be starting just now
-            for job in set(psutil.Process().children()) - told:
+            for child in set(psutil.Process().children()) - told:
                 with suppress(psutil.NoSuchProcess):
-                    job.terminate()
-                told.add(job)
+                    if ".snakemake/scripts/" in " ".join(child.cmdline()):  # else it cancels a cluster's job
+                        child.terminate()
+                        told.add(child)
             time.sleep(0.1)
 
     def handle(number, frame):

@@ -17,6 +17,7 @@ if PLAN.report in WANTED:
             f"{RESULTS}/logs/report.log",
         benchmark:
             f"{RESULTS}/benchmarks/report.tsv"
+        localrule: True
         params:
             report=PLAN.report.params,
         message:

@@ -6,7 +6,7 @@ for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
 
     rule:
         name:
-            f"train_segment:{batch.name}"
+            f"train_segment-{batch.name}"
         input:
             data=[data(d) for d in batch.segments[0].subsets],
             parents=[result(PLAN.segments[parent].state) for parent in batch.parents],
@@ -21,8 +21,7 @@ for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
         priority: batch.priority
         threads: 1
         resources:
-            mem_mb=2000,
-            gpu=1,
+            **STAGES.train_segment.resources(batch.work, max(memory_bytes(s.spec) for s in batch.segments)),
         params:
             segments=[s.params for s in batch.segments],
         message:
