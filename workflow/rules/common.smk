@@ -55,8 +55,8 @@ for made in WANTED:
 
 
 def everything():
-    """All that the profile asks for."""
-    yield from (file for segment in PLAN.segments.values() for file in segment.files)
+    """All that the profile asks for; states and snapshots are asked for by what begins from them."""
+    yield from (segment.trajectory for segment in PLAN.segments.values())
     yield from (energies.file for energies in PLAN.energies.values())
     yield from (distances.file for distances in PLAN.distances.values())
     yield from (file for made in NAMED for file in (*made.files, made.record))
