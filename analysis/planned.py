@@ -212,6 +212,27 @@ class Plan:
                 together.setdefault(energies.id.partition(".")[0], []).append(energies)
         return tuple(map(tuple, together.values()))
 
+    def untrained(self, exists: Callable[[str], bool], wanted: Iterable[Planned] = ()) -> set[str]:
+        """Ids of the segments that have to be trained: whose trajectory is missing, or whose state or snapshots are
+        while something that has to be made begins from them.
+
+        Args:
+            exists: whether a file, relative to the results, is there.
+            wanted: the figures, claims and report that have to be made.
+        """
+        needed = {file for made in wanted for file in made.inputs}
+        needed |= {energies.input for energies in self.energies.values() if not exists(energies.file)}
+        apart = [distances for distances in self.distances.values() if not exists(distances.file)]
+        needed |= {file for distances in apart for run in distances.inputs for file in run}
+        found = set()
+        for segment in reversed(self.segments.values()):  # children before their parents
+            needed.add(segment.trajectory)
+            if any(file in needed and not exists(file) for file in segment.files):
+                found.add(segment.id)
+                if segment.spec.parent is not None:
+                    needed.add(self.segments[segment.spec.parent].state)
+        return found
+
     def batches(self, exists: Callable[[PlannedSegment], bool]) -> tuple[Batch, ...]:
         """Batches of the segments for which `exists` is false.
 

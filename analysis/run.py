@@ -147,8 +147,8 @@ def _inputs(plan: Plan, name: str) -> list[str]:
 def tasks(plan: Plan, results: Path) -> list[Task]:
     """What is missing of the plan, in the jobs of the workflow."""
 
-    def there(*files: str) -> bool:
-        return all((results / file).exists() for file in files)
+    def there(file: str) -> bool:
+        return (results / file).exists()
 
     def paths(files: Iterable[str]) -> list[Path]:
         return [results / file for file in files]
@@ -162,7 +162,8 @@ def tasks(plan: Plan, results: Path) -> list[Task]:
     if missing:
         says = f"Data sets {', '.join(path.stem for path in missing)}"
         found.append(Task(says, _data, {"outputs": missing}, (), tuple(missing), logs / "data.log", sys.maxsize))
-    for batch in plan.batches(lambda segment: there(*segment.files)):
+    untrained = plan.untrained(there, plan.figures.values())
+    for batch in plan.batches(lambda segment: segment.id not in untrained):
         given: dict[str, Any] = {
             "segments": [s.params for s in batch.segments],
             "data": data(batch.segments[0].subsets),

@@ -242,6 +242,8 @@ def test_energies_are_of_snapshots_and_leave_training_alone(tmp_path: Path) -> N
     (together,) = before.energies_missing(lambda energies: False)
     assert len(together) == 4
     assert before.energies_missing(lambda energies: True) == ()
+    assert before.untrained(lambda file: not file.endswith("snapshots.nc")) == set()
+    assert before.untrained(lambda file: not file.endswith("snapshots.nc") and file != energies.file) == {segment.id}
 
     numbers["energies"] = {"probes": 77}
     after = plan_of(tmp_path, experiments, profile)

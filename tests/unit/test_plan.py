@@ -12,7 +12,7 @@ import pytest
 
 from analysis.errors import InputError
 from analysis.plan import Plan, PlannedSegment, load_plan
-from analysis.planned import expected_refreshes
+from analysis.planned import Planned, expected_refreshes
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
 TREE: dict[str, Any] = {
@@ -246,6 +246,21 @@ def test_what_more_waits_for_goes_first(tmp_path: Path) -> None:
     assert priority[name["mlp", "root"]] > priority[name["mlp", "left"]] > priority[name["mlp", "leaf"]] > 0
 
 
+def test_a_state_is_missed_only_by_what_begins_from_it(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    named = {name: plan.segments[path[-1]] for (setting, name), path in plan.runs.items() if setting == "mlp"}
+    root, left, leaf = (named[name] for name in ("root", "left", "leaf"))
+    for lost, expected in (
+        ([leaf.trajectory], [leaf]),
+        ([left.state], []),
+        ([root.state, left.state, leaf.state], []),
+        ([left.state, leaf.trajectory], [left, leaf]),
+        ([root.state, leaf.trajectory], [leaf]),  # its parent's state is there
+        ([root.state, left.state, leaf.trajectory], [root, left, leaf]),
+    ):
+        assert plan.untrained(lambda file, lost=lost: file not in lost) == {segment.id for segment in expected}
+
+
 def test_batches_hold_only_what_is_missing(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     everything = set(plan.segments)
@@ -324,6 +339,12 @@ def test_distances_are_named_by_what_they_are_between(tmp_path: Path) -> None:
     segment = before.segments[planned.runs[0][-1]]
     assert segment.snapshots == planned.inputs[0][0]
     assert segment.snapshots in segment.files
+    snapshots = {file for run in planned.inputs for file in run}
+    assert before.untrained(lambda file: file not in snapshots) == set()
+    both = {id_ for run in planned.runs for id_ in run}
+    assert before.untrained(lambda file: file not in {*snapshots, planned.file}) == both
+    figure = Planned("path", (segment.snapshots,), (), "")
+    assert before.untrained(lambda file: file not in snapshots, [figure]) == {segment.id}
 
 
 def test_a_record_is_named_by_what_the_figure_is_made_from(tmp_path: Path) -> None:

@@ -346,8 +346,16 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     "copied results, of the future": (copied(2035), NOTHING),
     # What is lost
     "a trajectory": (delete("segments/{sgd}/trajectory.nc"), only("sgd")),
-    "a state": (delete("segments/{warm-up}/state.safetensors"), only("warm-up")),
-    "snapshots": (delete("segments/{adam}/snapshots.nc"), only("adam")),
+    "a state": (delete("segments/{warm-up}/state.safetensors"), NOTHING),
+    "states, and one that begins from them": (
+        delete("segments/*/state.safetensors", "segments/{bulk-sgd}/trajectory.nc"),
+        only("warm-up", "bulk-sgd"),
+    ),
+    "snapshots": (delete("segments/{adam}/snapshots.nc"), NOTHING),
+    "snapshots, and distances from them": (
+        delete("segments/{adam}/snapshots.nc", "distances/*"),
+        only("adam", "distances"),
+    ),
     "a segment": (delete("segments/{bulk-sgd}"), only("bulk-sgd")),
     "distances of runs": (delete("distances/*"), only("distances")),
     "a figure's PDF": (delete("figures/travelled.pdf"), only("figure travelled")),

@@ -58,27 +58,16 @@ def is_there(*files):
     return MISSING.isdisjoint(files)
 
 
-# Figures, claims and the report have plain names; their records say what they were made from, and their bytes. There
-# is a rule for those alone that have no right record. A wrong one goes at once, or the engine, which sees files that
-# are missing but not damaged ones, would find nothing to make.
+# Figures, claims and the report have plain names; their records say what they were made from, and their bytes.
 NAMED = [*PLAN.figures.values(), *(made for made in (PLAN.claims, PLAN.report) if made.inputs)]
-WANTED = [made for made in NAMED if not is_made(made, Path(RESULTS))]
 
-for made in WANTED if workflow.is_main_process else []:
-    Path(RESULTS, made.record).unlink(missing_ok=True)
-
-
-def everything():
-    """All that the profile asks for."""
-    yield from (file for segment in PLAN.segments.values() for file in segment.files)
-    yield from (energies.file for energies in PLAN.energies.values())
-    yield from (distances.file for distances in PLAN.distances.values())
-    yield from (file for made in NAMED for file in (*made.files, made.record))
-
-
-# A cluster's job reads these files anew, when others have made more, and must find the rules that its engine made.
+# There is a rule only for what is missing. A cluster's job reads these files anew, when others have made more, and must
+# find the rules that its engine made.
 if workflow.is_main_process:
-    MISSING = {file for file in everything() if not Path(RESULTS, file).exists()}
+    trained = (file for segment in PLAN.segments.values() for file in segment.files)
+    measured = (planned.file for planned in (*PLAN.energies.values(), *PLAN.distances.values()))
+    MISSING = {file for file in (*trained, *measured) if not Path(RESULTS, file).exists()}
+    MISSING |= {made.record for made in NAMED if not is_made(made, Path(RESULTS))}
     os.environ["MISSING_AT_START"] = base64.b64encode(
         zlib.compress("\n".join(sorted(MISSING)).encode())
     ).decode()
@@ -88,3 +77,19 @@ else:
 
 envvars:
     "MISSING_AT_START",
+
+
+WANTED = [made for made in NAMED if made.record in MISSING]
+
+# A wrong record goes at once, or the engine, which sees files that are missing but not damaged ones, would find nothing
+# to make.
+for made in WANTED if workflow.is_main_process else []:
+    Path(RESULTS, made.record).unlink(missing_ok=True)
+
+
+def everything():
+    """All that the profile asks for; states and snapshots are asked for by what begins from them."""
+    yield from (segment.trajectory for segment in PLAN.segments.values())
+    yield from (energies.file for energies in PLAN.energies.values())
+    yield from (distances.file for distances in PLAN.distances.values())
+    yield from (file for made in NAMED for file in (*made.files, made.record))

@@ -1,8 +1,11 @@
 # Segments of training. Their names hash all that decides them, so one that exists is done, and there is a rule only
-# for those that are missing: several together in one process, each with files of its own.
+# for those that are missing: several together in one process, each with files of its own. One whose trajectory is there
+# is done even without its state or snapshots, until something begins from them.
 # No `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
 
-for batch in PLAN.batches(lambda segment: is_there(*segment.files)):
+UNTRAINED = PLAN.untrained(is_there, WANTED)
+
+for batch in PLAN.batches(lambda segment: segment.id not in UNTRAINED):
 
     rule:
         name:
