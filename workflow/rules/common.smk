@@ -38,7 +38,7 @@ if not (existing.is_dir() and os.access(existing, os.W_OK)):
 
 if (
     "stages" in config and workflow.is_main_process and not shutil.which("sbatch")
-):  # the plugin would wait for ever
+):  # the plugin fails late
     sys.exit(
         "Error: there is no Slurm here (no sbatch in PATH). Run it on a login node, or with WORKFLOW=local."
     )
