@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -95,7 +94,7 @@ def test_cancelled_and_resumed_on_a_cluster_ends_as_an_undisturbed_local_run(clu
     try:
         wait_until(lambda: says(f"{long.id}: begins at"), engine, output)
         first = cluster.details(jobs_of(output)[0])
-        os.killpg(engine.pid, signal.SIGINT)
+        engine.terminate()
         assert engine.wait(PATIENCE) != 0
     finally:
         engine.kill()

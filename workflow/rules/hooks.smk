@@ -38,6 +38,9 @@ def pass_on(number):
     """Have a signal also stop the jobs. The engine itself would wait for their end, which may be hours away; a terminal
     sends Ctrl-C to all processes, `kill` to one."""
     before = signal.getsignal(number)
+    if number == signal.SIGTERM and "stages" in config:
+        # As Ctrl-C, which cancels a cluster's jobs: the engine would wait for them.
+        before = signal.default_int_handler
 
     def stop_jobs():
         told = set()
