@@ -2,7 +2,8 @@
 
     python benchmarks/curvature.py --data-dir DIR        # DIR holds MNIST/raw/*-ubyte; see --help
 
-It takes about ten minutes on one core.
+It takes about ten minutes on one core. With `--device` (cpu, cuda) only our own engine is timed, on that device: a warm
+refresh and a Dom-SGD run, each beside the least time that its matrix products take.
 
 Refreshes: along consecutive SGD steps of an MLP on MNIST, every method finds the 10 largest eigenvalues of
 the loss Hessian at the same θ, one method after the other at each step, each timed next to its accuracy
@@ -29,18 +30,34 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.curvature import (
     FunctionalHessian,
     GaussNewton,
     Hessian,
     Objective,
+    TopEigenspace,
     joint_products,
     top_eigenspace,
 )
 from analysis.data import load as load_data
 from analysis.models import build
-from analysis.specs import CNNSpec, MLPSpec, TransformerSpec
+from analysis.specs import (
+    CNNSpec,
+    DataSpec,
+    FilterSpec,
+    MLPSpec,
+    ProbeSpec,
+    ProblemSpec,
+    SegmentSpec,
+    SGDSpec,
+    StopSpec,
+    TransformerSpec,
+)
+from analysis.training.device import prepare
+from analysis.training.problem import device_name
+from analysis.training.segment import train_segment
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -447,6 +464,139 @@ def environment(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------- one device
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """Wall time until the device is done."""
+
+    def wait() -> None:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+
+    wait()
+    begun = time.perf_counter()
+    function()
+    wait()
+    return time.perf_counter() - begun
+
+
+def operations(function: Callable[[], object]) -> int:
+    """Floating-point operations of its matrix products (a multiplication and an addition each)."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return int(counter.get_total_flops())
+
+
+def peak(device: torch.device) -> float:
+    """The best rate of a float32 matrix product found here, operations a second."""
+    rates = []
+    for n in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192, 16384):
+        a = torch.randn(n, n, generator=torch.Generator().manual_seed(0)).to(device)
+        seconds_of(lambda a=a: a @ a)  # type: ignore[misc]
+        rates.append(2 * n**3 / min(seconds_of(lambda a=a: a @ a) for _ in range(3)))  # type: ignore[misc]
+    return max(rates)
+
+
+def on_device(args: argparse.Namespace) -> dict[str, Any]:
+    """A warm refresh of the full MLP's subspace, and Dom-SGD steps as the pipeline makes them, beside their floors."""
+    device = prepare(args.device, args.threads)
+    generator = torch.Generator().manual_seed(args.seed)
+    inputs, targets = load(args.data_dir, args.examples)
+    objective = Objective(mlp(200, generator).to(device), "mse", inputs, targets)
+    rate = peak(device)
+
+    def sgd(theta: Tensor) -> Tensor:
+        batch = torch.randint(len(inputs), (50,), generator=generator).to(device)
+        return theta - args.lr * objective.gradient(theta, batch)
+
+    theta = objective.theta
+    for _ in range(args.warmup):
+        theta = sgd(theta)
+    rows: list[dict[str, float]] = []
+    found = top_eigenspace(Hessian(objective, theta), K, tol=args.tolerance)
+    for _ in range(args.steps):
+        theta = sgd(theta)
+
+        def refresh(theta: Tensor = theta, basis: Tensor = found.basis) -> TopEigenspace:
+            return top_eigenspace(Hessian(objective, theta), K, init=basis, tol=args.tolerance)
+
+        rows.append({"seconds": seconds_of(refresh), "operations": operations(refresh)})
+        found = refresh()
+        rows[-1]["products"] = found.products
+    refreshes = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+    data = {name: load_data(name, args.data_dir) for name in ("mnist5k", "mnist-test")}
+    spec = SegmentSpec(
+        problem=ProblemSpec(
+            data=DataSpec(
+                train="mnist5k",
+                train_sha256=data["mnist5k"].attrs["sha256"],
+                examples=args.examples,
+                test="mnist-test",
+                test_sha256=data["mnist-test"].attrs["sha256"],
+                test_examples=1000,
+            ),
+            model=MLPSpec(width=200),
+            loss="mse",
+            k=K,
+        ),
+        seed=args.seed,
+        parent=None,
+        rule=SGDSpec(learning_rate=args.lr, batch_size=50),
+        filter=FilterSpec(alpha_dom=1.0, beta_bulk=0.0, tolerance=args.tolerance),
+        probes=ProbeSpec(loss=10**6, test=10**6, spectrum=None),
+        stop=StopSpec(steps=args.steps),
+    )
+
+    def run(steps: int = args.steps) -> Any:
+        made = spec.model_copy(update={"stop": StopSpec(steps=steps)})
+        return train_segment(made, "benchmark", data["mnist5k"], data["mnist-test"], None, device=device)
+
+    run(1)
+    begin, whole = seconds_of(lambda: run(0)), seconds_of(run)
+    steps = {
+        "seconds": (whole - begin) / args.steps,
+        "operations": (operations(run) - operations(lambda: run(0))) / args.steps,
+        "products": run().trajectory.attrs["filter_products"] / args.steps,
+    }
+    for entry in (refreshes, steps):
+        entry["floor"] = entry["operations"] / rate
+    return {
+        "device": device_name(theta),
+        "problem": f"784-200-200-10 tanh, {args.examples} images, MSE, k = {K}, tolerance {args.tolerance:g}",
+        "warmup": args.warmup,
+        "steps": args.steps,
+        "matmul_rate": rate,
+        "refresh": refreshes,
+        "dom_sgd_step": steps,
+        "rows": rows,
+    }
+
+
+def device_table(result: dict[str, Any], about: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = [
+        "# Refreshes and steps on one device",
+        "",
+        f"`python benchmarks/curvature.py --device …` on {result['device']} ({about['cpu']}, {about['threads']} "
+        f"thread(s)), torch {about['torch']}, float32. {result['problem']}; refreshes after {result['warmup']} SGD "
+        f"steps, medians over {result['steps']}; Dom-SGD steps (a refresh each) from the initialisation, means over "
+        f"{result['steps']}, its first, cold, among them. Floor: the operations of the matrix products, counted, at "
+        f"the best rate of a float32 product measured in the same run, {result['matmul_rate'] / 1e9:,.0f} GFLOP/s.",
+        "",
+        "| | ms | floor, ms | ratio | products | GFLOP |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, key in (("warm refresh", "refresh"), ("Dom-SGD step", "dom_sgd_step")):
+        r = result[key]
+        lines.append(
+            f"| {name} | {1e3 * r['seconds']:.2f} | {1e3 * r['floor']:.2f} | {r['seconds'] / r['floor']:.1f} | "
+            f"{r['products']:.1f} | {r['operations'] / 1e9:.2f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
 def refresh_table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['problem']} (P = {result['P']:,}, loss {result['loss']:.3f}, "
@@ -523,6 +673,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", help="time our own engine on this device alone: cpu, cuda")
+    parser.add_argument("--examples", type=int, default=5000, help="with --device: images")
+    parser.add_argument("--tolerance", type=float, default=0.05, help="with --device: of the eigenpairs")
     args = parser.parse_args()
     fixed = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     if any(os.environ.get(name) != value for name, value in fixed.items()):
@@ -530,6 +683,14 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | fixed)
     torch.set_num_threads(args.threads)
     about = environment(args)
+    if args.device is not None:
+        found = on_device(args)
+        text, name = device_table(found, about), f"device-{args.device.partition(':')[0]}"
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"{name}.md").write_text(text)
+        (args.out / f"{name}.json").write_text(json.dumps({"environment": about, **found}, indent=1) + "\n")
+        print(text)
+        return
     results = [refreshes(args, 200, 5000), refreshes(args, 32, 1000)]
     products = product_costs(args)
     args.out.mkdir(parents=True, exist_ok=True)
