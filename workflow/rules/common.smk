@@ -32,7 +32,8 @@ existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if 
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
     sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
 
-if "stages" in config and workflow.is_main_process and not shutil.which("sbatch"):  # the plugin fails late
+# The engine's plugin would tell it late, at its first job.
+if "stages" in config and workflow.is_main_process and not shutil.which("sbatch"):
     sys.exit(
         "Error: there is no Slurm here (no sbatch in PATH). Run it on a login node, or with WORKFLOW=local."
     )
