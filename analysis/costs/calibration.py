@@ -23,8 +23,8 @@ from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
 
 ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
-REPEATS, LONG = 3, 0.5  # a work that takes so many seconds is measured once
-FEWEST = 50  # examples; of text, enough for all its words
+REPEATS, LONG = 3, 0.5  # repeated so often, or until that many seconds are measured
+FEWEST = {"image": 20, "text": 50}  # examples; of text, enough for all its words
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def measure(problem: ProblemSpec, rules: set[RuleSpec], threads: int = 1) -> Rat
     info = describe(problem.data.train)
     count = problem.data.examples
     if info.kind != "toy":
-        count = FEWEST
+        count = FEWEST[info.kind]
         while count < problem.data.examples and _cost(_evaluation(_part(problem, count).training)).seconds < ENOUGH:
             count = min(4 * count, problem.data.examples)
     made = _part(problem, count)
@@ -121,11 +121,14 @@ def _update(training: Objective, rule: RuleSpec, full: float) -> Cost:
 
 
 def _cost(work: Callable[[], object], *, per: bool = False) -> Cost:
-    """Of calling it once; `per` of what it returns, a count. The first call counts operations, and warms up."""
+    """Of calling it once; `per` of what it returns, a count. The first call counts operations, and warms up what is
+    short."""
+    begun = time.process_time()
     with FlopCounterMode(display=False) as counted:
         done = work()
-    times: list[float] = []
-    while len(times) < REPEATS and sum(times) < LONG:
+    first = time.process_time() - begun
+    times = [first] if first > LONG else []  # which the counting hardly lengthens
+    while not times or (len(times) < REPEATS and sum(times) < LONG):
         begun = time.process_time()
         work()
         times.append(time.process_time() - begun)
@@ -137,12 +140,10 @@ def _cost(work: Callable[[], object], *, per: bool = False) -> Cost:
 
 
 def _part(problem: ProblemSpec, count: int) -> Problem:
-    """The problem with `count` training examples, as many of them held out and as many test examples in proportion."""
+    """The problem with `count` examples at most to train on, to hold out (if any are) and to test."""
     data = problem.data
-    count = min(count, data.examples)
-    part = count / data.examples
-    tested = max(1, min(data.test_examples, count))
-    held_out = max(1, round(data.holdout * part)) if data.holdout else 0
+    held_out = min(data.holdout, count)
+    count, tested = min(count, data.examples - data.holdout) + held_out, min(data.test_examples, count)
     smaller = data.model_copy(update={"examples": count, "test_examples": tested, "holdout": held_out})
     train, test = _random(data.train, count, data.max_length), _random(data.test, tested, data.max_length)
     return make_problem(problem.model_copy(update={"data": smaller}), train, test, seed=0)
