@@ -23,8 +23,9 @@ from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
 
 ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
-REPEATS, LONG = 3, 0.5  # repeated so often, or until that many seconds are measured
-FEWEST = {"image": 20, "text": 50}  # examples; of text, enough for all its words
+REPEATS, LONG = 3, 0.5  # measured so often, or until that many seconds are
+VERY_LONG = 5.0
+FEWEST = {"image": 50, "text": 50}  # examples; of text, enough for all its words
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Cost:
 @dataclass(frozen=True)
 class Rates:
     """The cost of one update (by `alike` rule), one evaluation of the full batch with its gradient, one of the test
-    data, and one vector's product: with H inside the eigensolver, with all three jointly, with one of them alone."""
+    data, and one vector's product: with H in the eigensolver, with all three jointly, with one of them alone."""
 
     updates: dict[RuleSpec, Cost]
     evaluation: Cost
@@ -83,8 +84,7 @@ def measure(problem: ProblemSpec, rules: set[RuleSpec], threads: int = 1) -> Rat
         evaluation=evaluation,
         test=_cost(lambda: (made.test.value(theta), made.test_accuracy(theta)))
         * (problem.data.test_examples / len(made.test.inputs)),
-        product=_cost(lambda: top_eigenspace(hessian, k, tol=1e-12, max_products=2 * width).products, per=True)
-        * held_out,
+        product=_cost(lambda: hessian.matmat(vectors)) * (held_out / width) + _solver(theta, k),
         joint_product=_cost(lambda: joint_products(made.curvature, theta, vectors)) * (held_out / width),
         separate_product=_cost(lambda: _separate(made.curvature, vectors)) * (held_out / (2 * width)),
     )
@@ -98,6 +98,23 @@ def alike(rule: RuleSpec) -> RuleSpec:
 
 def _evaluation(objective: Objective) -> Callable[[], object]:
     return lambda: objective.value_and_gradient(objective.theta)
+
+
+class _Diagonal:
+    """An operator that costs next to nothing."""
+
+    def __init__(self, theta: torch.Tensor) -> None:
+        self.size, self.dtype, self.device = theta.numel(), theta.dtype, theta.device
+        self.values = torch.linspace(0, 1, self.size, dtype=theta.dtype)[:, None]
+
+    def matmat(self, V: torch.Tensor) -> torch.Tensor:
+        return self.values * V
+
+
+def _solver(theta: torch.Tensor, k: int) -> Cost:
+    """What the eigensolver adds to a product: the same for one example as for thousands."""
+    operator, products = _Diagonal(theta), min(2 * (k + 2), theta.numel())
+    return _cost(lambda: top_eigenspace(operator, k, tol=1e-12, max_products=products)) * (1 / products)
 
 
 def _separate(objective: Objective, vectors: torch.Tensor) -> None:
@@ -120,20 +137,18 @@ def _update(training: Objective, rule: RuleSpec, full: float) -> Cost:
     return _cost(update) * (full if size is None else (rule.batch_size or size) / size)
 
 
-def _cost(work: Callable[[], object], *, per: bool = False) -> Cost:
-    """Of calling it once; `per` of what it returns, a count. The first call counts operations, and warms up what is
-    short."""
+def _cost(work: Callable[[], object]) -> Cost:
+    """Of calling it once. The first call counts operations, and warms up."""
     begun = time.process_time()
     with FlopCounterMode(display=False) as counted:
-        done = work()
+        work()
     first = time.process_time() - begun
-    times = [first] if first > LONG else []  # which the counting hardly lengthens
+    times = [first] if first > VERY_LONG else []  # which counting and warming up hardly lengthen
     while not times or (len(times) < REPEATS and sum(times) < LONG):
         begun = time.process_time()
         work()
         times.append(time.process_time() - begun)
-    share = 1 / done if per and isinstance(done, int) else 1.0
-    return Cost(sorted(times)[len(times) // 2], float(counted.get_total_flops())) * share
+    return Cost(sorted(times)[len(times) // 2], float(counted.get_total_flops()))
 
 
 # ---------------------------------------------------------------- data of the right shape
