@@ -9,7 +9,8 @@ import psutil
 from analysis.jobs import remove_temporary_files
 
 # A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
-shell.prefix("set -euo pipefail; exec ")
+# Until it answers Ctrl-C by itself (analysis/jobs.py) it ignores it, rather than end in a traceback; the engine stops it.
+shell.prefix("set -euo pipefail; trap '' INT; exec ")
 
 
 onstart:
