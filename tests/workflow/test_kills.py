@@ -58,6 +58,7 @@ def kill(process: subprocess.Popen[bytes], whom: str) -> None:
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(PATIENCE)
+    psutil.wait_procs(list(jobs), timeout=PATIENCE)  # without their engine they end soon, or finish what they write
 
 
 def remove_some(project: Project, chance: random.Random, stage: str) -> None:
