@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import xarray as xr
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.curvature import GaussNewton, Hessian, Objective, joint_products, top_eigenspace
+from analysis.curvature import GaussNewton, Hessian, Objective, joint_products, spectral_density, top_eigenspace
 from analysis.data.catalogue import describe
 from analysis.optim import build as build_rule
 from analysis.specs import ProblemSpec, RuleSpec
@@ -25,6 +26,7 @@ from analysis.training.sampler import Sampler
 ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
 REPEATS, LONG = 3, 0.5  # measured so often, or until that many seconds are
 VERY_LONG = 5.0
+LANCZOS_PROBES, LANCZOS_STEPS = 4, 40  # of a spectral density, about as profiles have them
 FEWEST = {"image": 50, "text": 50}  # examples; of text, enough for all its words
 
 
@@ -56,12 +58,13 @@ class Rates:
     separate_product: Cost
 
 
-def measure(problem: ProblemSpec, rules: set[RuleSpec], threads: int = 1) -> Rates:
+def measure(problem: ProblemSpec, rules: set[RuleSpec], *, energies: bool = False, threads: int = 1) -> Rates:
     """Measure the rates of a problem and of update rules on it; takes seconds.
 
     Args:
         problem: at its full size.
         rules: whose updates to measure; of those that are `alike`, one is.
+        energies: whether products with the operators alone are asked for, as spectral densities make them.
         threads: of torch, as jobs have.
     """
     torch.set_num_threads(threads)
@@ -86,7 +89,9 @@ def measure(problem: ProblemSpec, rules: set[RuleSpec], threads: int = 1) -> Rat
         * (problem.data.test_examples / len(made.test.inputs)),
         product=_cost(lambda: hessian.matmat(vectors)) * (held_out / width) + _solver(theta, k),
         joint_product=_cost(lambda: joint_products(made.curvature, theta, vectors)) * (held_out / width),
-        separate_product=_cost(lambda: _separate(made.curvature, vectors)) * (held_out / (2 * width)),
+        separate_product=_separate(made.curvature, vectors[:, :LANCZOS_PROBES]) * held_out + _lanczos(theta)
+        if energies
+        else Cost(),
     )
 
 
@@ -117,9 +122,17 @@ def _solver(theta: torch.Tensor, k: int) -> Cost:
     return _cost(lambda: top_eigenspace(operator, k, tol=1e-12, max_products=products)) * (1 / products)
 
 
-def _separate(objective: Objective, vectors: torch.Tensor) -> None:
-    for operator in (Hessian, GaussNewton):
-        operator(objective, objective.theta).matmat(vectors)
+def _separate(objective: Objective, vectors: torch.Tensor) -> Cost:
+    """One vector's product with H, H_o or H_f alone; H_f's is taken to cost as much as H's."""
+    of = [_cost(partial(kind(objective, objective.theta).matmat, vectors)) for kind in (Hessian, GaussNewton)]
+    return (of[0] * 2 + of[1]) * (1 / (3 * vectors.shape[1]))
+
+
+def _lanczos(theta: torch.Tensor) -> Cost:
+    """What Lanczos' orthogonalisation adds to a product."""
+    steps = min(LANCZOS_STEPS, theta.numel())
+    density = partial(spectral_density, _Diagonal(theta), LANCZOS_PROBES, steps)
+    return _cost(density) * (1 / (LANCZOS_PROBES * steps))
 
 
 def _update(training: Objective, rule: RuleSpec, full: float) -> Cost:

@@ -158,7 +158,7 @@ def estimate(
     results: Path,
     references: Path,
     tell: Callable[[str], None] = lambda text: None,
-    measured: Callable[[ProblemSpec, set[RuleSpec]], Rates] = measure,
+    measured: Callable[..., Rates] = measure,
 ) -> Estimate:
     """Estimate all training and measuring of a plan (not the drawing, which takes minutes whatever the plan).
 
@@ -167,7 +167,7 @@ def estimate(
         results: the plan's own, for what their runs took.
         references: the archives' folder.
         tell: called with a line of progress.
-        measured: gives the rates of a problem.
+        measured: as `measure`.
 
     Raises:
         InputError: if there are no trajectories to go by.
@@ -177,10 +177,11 @@ def estimate(
     rules: dict[ProblemSpec, set[RuleSpec]] = {}
     for segment in plan.segments.values():
         rules.setdefault(segment.spec.problem, set()).add(segment.spec.rule)
+    along = {energies.spec.problem for energies in plan.energies.values()}
     rates: dict[ProblemSpec, Rates] = {}
     for number, (problem, used) in enumerate(rules.items(), 1):
         tell(f"measuring {number} of {len(rules)}: {problem.model.kind} on {problem.data.train}")
-        rates[problem] = measured(problem, used)
+        rates[problem] = measured(problem, used, energies=problem in along)
     items: dict[str, Item] = {}
     lengths = plan.lengths()
     for segment in plan.segments.values():

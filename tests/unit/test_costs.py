@@ -197,6 +197,9 @@ def test_rates_are_of_the_whole_problem():
     assert batch.operations == pytest.approx(20 * gradient, rel=0.01)
     assert rates.test.operations == pytest.approx(1000 * 2 * 2 * parameters, rel=0.01)
     assert rates.product.operations > rates.evaluation.operations
+    assert rates.separate_product == Cost()
+    alone = measure(larger, rules, energies=True).separate_product
+    assert rates.evaluation.operations < alone.operations < rates.joint_product.operations * 1.5
     assert 0 < batch.seconds < full.seconds
 
 
@@ -240,7 +243,7 @@ def test_an_estimate_is_about_what_a_run_takes(data):
 # ---------------------------------------------------------------- the whole
 
 
-def fixed(problem: ProblemSpec, rules) -> Rates:
+def fixed(problem: ProblemSpec, rules, *, energies: bool) -> Rates:
     cost = Cost(1.0, 1e12)
     return Rates({alike(rule): cost for rule in rules}, cost, cost, cost, cost, cost)
 
