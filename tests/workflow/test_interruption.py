@@ -167,11 +167,13 @@ def test_one_pipeline_at_a_time_and_a_killed_one_locks_nothing(project: Project,
     locks = project.path / ".snakemake" / "locks"
     wait_until(lambda: locks.is_dir() and list(locks.iterdir()), first, output)
     first.send_signal(signal.SIGSTOP)
-    for process in psutil.Process(first.pid).children(recursive=True):
+    others = psutil.Process(first.pid).children(recursive=True)
+    for process in others:
         process.send_signal(signal.SIGSTOP)
     refused = project.run(profile="downloaded")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(PATIENCE)
+    psutil.wait_procs(others, timeout=PATIENCE)  # make may end before the engine, which holds the lock
     assert refused.returncode != 0
     assert "Error: another pipeline runs in this folder (process " in refused.stdout
     assert "Wait for its end, or stop it." in refused.stdout
