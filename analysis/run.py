@@ -11,12 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from analysis import config
 from analysis.devices import share
 from analysis.errors import InputError
 from analysis.jobs import Stop, logged, remove_temporary_files, stop_without_parent
@@ -139,8 +139,13 @@ def _inputs(plan: Plan, name: str) -> list[str]:
         raise InputError(f"--only: {name!r} may be {' or '.join(ended)}")
     if ended:
         return list(drawn[ended[0]])
-    hint = config.suggest(name, [*drawn, *(known for known in trained if known not in plan.segments)])
-    raise InputError(f"--only: profile {plan.profile} has no figure, claim or segment {name!r}{hint}")
+    short = (known.partition("-")[2] for known in drawn)
+    close = get_close_matches(name, [*drawn, *short, *(known for known in trained if known not in plan.segments)], n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ";"
+    raise InputError(
+        f"--only: profile {plan.profile} has no figure, claim or segment {name!r}{hint} allowed: a segment of "
+        f"experiments.yaml, {', '.join(drawn)}"
+    )
 
 
 # ---------------------------------------------------------------- what is to do
