@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,23 @@ from analysis.store import read_dataset, write_dataset
 SCHEMA = "distances-1"
 
 
-def write_distances(params: str, snapshots: Mapping[str, Path], output: Path) -> None:
-    """Measure the distances of one planned pair of runs, and write them.
+def write_distances(params: Sequence[str], snapshots: Iterable[str | Path], outputs: Sequence[str | Path]) -> None:
+    """Measure the distances of planned pairs of runs, and write them.
 
     Args:
-        params: `PlannedDistances.params` (JSON).
-        snapshots: files by name, `<id of the segment>/snapshots`.
-        output: path.
+        params: `PlannedDistances.params` (JSON), one a pair.
+        snapshots: files of all segments on the way, each in a folder with the segment's id for a name.
+        outputs: paths, one a pair.
 
     Raises:
-        InputError: as `measure_distances`; also if the output cannot be written.
+        InputError: as `measure_distances`; also if an output cannot be written.
     """
-    wanted = json.loads(params)
-    first, second = ([snapshots[f"{i}/snapshots"] for i in run] for run in wanted["spec"]["runs"])
-    found = measure_distances(first, second)
-    found = found.assign_attrs(id=wanted["id"], specification=json.dumps(wanted["spec"], sort_keys=True))
-    write_dataset(found, output, {"fingerprint": wanted["fingerprint"]})
+    of = {Path(file).parent.name: Path(file) for file in snapshots}
+    for wanted, output in zip(map(json.loads, params), outputs, strict=True):
+        first, second = ([of[i] for i in run] for run in wanted["spec"]["runs"])
+        found = measure_distances(first, second)
+        found = found.assign_attrs(id=wanted["id"], specification=json.dumps(wanted["spec"], sort_keys=True))
+        write_dataset(found, Path(output), {"fingerprint": wanted["fingerprint"]})
 
 
 def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Dataset:

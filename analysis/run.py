@@ -22,6 +22,7 @@ from analysis.errors import InputError
 from analysis.jobs import Stop, logged, remove_temporary_files, stop_without_parent
 from analysis.locks import only_pipeline
 from analysis.planned import Plan
+from analysis.stopped import STOPPED
 from analysis.wanted import datasets_of
 
 THREADS = 1  # of torch, as in the workflow's rules
@@ -87,7 +88,7 @@ def run(plan: Plan, results: Path, *, only: Sequence[str] = (), jobs: int = 1, d
     finally:
         os.close(held)
     if status:
-        print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
+        print(f"\n{STOPPED}", file=sys.stderr)
     return status
 
 
@@ -211,19 +212,16 @@ def tasks(plan: Plan, results: Path) -> list[Task]:
     apart = [distances for distances in plan.distances.values() if not there(distances.file)]
     if apart:
         inputs = paths(dict.fromkeys(file for d in apart for run in d.inputs for file in run))
-        given = {"params": [d.params for d in apart], "inputs": inputs, "outputs": paths(d.file for d in apart)}
+        given = {"params": [d.params for d in apart], "snapshots": inputs, "outputs": paths(d.file for d in apart)}
         says = f"Distances {', '.join(d.id for d in apart)}"
         found.append(Task(says, _distances, given, tuple(inputs), tuple(given["outputs"]), logs / "distances.log"))
     return found
 
 
 def _data(outputs: Sequence[Path]) -> None:
-    from analysis.data import load
-    from analysis.store import write_dataset
+    from analysis.data.write import write_subsets
 
-    folder = os.environ.get("DATA_DIR")  # as the workflow's job
-    for output in outputs:
-        write_dataset(load(output.stem.rpartition("-")[0], Path(folder) if folder else None), output)
+    write_subsets(outputs)
 
 
 def _train(**given: Any) -> None:
@@ -238,12 +236,10 @@ def _energies(**given: Any) -> None:
     measure_energies(**given, threads=THREADS)
 
 
-def _distances(params: Sequence[str], inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+def _distances(**given: Any) -> None:
     from analysis.distances import write_distances
-    from analysis.trajectory import by_name
 
-    for one, output in zip(params, outputs, strict=True):
-        write_distances(one, by_name(map(str, inputs)), output)
+    write_distances(**given)
 
 
 # ---------------------------------------------------------------- doing it

@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 
+from analysis.stopped import STOPPED
+
 
 def stop(number, frame):
-    os.write(2, b"\nStopped. What is finished stays; the same command continues from there.\n")
+    os.write(2, f"\n{STOPPED}\n".encode())
     os._exit(128 + number)
 
 

@@ -17,7 +17,7 @@ from analysis.locks import only_pipeline
 from analysis.plan import load_plan
 from analysis.run import chosen
 from analysis.store import PROVENANCE, read_dataset
-from tests.workflow.project import CHEAP, CONFIG, Project, assert_same_results, assert_whole
+from tests.workflow.project import CHEAP, CONFIG, STOPPED, Project, assert_same_results, assert_whole
 from tests.workflow.test_interruption import PATIENCE, says, wait_until
 
 # What only the workflow needs, or a machine for training may lack
@@ -105,7 +105,7 @@ def test_asked_to_stop_it_ends_soon_and_continues(project: Project, tmp_path: Pa
     assert seconds < 5
     said = output.read_text()
     assert f"{segment.id}: interrupted at step " in said
-    assert "Stopped. What is finished stays; the same command continues from there." in said
+    assert STOPPED in said
     assert "Traceback" not in said
     assert (results / "checkpoints" / f"{segment.id}.safetensors").exists()
     again = start(project, output, jobs)
@@ -155,7 +155,7 @@ def test_a_job_that_fails_ends_it(project: Project) -> None:
         done = run(project, "--device", "cuda:99", "--jobs", jobs)
         assert done.returncode == 1
         assert "Error: device: found 'cuda:99'; torch finds here: cpu" in done.stdout
-        assert "Stopped. What is finished stays" in done.stdout
+        assert STOPPED in done.stdout
         assert "Traceback" not in done.stdout
         assert list(project.results().glob("segments/*/*")) == []
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 import psutil
 
 from analysis.jobs import remove_temporary_files
+from analysis.stopped import STOPPED
 
 # A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
 # Until it answers Ctrl-C by itself (analysis/jobs.py) it ignores it, rather than end in a traceback; the engine stops it.
@@ -23,7 +24,7 @@ onstart:
 
 
 onerror:
-    print("\nStopped. What is finished stays; the same command continues from there.", file=sys.stderr)
+    print(f"\n{STOPPED}", file=sys.stderr)
 
 
 def mend_times():
