@@ -175,6 +175,10 @@ def other_code(manifest: dict, file: str) -> None:
     manifest["datasets"][file]["code"] = "0" * 16
 
 
+def other_environment(manifest: dict, file: str) -> None:
+    manifest["environments"][manifest["datasets"][file]["environment"]]["torch"] = "0.1"
+
+
 DAMAGES: dict[str, tuple[Callable[[Path, str], object], str]] = {
     # what is done to the archive, of which `file` is a dataset: what is told
     "bit": (with_flipped_bit, "{file}: has SHA-256"),
@@ -186,6 +190,7 @@ DAMAGES: dict[str, tuple[Callable[[Path, str], object], str]] = {
     "exchanged": (exchanged, "is dataset"),
     "schema": (lambda a, f: rewritten(a, f, schema="trajectory-9"), "{file}: dataset is trajectory-9"),
     "code": (lambda a, f: change(a, lambda m: other_code(m, f)), "{file}: code is"),
+    "environment": (lambda a, f: change(a, lambda m: other_environment(m, f)), "is not the one of the manifest"),
     "no dataset": (lambda a, f: rewritten(a, f, provenance="{}"), "{file}: is no dataset of this pipeline"),
     "needed": (lambda a, f: change(a, lambda m: m["datasets"].pop(f)), "{file}: is needed, but not listed"),
     "no manifest": (lambda a, f: (a / "manifest.json").unlink(), "manifest.json: there is no such file"),
@@ -309,6 +314,20 @@ def test_a_damaged_archive_is_not_added_to(finished: Project, tmp_path: Path) ->
 def test_nothing_run_is_no_archive(finished: Project, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no dataset of profile tiny; run it first"):
         archive.pack(finished.plan(), tmp_path / "results", tmp_path / "tiny")
+
+
+def test_a_folder_that_cannot_be_written_is_told(finished: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/tiny: cannot be written .*; it must be writable and have room"):
+        archive.pack(finished.plan(), finished.results(), tmp_path / "file/tiny")
+
+
+def test_what_was_not_made_is_not_recorded(finished: Project, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(reference(finished), tmp_path / "tiny"))
+    before = (folder / MANIFEST).read_bytes()
+    with pytest.raises(InputError, match="tmp.*pdf: is missing; it is made from"):
+        archive.record(folder, tmp_path / "made", finished.results())
+    assert (folder / MANIFEST).read_bytes() == before
 
 
 def test_a_dataset_under_another_name_does_not_enter(finished: Project, tmp_path: Path) -> None:
