@@ -219,7 +219,7 @@ def tasks(plan: Plan, results: Path) -> list[Task]:
 
 
 def _data(outputs: Sequence[Path]) -> None:
-    from analysis.data.write import write_subsets
+    from analysis.subsets import write_subsets
 
     write_subsets(outputs)
 

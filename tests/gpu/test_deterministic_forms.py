@@ -18,8 +18,8 @@ from analysis.training.energies import energies_along
 from analysis.training.problem import make_problem
 from tests.gpu.test_training_cuda import FILTER, MODELS, RULES, dataset, trained, wanted
 
-# As `torch.use_deterministic_algorithms` of torch 2.11 lists them, under the names of its dispatcher. Of NLLLoss that is
-# the form for images alone: its code has no other alert.
+# As `torch.use_deterministic_algorithms` of torch 2.11 lists them, under the names of its dispatcher. Of NLLLoss that
+# is the form for images alone: torch's library for CUDA names no other.
 REFUSED = {
     "_adaptive_avg_pool2d_backward",
     "_adaptive_avg_pool3d_backward",

@@ -318,14 +318,14 @@ def test_nothing_run_is_no_archive(finished: Project, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told(finished: Project, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file/tiny: cannot be written .*; it must be writable and have room"):
+    with pytest.raises(InputError, match=r"file/tiny: cannot be written .*; it must be writable and have room"):
         archive.pack(finished.plan(), finished.results(), tmp_path / "file/tiny")
 
 
 def test_what_was_not_made_is_not_recorded(finished: Project, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(reference(finished), tmp_path / "tiny"))
     before = (folder / MANIFEST).read_bytes()
-    with pytest.raises(InputError, match="tmp.*pdf: is missing; it is made from"):
+    with pytest.raises(InputError, match=r"tmp.*pdf: is missing; it is made from"):
         archive.record(folder, tmp_path / "made", finished.results())
     assert (folder / MANIFEST).read_bytes() == before
 

@@ -3,6 +3,6 @@
 from analysis.jobs import job
 
 with job(snakemake.log[0]):
-    from analysis.data.write import write_subsets
+    from analysis.subsets import write_subsets
 
     write_subsets(snakemake.output)

@@ -14,8 +14,8 @@ def write_subsets(outputs: Iterable[str | Path]) -> None:
     """Write data sets as netCDF, from the folder that the environment variable DATA_DIR names, or the default one.
 
     Args:
-        outputs: paths, each named `<name>-<8 hex of its content's hash>.nc`; that says what is in it, so that the folder
-            is no parameter of the workflow.
+        outputs: paths, each named `<name>-<8 hex of its content's hash>.nc`; that says what is in it, so that the
+            folder is no parameter of the workflow.
 
     Raises:
         InputError: as `load`; also if an output cannot be written.
