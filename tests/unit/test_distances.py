@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from analysis.distances import measure_distances
+from analysis.distances import measure_distances, write_distances
 from analysis.errors import InputError
-from analysis.store import write_dataset
+from analysis.store import PROVENANCE, read_dataset, write_dataset
 
 PATHS = np.random.default_rng(0).normal(size=(2, 31, 7)).astype(np.float32)
 PATHS[1, 0] = PATHS[0, 0]
@@ -51,3 +53,23 @@ def test_a_run_without_snapshots_gives_no_rows(snapshots, tmp_path):
     empty = xr.Dataset({"theta": (("snapshot_step", "parameter"), np.zeros((0, 0)))}, coords={"snapshot_step": []})
     write_dataset(empty, tmp_path / "empty.nc")
     assert measure_distances([snapshots(0, [0, 10])], [tmp_path / "empty.nc"]).sizes["step"] == 0
+
+
+def test_each_pair_is_written_under_its_name(snapshots, tmp_path):
+    """From files in any order: the folder says whose they are."""
+    files = {}
+    for run, steps in ((0, [0, 10]), (1, [0, 10]), (1, [10, 20])):
+        name = f"{run}-{steps[0]}"
+        (tmp_path / name).mkdir()
+        files[name] = snapshots(run, steps).rename(tmp_path / name / "snapshots.nc")
+    pairs = {"one": [["0-0"], ["1-0"]], "other": [["1-0"], ["0-0"]], "longer": [["1-0", "1-10"], ["0-0"]]}
+    params = [json.dumps({"id": i, "fingerprint": f"of {i}", "spec": {"runs": runs}}) for i, runs in pairs.items()]
+    outputs = [tmp_path / f"{i}.nc" for i in pairs]
+    write_distances(params, reversed(files.values()), outputs)
+    for output, (name, (first, second)) in zip(outputs, pairs.items(), strict=True):
+        found = read_dataset(output)
+        assert (found.attrs["id"], json.loads(found.attrs["specification"])) == (name, {"runs": pairs[name]})
+        assert json.loads(found.attrs[PROVENANCE])["fingerprint"] == f"of {name}"
+        expected = measure_distances([files[i] for i in first], [files[i] for i in second])
+        xr.testing.assert_equal(found, expected)
+    assert not read_dataset(outputs[0]).equals(read_dataset(outputs[1]))

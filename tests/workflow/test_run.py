@@ -11,12 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import xarray as xr
 
 from analysis.errors import InputError
 from analysis.locks import only_pipeline
 from analysis.plan import load_plan
 from analysis.run import chosen
 from analysis.store import PROVENANCE, read_dataset
+from analysis.training.energies import energies_along
+from analysis.training.problem import make_problem
 from tests.workflow.project import CHEAP, CONFIG, STOPPED, Project, assert_same_results, assert_whole
 from tests.workflow.test_interruption import PATIENCE, says, wait_until
 
@@ -79,9 +82,16 @@ def test_energies_and_a_family_in_several_processes(project: Project) -> None:
     plan = project.plan("families")
     assert not [job for job in project.would_run("families") if job.startswith("energies")]
     assert plan.energies
+    assert len(plan.energies) > 1, "in one job"
+    results = project.results("families")
     for energies in plan.energies.values():
-        found = read_dataset(project.results("families") / energies.file)
+        found = read_dataset(results / energies.file)
         assert '"device": "cpu"' in found.attrs[PROVENANCE]
+        assert found.attrs["id"] == energies.id
+        train, test = (read_dataset(results / "data" / f"{subset}.nc") for subset in energies.subsets)
+        problem = make_problem(energies.spec.problem, train, test, energies.spec.seed, "cpu")
+        expected = energies_along(energies.spec, problem, read_dataset(results / energies.input))
+        xr.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
