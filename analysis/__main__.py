@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis import archive
-from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR, Plan, load_plan
-from analysis.run import run
+from analysis.execution.run import run
+from analysis.plan.join import CONFIG_DIR, Plan, load_plan
+from sharpflat.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:

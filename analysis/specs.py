@@ -1,7 +1,7 @@
 """Resolved specifications: what a segment or a figure is made from, every value explicit.
 
 Plain frozen values and nothing else (no behaviour), free of torch, so the workflow can read them in
-milliseconds. They are hashed by value into the names of results (`analysis.plan`); this module is therefore
+milliseconds. They are hashed by value into the names of results (`analysis.plan.join`); this module is therefore
 the only one that a code fingerprint leaves out.
 """
 
@@ -174,7 +174,7 @@ class AdamSpec(_Rule):
     epsilon: Positive = 1e-8
 
 
-# The code of an update rule is analysis/optim/<kind>.py.
+# The code of an update rule is analysis/rules/<kind>.py.
 RuleSpec = Annotated[SGDSpec | SAMSpec | AdamSpec, Field(discriminator="kind")]
 
 

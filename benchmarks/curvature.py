@@ -32,15 +32,6 @@ from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.curvature import (
-    FunctionalHessian,
-    GaussNewton,
-    Hessian,
-    Objective,
-    TopEigenspace,
-    joint_products,
-    top_eigenspace,
-)
 from analysis.data import load as load_data
 from analysis.models import build
 from analysis.specs import (
@@ -55,9 +46,18 @@ from analysis.specs import (
     StopSpec,
     TransformerSpec,
 )
-from analysis.training.device import prepare
 from analysis.training.problem import device_name
 from analysis.training.segment import train_segment
+from analysis.training.torch_setup import prepare
+from sharpflat.curvature import (
+    FunctionalHessian,
+    GaussNewton,
+    Hessian,
+    Objective,
+    TopEigenspace,
+    joint_products,
+    top_eigenspace,
+)
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

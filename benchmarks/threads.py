@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 
 from analysis.data import load
-from analysis.plan import load_plan
+from analysis.plan.join import load_plan
 from analysis.specs import SegmentSpec, StopSpec
 from analysis.training.segment import train_segment
 

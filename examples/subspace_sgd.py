@@ -6,7 +6,7 @@ Each run is plain SGD for 200 steps. From there its updates keep both components
 import torch
 from torch import nn
 
-from analysis.optim import SubspaceSGD
+from sharpflat.optim.subspace_sgd import SubspaceSGD
 
 inputs = torch.randn(1200, 20)
 labels = inputs[:, :4].argmax(dim=1)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from analysis.stopped import STOPPED
+from analysis.execution.stopped import STOPPED
 
 
 def stop(number, frame):
@@ -25,8 +25,8 @@ import runpy  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from analysis.errors import InputError  # noqa: E402
-from analysis.locks import only_pipeline  # noqa: E402
+from analysis.execution.locks import only_pipeline  # noqa: E402
+from sharpflat.errors import InputError  # noqa: E402
 
 path, command = Path(sys.argv[1]), sys.argv[2:]
 try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.archive.manifest import Entry, Manifest, read_archive
-from analysis.errors import InputError
-from analysis.names import canonical, hash8
+from analysis.plan.names import canonical, hash8
+from sharpflat.errors import InputError
 
 SCHEMAS = ("trajectory-2", "snapshots-1", "energies-1", "distances-1")  # that figures and claims can read
 _OF_ONE_RUN = ("fingerprint", "seconds", "chunk_halvings")  # the rest of a provenance is the environment

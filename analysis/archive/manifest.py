@@ -9,13 +9,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import StringConstraints
 
-from analysis import config
-from analysis.errors import InputError
-from analysis.fingerprint import keys
-from analysis.plan import RESERVED
-from analysis.planned import Plan
+from analysis.plan import config
+from analysis.plan.fingerprint import keys
+from analysis.plan.join import RESERVED
+from analysis.plan.outputs import figure_modules, planned_claims, planned_figure, planned_report
+from analysis.plan.plan import Plan
+from analysis.plan.yaml import suggest, validate
 from analysis.specs import Frozen
-from analysis.wanted import figure_modules, planned_claims, planned_figure, planned_report
+from analysis.store.atomic import write_text
+from sharpflat.errors import InputError
 
 REFERENCE, REDRAWN = RESERVED  # folders of archives, and of what is made from them, in the results
 MANIFEST = "manifest.json"
@@ -57,7 +59,7 @@ Ids = tuple[str, ...]  # ids of segments
 
 
 class Panel(Frozen):
-    """One setting of a figure or claim, as `analysis.trajectory.read_panels` takes it.
+    """One setting of a figure or claim, as `analysis.runs.panels.read_panels` takes it.
 
     `absent` are members of families that were not run.
     """
@@ -73,7 +75,7 @@ class Panel(Frozen):
 
 
 class Claim(Frozen):
-    """A claim as `analysis.wanted.planned_claims` takes it; `absent` are settings, with the reason."""
+    """A claim as `analysis.plan.outputs.planned_claims` takes it; `absent` are settings, with the reason."""
 
     name: config.Name
     panels: tuple[Panel, ...]
@@ -81,7 +83,7 @@ class Claim(Frozen):
 
 
 class Figure(Claim):
-    """A figure or table as `analysis.wanted.planned_figure` takes it."""
+    """A figure or table as `analysis.plan.outputs.planned_figure` takes it."""
 
     module: config.Name
     caption: str
@@ -145,16 +147,16 @@ def read_archive(archive: Path) -> Manifest:
         raise InputError(f"{path}: there is no such file; archived are: {_archived(archive.parent)}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    manifest = config.validate(content, Manifest, str(path))
+    manifest = validate(content, Manifest, str(path))
     if manifest.profile != archive.name:
         raise InputError(f"{path}: profile: found {manifest.profile!r}; this folder is {archive.name}'s")
     for figure in manifest.figures:
         if figure.module not in (known := figure_modules()):
-            hint = config.suggest(figure.module, known)
+            hint = suggest(figure.module, known)
             raise InputError(f"{path}: figures: {figure.name}: unknown module {figure.module!r}{hint}")
     for claim in manifest.claims:
         if claim.name not in (known := keys("analysis.claims", "CLAIMS")):
-            raise InputError(f"{path}: claims: unknown claim {claim.name!r}{config.suggest(claim.name, known)}")
+            raise InputError(f"{path}: claims: unknown claim {claim.name!r}{suggest(claim.name, known)}")
     for file in manifest.plan().datasets:
         if file not in manifest.datasets:
             raise InputError(f"{path}: {file}: is needed, but not listed")
@@ -177,8 +179,6 @@ def write_manifest(manifest: Manifest, archive: Path) -> None:
     Raises:
         InputError: if the folder or the disk does not take it.
     """
-    from analysis.store import write_text  # here: planning does not wait for it
-
     content = manifest.model_dump(exclude_none=True)
     write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", archive / MANIFEST)
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from analysis.archive.manifest import Manifest, read_archive, write_manifest
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 _MADE_WITH = ("matplotlib", "numpy", "pillow", "seaborn", "xarray")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from analysis.archive.checks import check_name, describe
 from analysis.archive.manifest import MANIFEST, Claim, Figure, Manifest, read_archive, stored, write_manifest
-from analysis.errors import InputError
-from analysis.planned import Plan, panel_paths
-from analysis.wanted import datasets_of
+from analysis.plan.outputs import datasets_of
+from analysis.plan.plan import Plan, panel_paths
+from sharpflat.errors import InputError
 
 NOT_RUN = "not run"
 WasRun = Callable[[str], bool]  # whether a dataset, relative to the results, is there

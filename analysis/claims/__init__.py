@@ -10,9 +10,10 @@ from pathlib import Path
 
 from analysis.claims import song, song_dynamics, zakarin_singh
 from analysis.claims.measured import NotMeasured
-from analysis.store import read_dataset, write_text
-from analysis.tables import as_csv
-from analysis.trajectory import Panel, read_panels
+from analysis.runs.panels import Panel, read_panels
+from analysis.runs.tables import as_csv
+from analysis.store.atomic import write_text
+from analysis.store.netcdf import read_dataset
 
 Judge = Callable[[Panel], tuple[bool, str]]
 
@@ -81,8 +82,8 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
     """Judge every claim in every setting and write the verdicts as JSON and CSV.
 
     Args:
-        params: what `analysis.plan` says of the claims (JSON).
-        datasets: the files of the datasets that the claims name (`analysis.trajectory.by_name`).
+        params: what `analysis.plan.join` says of the claims (JSON).
+        datasets: the files of the datasets that the claims name (`analysis.runs.panels.by_name`).
         outputs: path by format, "json" and "csv".
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.claims.measured import NotMeasured, Part, all_of, run
-from analysis.trajectory import Panel
+from analysis.runs.panels import Panel
 
 SEEDS_CONFIDENCE = 0.95
 SYMBOLS = {"learning_rate": "learning rate", "holdout": "l", "alpha_dom": "α_dom", "beta_bulk": "β_bulk"}

@@ -8,9 +8,9 @@ from functools import reduce
 import numpy as np
 import xarray as xr
 
-from analysis.errors import InputError
-from analysis.measures import EffectiveRates, mean_effective_rates
-from analysis.trajectory import Panel
+from analysis.runs.measures import EffectiveRates, mean_effective_rates
+from analysis.runs.panels import Panel
+from sharpflat.errors import InputError
 
 Part = tuple[bool, str]  # whether it holds, and its numbers
 

@@ -16,7 +16,7 @@ from analysis.claims.measured import (
     since_switch,
     values,
 )
-from analysis.trajectory import Panel, specification
+from analysis.runs.panels import Panel, specification
 
 MIN_ALIGNMENT = 0.9
 MAX_ALIGNMENT = 0.2

@@ -8,8 +8,8 @@ import numpy as np
 
 from analysis.claims.measured import NotMeasured, Part, all_of, common_steps, drop, eigenvalue, rates, run, values
 from analysis.claims.song import MAX_DOM_DROP, MIN_ALIGNMENT, MIN_BULK_DROP
-from analysis.measures import RATE_STEPS
-from analysis.trajectory import Panel, specification
+from analysis.runs.measures import RATE_STEPS
+from analysis.runs.panels import Panel, specification
 
 EOS_WITHIN = 0.10
 SAM_WITHIN = 0.15

@@ -20,9 +20,10 @@ from analysis.claims.families import (
     told,
 )
 from analysis.claims.measured import NotMeasured, Part, common_steps, drops, eigenvalue, run, switch, values
-from analysis.errors import InputError
-from analysis.measures import GrowthRate, growth_rate
-from analysis.trajectory import Panel, rules
+from analysis.runs.measures import GrowthRate, growth_rate
+from analysis.runs.panels import Panel
+from analysis.runs.words import rules
+from sharpflat.errors import InputError
 
 SOON = 500
 GROWTH_CONFIDENCE = 0.99

@@ -16,12 +16,12 @@ import torch
 import xarray as xr
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.curvature import GaussNewton, Hessian, Objective, joint_products, spectral_density, top_eigenspace
 from analysis.data.catalogue import describe
-from analysis.optim import build as build_rule
+from analysis.rules import build as build_rule
 from analysis.specs import ProblemSpec, RuleSpec
 from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
+from sharpflat.curvature import GaussNewton, Hessian, Objective, joint_products, spectral_density, top_eigenspace
 
 ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
 REPEATS, LONG = 3, 0.5  # measured so often, or until that many seconds are

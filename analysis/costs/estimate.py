@@ -17,10 +17,10 @@ import xarray as xr
 
 from analysis.costs.calibration import Cost, Rates, alike, measure
 from analysis.costs.workload import Solve, Work, disk_bytes, energies_work, memory_bytes, training_work
-from analysis.errors import InputError
-from analysis.planned import Plan
+from analysis.plan.plan import Plan
 from analysis.specs import EnergiesSpec, ProblemSpec, RuleSpec, SegmentSpec
-from analysis.store import PROVENANCE
+from analysis.store.netcdf import PROVENANCE
+from sharpflat.errors import InputError
 
 
 @dataclass(frozen=True)

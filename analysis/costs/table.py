@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from analysis.costs.estimate import Estimate, Item
-from analysis.planned import Plan
+from analysis.plan.plan import Plan
 
 HOUR = 3600.0
 NOTES = (

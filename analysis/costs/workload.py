@@ -12,7 +12,7 @@ from analysis.data.catalogue import describe
 from analysis.models.sizes import parameter_count
 from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
 
-GUARD = 2  # vectors that the eigensolver carries along beyond k, see analysis.curvature.eigensolver
+GUARD = 2  # vectors that the eigensolver carries along beyond k, see sharpflat.curvature.eigensolver
 PROCESS_BYTES = 600e6  # of Python with torch and xarray, before any data (resident, measured)
 CHUNK_BYTES = 1.5e9  # an objective's memory budget on a CPU, and what products take beyond it
 ROUNDS = 4  # of blocks that a refresh takes into its search space, as a rule

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from analysis.data.catalogue import Description, describe, names
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,7 +10,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 Kind = Literal["image", "text", "toy"]
 Split = Literal["train", "test"]

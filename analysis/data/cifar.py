@@ -20,7 +20,7 @@ import xarray as xr
 from analysis.data import fetch
 from analysis.data.catalogue import Description
 from analysis.data.dataset import Pixels, image_dataset
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 BINARY = "cifar-10-batches-bin"
 PYTHON = "cifar-10-batches-py"

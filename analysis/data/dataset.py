@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.data.catalogue import Description
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 

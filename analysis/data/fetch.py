@@ -19,7 +19,7 @@ from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 from analysis.data.catalogue import Description
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 SCHEMES = ("https",)
 TIMEOUT_SECONDS = 30

@@ -17,7 +17,7 @@ import xarray as xr
 
 from analysis.data.catalogue import Description
 from analysis.data.dataset import Pixels, image_dataset
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 CLASSES = 10
 PER_CLASS = 500

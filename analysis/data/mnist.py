@@ -13,7 +13,7 @@ import xarray as xr
 from analysis.data import fetch
 from analysis.data.catalogue import Description
 from analysis.data.dataset import Pixels, image_dataset
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 LAYOUT = "MNIST/raw"
 PREFIX = {"train": "train", "test": "t10k"}

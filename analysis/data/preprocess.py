@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 SCALINGS = ("unit", "channel", "pixel")
 PADDING, UNKNOWN = 0, 1

@@ -9,7 +9,7 @@ import xarray as xr
 from analysis.data import fetch
 from analysis.data.catalogue import Description
 from analysis.data.dataset import text_dataset
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 LAYOUT = "SST-2"
 FILE = {"train": "train.tsv", "test": "dev.tsv"}

@@ -13,17 +13,18 @@ def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: S
     """Draw several figures and write each in the formats that `outputs` has under its name.
 
     Args:
-        params: what `analysis.plan` says of each figure (JSON).
-        datasets: the files of the datasets that the figures name (`analysis.trajectory.by_name`).
+        params: what `analysis.plan.join` says of each figure (JSON).
+        datasets: the files of the datasets that the figures name (`analysis.runs.panels.by_name`).
         outputs: paths <folder>/<name>.<format> with formats "pdf", "png" and, of tables, "csv".
 
     Raises:
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
     from analysis.figures import style
-    from analysis.store import read_dataset, write_text
-    from analysis.tables import as_csv
-    from analysis.trajectory import read_panels
+    from analysis.runs.panels import read_panels
+    from analysis.runs.tables import as_csv
+    from analysis.store.atomic import write_text
+    from analysis.store.netcdf import read_dataset
 
     read = {name: read_dataset(path) for name, path in datasets.items()}
     for figure in map(json.loads, params):

@@ -8,8 +8,8 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import families, parts, style
-from analysis.trajectory import Panel
+from analysis.figures import drawing, families, style
+from analysis.runs.panels import Panel
 
 HEIGHT = 3.5  # inches a row, without its description
 WIDTHS, GAP = (1.5, 1.0), 0.06  # of curves relative to where they end; between them
@@ -39,17 +39,17 @@ def curves_and_ends(cells: Sequence[Axes], panel: Panel, scale: families.Scale) 
     curves, losses, accuracies = cells
     lines = families.lines_of(panel, scale)
     families.losses(curves, lines, scale)
-    curves.set_ylabel(parts.LOSS)
+    curves.set_ylabel(drawing.LOSS)
     style.entitle(curves, panel.title, families.in_words(panel), heading="(a) training")
 
     when = families.at_the_end(lines)
     families.over(losses, lines, scale, partial(families.last, variable="loss"), diverged_at=0.93)
     style.log_axis(losses)
     losses.set_xlabel("")
-    losses.set_ylabel(parts.LOSS)
+    losses.set_ylabel(drawing.LOSS)
     style.head(losses, f"(b) {when}", steps=False)
 
     percent = partial(families.last, variable="test_accuracy", factor=100.0)
     families.over(accuracies, lines, scale, percent, diverged_at=0.07)
-    accuracies.set_ylabel(parts.ACCURACY)
+    accuracies.set_ylabel(drawing.ACCURACY)
     style.head(accuracies, f"(c) {when}", steps=False)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import parts, style
-from analysis.trajectory import Panel, specification
+from analysis.figures import drawing, style
+from analysis.runs.panels import Panel, specification
 
 AVERAGE: style.Look = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "linewidth": 1.4}
 
@@ -18,11 +18,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
     factors = set()
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()
-        parts.alignment(axes, run)
+        drawing.alignment(axes, run)
         axes.plot(run.spectrum_step, run.alignment_ema, **AVERAGE)
-        style.describe(axes, f"{panel.title} (k = {parts.k_of(run)})", panel.runs)
+        style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs)
         factors.add(specification(run)["probes"]["ema_factor"])
-    all_axes[0].set_ylabel(parts.ALIGNMENT)
+    all_axes[0].set_ylabel(drawing.ALIGNMENT)
     average = f"moving average (factor {', '.join(f'{factor:g}' for factor in sorted(factors))})"
-    style.legend_below(figure, [("χₖ(∇L)", parts.MEASURED), (average, AVERAGE)])
+    style.legend_below(figure, [("χₖ(∇L)", drawing.MEASURED), (average, AVERAGE)])
     return figure

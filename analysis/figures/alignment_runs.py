@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.trajectory import Panel, specification
+from analysis.runs.panels import Panel, specification
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

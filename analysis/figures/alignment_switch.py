@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import parts, style
-from analysis.trajectory import Panel
+from analysis.figures import drawing, style
+from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -15,9 +15,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()
-        parts.alignment(axes, run)
-        style.describe(axes, f"{panel.title} (k = {parts.k_of(run)})", panel.runs)
+        drawing.alignment(axes, run)
+        style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs)
         style.mark_switch(axes, run)
-    all_axes[0].set_ylabel(parts.ALIGNMENT)
+    all_axes[0].set_ylabel(drawing.ALIGNMENT)
     style.legend_below(figure, [])
     return figure

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import parts, style
-from analysis.trajectory import Panel
+from analysis.figures import drawing, style
+from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -15,19 +15,19 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, rows = style.rows_of_panels(len(panels), 3)
     for (left, middle, right), panel in zip(rows, panels, strict=True):
         (run,) = panel.runs.values()
-        parts.alignment(left, run)
-        left.set_ylabel(parts.ALIGNMENT)
-        style.describe(left, f"{panel.title} (k = {parts.k_of(run)})", panel.runs, heading="(a) alignment")
+        drawing.alignment(left, run)
+        left.set_ylabel(drawing.ALIGNMENT)
+        style.describe(left, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs, heading="(a) alignment")
         style.mark_switch(left, run)
 
-        parts.losses(middle, panel, branches=False)
-        middle.set_ylabel(parts.LOSS)
+        drawing.losses(middle, panel, branches=False)
+        middle.set_ylabel(drawing.LOSS)
         style.head(middle, "(b) training loss")
         style.mark_switch(middle, run)
 
-        parts.eigenvalues(right, run)
-        right.set_ylabel(parts.EIGENVALUES)
+        drawing.eigenvalues(right, run)
+        right.set_ylabel(drawing.EIGENVALUES)
         style.head(right, "(c) top 2k eigenvalues")
         style.mark_switch(right, run)
-    style.legend_below(figure, parts.FIRST_AND_NEXT_K)
+    style.legend_below(figure, drawing.FIRST_AND_NEXT_K)
     return figure

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.trajectory import Panel
+from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import parts, style
-from analysis.trajectory import Panel, specification
+from analysis.figures import drawing, style
+from analysis.runs.panels import Panel, specification
 
 THRESHOLD: style.Look = {"color": style.BLACK, "linestyle": style.DASHED, "linewidth": 1.2}
 
@@ -24,22 +24,22 @@ def draw(panels: Sequence[Panel]) -> Figure:
         sam = specification(run)["rule"]["kind"] == "sam"
         thresholds["SAM-edge" if sam else "2/η"] = THRESHOLD
 
-        parts.eigenvalues(left, run)
+        drawing.eigenvalues(left, run)
         left.plot(run.spectrum_step, run.stability_threshold, **THRESHOLD)
-        left.set_ylabel(parts.EIGENVALUES)
+        left.set_ylabel(drawing.EIGENVALUES)
         heading = f"(a) top 2k eigenvalues, {label}"
-        style.describe(left, f"{panel.title} (k = {parts.k_of(run)})", panel.runs, heading=heading)
+        style.describe(left, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs, heading=heading)
 
-        parts.alignment(middle, run, "update_alignment" if sam else "alignment")
-        middle.set_ylabel("alignment χₖ(θₜ₊₁ − θₜ)" if sam else parts.ALIGNMENT)
+        drawing.alignment(middle, run, "update_alignment" if sam else "alignment")
+        middle.set_ylabel("alignment χₖ(θₜ₊₁ − θₜ)" if sam else drawing.ALIGNMENT)
         style.head(middle, f"(b) alignment of the {'update' if sam else 'gradient'}, {label}")
 
-        parts.losses(right, panel, branches=True)
-        right.set_ylabel(parts.LOSS)
+        drawing.losses(right, panel, branches=True)
+        right.set_ylabel(drawing.LOSS)
         style.head(right, "(c) training loss")
     labels = dict.fromkeys(label for panel in panels for label in panel.runs)
     style.legend_below(
         figure,
-        [*parts.FIRST_AND_NEXT_K, *thresholds.items(), *((label, style.look_of(label)) for label in labels)],
+        [*drawing.FIRST_AND_NEXT_K, *thresholds.items(), *((label, style.look_of(label)) for label in labels)],
     )
     return figure

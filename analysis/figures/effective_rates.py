@@ -13,11 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.errors import InputError
 from analysis.figures import style
-from analysis.measures import RATE_STEPS, EffectiveRates, mean_effective_rates
-from analysis.published import effective_rates_of
-from analysis.trajectory import Panel, how_it_was_run, what_was_run
+from analysis.figures.published import effective_rates_of
+from analysis.runs.measures import RATE_STEPS, EffectiveRates, mean_effective_rates
+from analysis.runs.panels import Panel
+from analysis.runs.words import how_it_was_run, what_was_run
+from sharpflat.errors import InputError
 
 NOT_PUBLISHED = ""
 Value = str | float | int

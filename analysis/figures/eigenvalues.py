@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import parts, style
-from analysis.trajectory import Panel
+from analysis.figures import drawing, style
+from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -15,8 +15,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()
-        parts.eigenvalues(axes, run)
-        style.describe(axes, f"{panel.title} (k = {parts.k_of(run)})", panel.runs)
-    all_axes[0].set_ylabel(parts.EIGENVALUES)
-    style.legend_below(figure, parts.FIRST_AND_NEXT_K)
+        drawing.eigenvalues(axes, run)
+        style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs)
+    all_axes[0].set_ylabel(drawing.EIGENVALUES)
+    style.legend_below(figure, drawing.FIRST_AND_NEXT_K)
     return figure

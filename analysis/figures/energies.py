@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.errors import InputError
-from analysis.figures import parts, style
-from analysis.trajectory import Member, Panel
+from analysis.figures import drawing, style
+from analysis.runs.panels import Member, Panel
+from sharpflat.errors import InputError
 
 OPERATORS: dict[str, style.Look] = {  # told apart by markers in grey prints; H is wide, since H_o covers it
     "H": {"color": style.BLACK, "marker": "o", "linewidth": 1.9},
@@ -44,13 +44,13 @@ def draw(panels: Sequence[Panel]) -> Figure:
     """
     figure, rows = style.rows_of_panels(len(panels), 3)
     for (left, middle, right), panel in zip(rows, panels, strict=True):
-        members = [member for family in parts.every_run(panel).values() for member in family]
+        members = [member for family in drawing.every_run(panel).values() for member in family]
         _check(members)
         _draw_energies(left, members)
         left.set_ylabel("energy (squared Frobenius norm)")
-        labels = ", ".join(parts.every_run(panel))
+        labels = ", ".join(drawing.every_run(panel))
         more = [f"bands: ±{ERRORS} standard errors of what random probes estimate", *_unconverged(members)]
-        style.describe(left, parts.title_of(panel), members[0].run, heading=f"(a) energy along {labels}", more=more)
+        style.describe(left, drawing.title_of(panel), members[0].run, heading=f"(a) energy along {labels}", more=more)
 
         _draw_fractions(middle, members)
         middle.set_ylabel("fraction of the energy")

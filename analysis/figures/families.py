@@ -13,9 +13,10 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from analysis.errors import InputError
-from analysis.figures import parts, style
-from analysis.trajectory import Member, Panel, how_it_was_run, rule_name, rules, specification, what_was_run
+from analysis.figures import drawing, style
+from analysis.runs.panels import Member, Panel, specification
+from analysis.runs.words import how_it_was_run, rule_name, rules, what_was_run
+from sharpflat.errors import InputError
 
 NAMES = {  # by what varies: in legends, and on an axis
     "learning_rate": ("η = ", "learning rate η"),
@@ -99,7 +100,7 @@ def lines_of(panel: Panel, scale: Scale) -> list[Line]:
     """All runs of a panel, those of a label one after the other."""
     return [
         Line(label, member.varied.get(scale.name), member)
-        for label, family in parts.every_run(panel).items()
+        for label, family in drawing.every_run(panel).items()
         for member in family
     ]
 
@@ -121,17 +122,17 @@ def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
         before = line.run.loss.sel(step=line.run.step <= line.switch)
         axes.plot(before.step, before, color=color(line, scale), linewidth=_width(line, lines), zorder=1.9)
     for line in lines:
-        loss = line.run.loss if line.value is None else parts.since_switch(line.run, "loss")
+        loss = line.run.loss if line.value is None else drawing.since_switch(line.run, "loss")
         look = {"linestyle": style.look_of(line.label)["linestyle"], "linewidth": _width(line, lines)}
         axes.plot(loss.step, loss, color=color(line, scale), **look)
         style.mark_divergence(axes, line.run, color(line, scale))
-    parts.log_losses(axes, [line.run for line in lines])
+    drawing.log_losses(axes, [line.run for line in lines])
     switched = [line for line in lines if line.value is not None]
     if scale.name != "step":
-        parts.switch(axes, [line.run for line in switched])
+        drawing.switch(axes, [line.run for line in switched])
         return
     for line in switched:
-        at = parts.since_switch(line.run, "loss")[:1]
+        at = drawing.since_switch(line.run, "loss")[:1]
         axes.plot(at.step, at, **_dot(color(line, scale)), zorder=3)
 
 
@@ -274,7 +275,7 @@ def _entries(lines: Sequence[Line], scale: Scale) -> Iterator[tuple[str, style.L
 def in_words(panel: Panel) -> list[str]:
     """Lines that say how all runs of a panel were made: problem, update rules, seeds and subspaces; what varies is
     listed where it stands."""
-    runs = {label: [member.run for member in family] for label, family in parts.every_run(panel).items()}
+    runs = {label: [member.run for member in family] for label, family in drawing.every_run(panel).items()}
     problem = together(what_was_run(run) for own in runs.values() for run in own)
     made = {label: f"{_rules(own)}, {_seeds(own)}" for label, own in runs.items()}
     subspaces = {label: _subspaces(own) for label, own in runs.items()}

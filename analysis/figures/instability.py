@@ -9,10 +9,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.errors import InputError
-from analysis.figures import parts, style
-from analysis.measures import growth_rate
-from analysis.trajectory import Member, Panel
+from analysis.figures import drawing, style
+from analysis.runs.measures import growth_rate
+from analysis.runs.panels import Member, Panel
+from sharpflat.errors import InputError
 
 CONFIDENCE = 0.99
 WIDTH = 4.3  # inches, of a panel
@@ -43,7 +43,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     labels: dict[str, style.Look] = {}
     below = 0.0  # points that tables take
     for row, panel in zip(rows, panels, strict=True):
-        families = parts.every_run(panel)
+        families = drawing.every_run(panel)
         labels |= {label: style.look_of(label) for label in families}
         first = next(iter(families.values()))[0].run
         for axes, (names, values_of) in zip(row, QUANTITIES.items(), strict=True):
@@ -57,8 +57,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
             _write_rates(axes, symbol, rates)
         below += TABLE_GAP + TABLE_LINE * (1 + len(rates))
         runs = {label: members[0].run for label, members in families.items()}
-        more = parts.refreshes_in_words(runs.values())
-        style.describe(row[0], parts.title_of(panel), runs, heading="(a) sharpness", more=more)
+        more = drawing.refreshes_in_words(runs.values())
+        style.describe(row[0], drawing.title_of(panel), runs, heading="(a) sharpness", more=more)
         style.head(row[1], "(b) gradient norm")
     figure.set_figheight(figure.get_figheight() + below / 72)
     fits = ("exponential fitted from the switch on", FIT)

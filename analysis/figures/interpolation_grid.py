@@ -16,10 +16,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis.errors import InputError
-from analysis.figures import parts, style
-from analysis.measures import final
-from analysis.trajectory import Member, Panel
+from analysis.figures import drawing, style
+from analysis.runs.measures import final
+from analysis.runs.panels import Member, Panel
+from sharpflat.errors import InputError
 
 WEIGHTS = ("alpha_dom", "beta_bulk")
 ALPHA, BETA = r"$\alpha_\mathrm{dom}$", r"$\beta_\mathrm{bulk}$"
@@ -83,8 +83,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
         seeds = len({member.varied.get("seed") for member in members})
         note = f", mean over {seeds} seeds" if seeds > 1 else ""
         headings = [f"({'ab'[i]}) {kind.name}{note} ({BEST} {kind.best})" for i, kind in enumerate(MAPS)]
-        more = [_how_weighted(members), *parts.refreshes_in_words(member.run for member in members)]
-        style.describe(row[0], parts.title_of(panel), members[0].run, heading=headings[0], more=more)
+        more = [_how_weighted(members), *drawing.refreshes_in_words(member.run for member in members)]
+        style.describe(row[0], drawing.title_of(panel), members[0].run, heading=headings[0], more=more)
         style.head(row[1], headings[1])
         for axes, kind in zip(row, MAPS, strict=True):
             cells = cells_of(members, kind)
@@ -119,7 +119,7 @@ def _final(run: xr.Dataset, variable: str) -> float:
 
 
 def _members(panel: Panel) -> list[Member]:
-    members = [member for family in parts.every_run(panel).values() for member in family]
+    members = [member for family in drawing.every_run(panel).values() for member in family]
     if not members or not all(name in member.varied for member in members for name in WEIGHTS):
         raise InputError(
             f"setting {panel.setting}: this figure shows a grid; all of its runs must vary in {' and '.join(WEIGHTS)}"

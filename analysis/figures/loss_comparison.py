@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import parts, style
-from analysis.trajectory import Panel
+from analysis.figures import drawing, style
+from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
     """Training loss of every run from its first step, on a log axis, one panel a setting."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
-        parts.losses(axes, panel, branches=False)
+        drawing.losses(axes, panel, branches=False)
         style.describe(axes, panel.title, panel.runs)
-    all_axes[0].set_ylabel(parts.LOSS)
+    all_axes[0].set_ylabel(drawing.LOSS)
     style.legend_of_runs(figure, panels)
     return figure

@@ -9,9 +9,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from analysis.errors import InputError
 from analysis.figures import style
-from analysis.trajectory import Panel
+from analysis.runs.panels import Panel
+from sharpflat.errors import InputError
 
 LOOKS: dict[str, style.Look] = {  # by variable of `Panel.distances`
     "between": style.DOMINANT,

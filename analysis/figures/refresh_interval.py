@@ -8,8 +8,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import ablation, families, parts, style
-from analysis.trajectory import Panel
+from analysis.figures import ablation, drawing, families, style
+from analysis.runs.panels import Panel
 
 HEIGHT = 2.7  # inches, of what comes below the ablation
 PER = 100  # steps, of the cost
@@ -43,7 +43,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 def _drift(axes: Axes, lines: Sequence[families.Line], scale: families.Scale) -> None:
     for line in lines:
-        overlap = parts.since_switch(line.run, "overlap")
+        overlap = drawing.since_switch(line.run, "overlap")
         drift = (1 - overlap).where(overlap < 1)  # a log axis has no 0
         few = len(drift) <= RARE
         color = families.color(line, scale)
@@ -65,5 +65,5 @@ def _cost(axes: Axes, lines: Sequence[families.Line], scale: families.Scale) -> 
 def products(run: xr.Dataset) -> float:
     """Hessian products of the refreshes after the switch, for each `PER` steps made since; NaN if none was made."""
     steps = run.attrs["last_step"] - max(run.attrs["switches"], default=0)
-    total = float(parts.since_switch(run, "refresh_products").sum())
+    total = float(drawing.since_switch(run, "refresh_products").sum())
     return PER * total / steps if steps > 0 else float("nan")

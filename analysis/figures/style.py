@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.errors import InputError
-from analysis.store import write_atomically
-from analysis.trajectory import Panel, how_they_were_run, rule_name, rules, what_was_run
+from analysis.runs.panels import Panel
+from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_run
+from analysis.store.atomic import write_atomically
+from sharpflat.errors import InputError
 
 # Okabe & Ito's palette.
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#6E6E6E"

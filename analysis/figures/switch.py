@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.figures import families, parts, style
-from analysis.trajectory import Panel
+from analysis.figures import drawing, families, style
+from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -18,18 +18,18 @@ def draw(panels: Sequence[Panel]) -> Figure:
         of_seeds = [one for _, one in panel.alike("seed")] if panel.families else [panel]
         width = families.THIN if len(of_seeds) > 1 else None
         for one in of_seeds:
-            parts.traces(losses, one, "loss", branches=True, width=width)
-            parts.traces(accuracies, one, "test_accuracy", branches=True, factor=100, width=width)
+            drawing.traces(losses, one, "loss", branches=True, width=width)
+            drawing.traces(accuracies, one, "test_accuracy", branches=True, factor=100, width=width)
         runs = [run for one in of_seeds for run in one.runs.values()]
-        parts.log_losses(losses, runs)
+        drawing.log_losses(losses, runs)
         style.entitle(losses, panel.title, families.in_words(panel))
         style.over_steps(accuracies)
         for axes in (losses, accuracies):
-            parts.switch(axes, runs)
+            drawing.switch(axes, runs)
     lines = max(len(families.in_words(panel)) for panel in panels)
     figure.set_figheight(figure.get_figheight() + style.LINE_HEIGHT * (lines - style.USUAL_LINES) / 72)
-    upper[0].set_ylabel(parts.LOSS)
-    lower[0].set_ylabel(parts.ACCURACY)
-    labels = dict.fromkeys(label for panel in panels for label in parts.every_run(panel))
+    upper[0].set_ylabel(drawing.LOSS)
+    lower[0].set_ylabel(drawing.ACCURACY)
+    labels = dict.fromkeys(label for panel in panels for label in drawing.every_run(panel))
     style.legend_below(figure, [(label, style.look_of(label)) for label in labels])
     return figure

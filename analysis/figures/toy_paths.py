@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis import toys
 from analysis.figures import style, toy_plane
 from analysis.figures.toy_plane import Vector
-from analysis.trajectory import Panel
+from analysis.runs.panels import Panel
 
 LEVELS = np.array([factor * 10.0**power for power in range(-6, 9) for factor in (1, 3)])
 INSET = (0.36, 0.12, 0.47, 0.68)  # where a path that falls into a valley and follows it leaves room

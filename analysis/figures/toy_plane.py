@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis import toys
-from analysis.errors import InputError
-from analysis.trajectory import Panel, specification
+from analysis.runs.panels import Panel, specification
+from sharpflat.errors import InputError
 
 Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 CONTOUR: dict[str, Any] = {"color": "#9A9A9A", "linewidth": 0.6}

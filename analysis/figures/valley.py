@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis import toys
 from analysis.figures import style, toy_plane
 from analysis.figures.toy_plane import Vector
-from analysis.trajectory import Panel
+from analysis.runs.panels import Panel
 
 VIEW = {"elev": 34, "azim": -80}
 SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#C4C4C4"])

@@ -13,9 +13,9 @@ def write_report(
 
     Args:
         params: canonical JSON: `profile` and its `title`; `figures`, the parameters of each planned figure; `claims`,
-            those of the claims; `papers` (`analysis.report.papers`) as plain values; `base`, the relative path from the
+            those of the claims; `papers` (`analysis.plan.papers`) as plain values; `base`, the relative path from the
             report to the folder of the datasets, "" or ending in "/".
-        datasets: the files of the datasets that the figures name (`analysis.trajectory.by_name`).
+        datasets: the files of the datasets that the figures name (`analysis.runs.panels.by_name`).
         files: by name relative to the results, "figures/<id>.png" (".pdf", ".csv") and "claims.json".
         deviations: Markdown.
         output: the report.
@@ -26,6 +26,6 @@ def write_report(
     import json
 
     from analysis.report.page import page
-    from analysis.store import write_text
+    from analysis.store.atomic import write_text
 
     write_text(page(json.loads(params), datasets, files, deviations), output)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from analysis.errors import InputError
 from analysis.report import words
 from analysis.report.runs import Datasets, Link, Runs, runs_of
 from analysis.report.tables import Table, read_table
 from analysis.report.verdicts import Judged, Verdict, by_claim
+from sharpflat.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SHARPNESS = 160 / 96  # pixels of a figure for one of the page, which has 96 an inch

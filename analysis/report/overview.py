@@ -11,7 +11,8 @@ import xarray as xr
 from analysis.data.catalogue import describe
 from analysis.report import words
 from analysis.report.runs import Datasets, members_of, provenance
-from analysis.trajectory import specification, what_was_run
+from analysis.runs.panels import specification
+from analysis.runs.words import what_was_run
 
 SOFTWARE = {"python": "Python", "torch": "torch", "numpy": "numpy", "xarray": "xarray", "netcdf4": "netCDF4"}
 MACHINE = {"machine": "machine", "device": "device", "threads": "threads of each process"}

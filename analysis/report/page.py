@@ -9,11 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.errors import InputError
 from analysis.report import overview, prose
 from analysis.report.figures import Figure, figure_of
 from analysis.report.runs import Datasets, labels_of
 from analysis.report.verdicts import ELSEWHERE, Summary, Verdict, by_claim, counted, placed, read_verdicts, summarise
+from sharpflat.errors import InputError
 
 CLAIMS = "claims.json"
 PAPER = "paper"  # the profile that has the papers' own sizes

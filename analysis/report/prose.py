@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 LINKS = ("link_open", "link_close")  # they lead to other documents, which do not come with the report
 

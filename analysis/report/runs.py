@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import xarray as xr
 
-from analysis.errors import InputError
 from analysis.report import words
-from analysis.store import read_dataset
-from analysis.trajectory import how_it_was_run, specification, what_was_run
+from analysis.runs.panels import specification
+from analysis.runs.words import how_it_was_run, what_was_run
+from analysis.store.netcdf import read_dataset
+from sharpflat.errors import InputError
 
 SNAPSHOTS = "/snapshots"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
-from analysis.errors import InputError
 from analysis.report import words
+from sharpflat.errors import InputError
 
 PUBLISHED = "published_"
 MEAN, DEVIATION = "_mean", "_std"

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from analysis import config
-from analysis.errors import InputError
+from analysis.plan.yaml import validate
+from sharpflat.errors import InputError
 
 ELSEWHERE = "Elsewhere"  # where verdicts stand that belong to no figure; no id of a figure has a capital
 CLASSES = {"holds": "holds", "does not hold": "fails"}  # of the style; any other verdict is open
@@ -69,7 +69,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
         raise InputError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is no readable JSON ({error}); delete it and run again") from error
-    return list(config.validate(content, _Verdicts, str(path)).root)
+    return list(validate(content, _Verdicts, str(path)).root)
 
 
 def by_claim(verdicts: Iterable[Verdict]) -> list[Judged]:

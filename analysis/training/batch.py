@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis.specs import SegmentSpec
-from analysis.store import read_dataset, write_dataset
-from analysis.training.device import prepare
+from analysis.store.netcdf import read_dataset, write_dataset
 from analysis.training.problem import device_name
 from analysis.training.segment import CHECKPOINT_SECONDS, Interrupted, train_segment
 from analysis.training.state import read_state, write_state
+from analysis.training.torch_setup import prepare
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def train_batch(
         states: output file of each segment.
         snapshots: output file of each segment that takes snapshots of θ, in order.
         threads: of torch; fixed, since another number rounds otherwise.
-        device: as in `analysis.training.device.prepare`.
+        device: as in `analysis.training.torch_setup.prepare`.
         interrupted: as in `train_segment`.
         checkpoint_seconds: as in `train_segment`.
 

@@ -9,11 +9,11 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from analysis.curvature import Objective
 from analysis.data.preprocess import first, image_tensors, label_tensor, side_tensor, token_tensors
-from analysis.errors import InputError
 from analysis.models import build
 from analysis.specs import ProblemSpec
+from sharpflat.curvature import Objective
+from sharpflat.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from analysis.curvature import DominantSubspace, Hessian, NonFiniteProductError, TopEigenspace, top_eigenspace
-from analysis.errors import InputError
-from analysis.optim import build as build_rule
-from analysis.optim.effective import effective_learning_rates
-from analysis.optim.subspace_filter import SubspaceFilter
+from analysis.rules import build as build_rule
 from analysis.specs import SegmentSpec
 from analysis.training.probes import Records, Schedule, to_dataset, to_snapshots
 from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
 from analysis.training.state import Checkpoint, State, read_checkpoint, write_checkpoint
+from sharpflat.curvature import DominantSubspace, Hessian, NonFiniteProductError, TopEigenspace, top_eigenspace
+from sharpflat.errors import InputError
+from sharpflat.optim.effective import effective_learning_rates
+from sharpflat.optim.subspace_filter import SubspaceFilter
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.store import read_tensors, write_tensors
+from analysis.store.tensors import read_tensors, write_tensors
 
 
 @dataclass
@@ -39,7 +39,7 @@ class State:
     diverged_at: int | None = None
 
     def on(self, device: torch.device) -> State:
-        """The same on another device; counts, which are scalars, stay on the CPU (see `analysis.optim.adam`)."""
+        """The same on another device; counts, which are scalars, stay on the CPU (see `analysis.rules.adam`)."""
         return replace(
             self,
             theta=self.theta.to(device),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analysis.curvature import DominantSubspace as Subspace
-from analysis.curvature import (
+from analysis.models import build
+from analysis.specs import CNNSpec, MLPSpec, TransformerSpec
+from sharpflat.curvature import DominantSubspace as Subspace
+from sharpflat.curvature import (
     FunctionalHessian,
     GaussNewton,
     Hessian,
@@ -15,8 +17,6 @@ from analysis.curvature import (
     joint_products,
     top_eigenspace,
 )
-from analysis.models import build
-from analysis.specs import CNNSpec, MLPSpec, TransformerSpec
 
 pytestmark = [
     pytest.mark.cuda,

@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from analysis.measurement.energies import energies_along
 from analysis.specs import EnergiesSpec, StopSpec
-from analysis.training.energies import energies_along
 from analysis.training.problem import make_problem
 from tests.gpu.test_training_cuda import FILTER, MODELS, RULES, dataset, trained, wanted
 

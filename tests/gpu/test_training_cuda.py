@@ -18,6 +18,7 @@ import pytest
 import torch
 import xarray as xr
 
+from analysis.measurement.energies import energies_along
 from analysis.specs import (
     AdamSpec,
     CNNSpec,
@@ -33,12 +34,11 @@ from analysis.specs import (
     TransformerSpec,
     VGGSpec,
 )
-from analysis.store import PROVENANCE, read_dataset
+from analysis.store.netcdf import PROVENANCE, read_dataset
 from analysis.training import segment as segment_module
-from analysis.training.device import prepare
-from analysis.training.energies import energies_along
 from analysis.training.problem import make_problem
 from analysis.training.segment import Interrupted, Result, train_segment
+from analysis.training.torch_setup import prepare
 from tests.gpu.conftest import NEEDS_CUDA
 from tests.unit.test_segment import spec
 from tests.workflow.project import Project

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev
 
-from analysis.curvature import Objective
-from analysis.losses import per_example_loss
+from sharpflat.curvature import Objective
+from sharpflat.losses import per_example_loss
 
 
 class CheckedLayerNorm(nn.LayerNorm):

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from analysis.curvature import DominantSubspace, Hessian, NonFiniteProductError, top_eigenspace
-from analysis.errors import InputError
+from sharpflat.curvature import DominantSubspace, Hessian, NonFiniteProductError, top_eigenspace
+from sharpflat.errors import InputError
 from tests.oracle.conftest import Problem
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.curvature import (
+from sharpflat.curvature import (
     DominantSubspace,
     Hessian,
     NonFiniteProductError,
@@ -15,7 +15,7 @@ from analysis.curvature import (
     spectral_density,
     top_eigenspace,
 )
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 from tests.oracle.conftest import Problem, make
 from tests.oracle.test_curvature_eigensolver import Dense, planted
 
@@ -166,7 +166,7 @@ def test_exhausted_krylov_spaces_end_early() -> None:
 
 
 def test_groups_of_probes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.curvature import spectrum
+    from sharpflat.curvature import spectrum
 
     operator = Dense(planted(list(np.linspace(-2, 5, 40))))
     together = spectral_density(operator, probes=5, steps=6)

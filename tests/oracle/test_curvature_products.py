@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
-from analysis.losses import per_example_loss
+from sharpflat.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
+from sharpflat.losses import per_example_loss
 from tests.oracle.conftest import Problem, linear_loss, make, smooth_loss
 
 OPERATORS = {"H": Hessian, "H_o": GaussNewton, "H_f": FunctionalHessian}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from analysis.curvature import Hessian, LossHessian, top_eigenspace
-from analysis.losses import per_example_loss
+from sharpflat.curvature import Hessian, LossHessian, top_eigenspace
+from sharpflat.losses import per_example_loss
 from tests.oracle.conftest import Problem, make
 
 

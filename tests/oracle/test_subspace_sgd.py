@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev
 from torch.nn.functional import mse_loss
 
-from analysis.curvature import Hessian, Objective
-from analysis.optim import SubspaceSGD, build
-from analysis.optim.subspace_filter import SubspaceFilter
+from analysis.rules import build
 from analysis.specs import SGDSpec
+from sharpflat.curvature import Hessian, Objective
+from sharpflat.optim.subspace_filter import SubspaceFilter
+from sharpflat.optim.subspace_sgd import SubspaceSGD
 
 STEPS, K, REFRESH_EVERY = 23, 3, 5
 INPUTS, TARGETS = torch.randn(2, 60, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(7))

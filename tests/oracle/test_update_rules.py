@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.curvature import Objective
 from analysis.data import describe, load
 from analysis.data.preprocess import image_tensors, label_tensor
 from analysis.models import build as build_model
-from analysis.optim import build as build_rule
-from analysis.optim.sam import sam_edge
+from analysis.rules import build as build_rule
+from analysis.rules.sam import sam_edge
 from analysis.specs import AdamSpec, MLPSpec, SAMSpec, SGDSpec
+from sharpflat.curvature import Objective
 
 STEPS = 20
 DATA_DIR = Path(os.environ.get("DATA_DIR", "data"))

@@ -14,10 +14,10 @@ import xarray as xr
 
 from analysis.data.catalogue import describe
 from analysis.report import write_report
+from analysis.runs.panels import by_name
 from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
-from analysis.store import write_dataset
+from analysis.store.netcdf import write_dataset
 from analysis.training.probes import Records, to_dataset
-from analysis.trajectory import by_name
 
 HOSTILE = "<script>alert('χ')</script> & \"co\""
 # One pixel.

@@ -15,9 +15,9 @@ import xarray as xr
 
 from analysis import claims
 from analysis.claims import CLAIMS, judge, song, song_dynamics
-from analysis.plan import load_plan
-from analysis.store import write_dataset
-from analysis.trajectory import Panel
+from analysis.plan.join import load_plan
+from analysis.runs.panels import Panel
+from analysis.store.netcdf import write_dataset
 
 NAN = math.nan
 STEP_OF = {  # the dimension of each variable

@@ -15,9 +15,9 @@ import xarray as xr
 from analysis import claims
 from analysis.claims import CLAIMS, judge, song, zakarin_singh
 from analysis.claims.families import mean_with_interval, standard_error
-from analysis.measures import GrowthRate
-from analysis.store import write_dataset
-from analysis.trajectory import DIMENSIONS, Member, Panel
+from analysis.runs.measures import GrowthRate
+from analysis.runs.panels import DIMENSIONS, Member, Panel
+from analysis.store.netcdf import write_dataset
 
 NAN = math.nan
 STUDENT_3 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR, load_plan
+from analysis.plan.join import CONFIG_DIR, load_plan
+from sharpflat.errors import InputError
 
 EXPERIMENTS: dict[str, Any] = {
     "settings": {"mlp": {"title": "MLP", "model": "mlp"}, "text": {"title": "Text", "model": "transformer"}},

@@ -21,10 +21,12 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis import config, specs
-from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR, load_plan
-from analysis.planned import Plan
+from analysis import specs
+from analysis.plan import config
+from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.plan import Plan
+from analysis.plan.yaml import _printable, load_yaml
+from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, message, write
 
 OTHERS = Path(__file__).parents[1] / "workflow" / "config"
@@ -183,7 +185,7 @@ def tells(text: str, file: Path, mutations: list[Mutation]) -> bool:
             near = key[: len(path)] == path or key == path[:-1] or beside
             if where.startswith(str(file)) and near:
                 return True
-            names = [re.escape(config._printable(name)[:77]) for name in mutation.names if name.strip()]
+            names = [re.escape(_printable(name)[:77]) for name in mutation.names if name.strip()]
             if any(re.search(rf"(?<![\w-]){name}(?![\w-])", rest) for name in names):
                 return True
     return False
@@ -375,13 +377,13 @@ def test_what_yaml_can_hold(content: str, expected: str, tmp_path: Path) -> None
 def test_what_is_merged_can_be_overridden(tmp_path: Path) -> None:
     """Also by a mapping that another, read before it, merges in turn."""
     (tmp_path / "a.yaml").write_text("o: {n: {i: &i {<<: &e {x: 1, y: 2}, x: 3}}}\nu: {<<: *i, y: 4}\n")
-    assert config.load_yaml(tmp_path / "a.yaml") == {"o": {"n": {"i": {"x": 3, "y": 2}}}, "u": {"x": 3, "y": 4}}
+    assert load_yaml(tmp_path / "a.yaml") == {"o": {"n": {"i": {"x": 3, "y": 2}}}, "u": {"x": 3, "y": 4}}
 
 
 # ---------------------------------------------------------------- names
 @pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name)[:20])
 def test_names_that_are_refused(name: str, tmp_path: Path) -> None:
-    shown = config._printable(name)
+    shown = _printable(name)
     for kind in ("settings", "segments", "figures", "claims"):
         entry = next(iter(EXPERIMENTS[kind].values()))
         write(tmp_path, experiments=EXPERIMENTS | {kind: EXPERIMENTS[kind] | {name: entry}})

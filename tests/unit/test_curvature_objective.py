@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature import DominantSubspace, Hessian, Objective, energy_decomposition, joint_products
-from analysis.errors import InputError
+from sharpflat.curvature import DominantSubspace, Hessian, Objective, energy_decomposition, joint_products
+from sharpflat.errors import InputError
 
 
 def data(count: int = 10) -> tuple[Tensor, Tensor]:

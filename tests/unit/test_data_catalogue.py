@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from analysis.data import default_data_dir, describe, load, names
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 NAMES = (
     "mnist5k",

@@ -25,7 +25,7 @@ import pytest
 from analysis.data import cifar, describe, fetch, load, mnist, sst2
 from analysis.data.catalogue import CATALOGUE
 from analysis.data.dataset import image_sha256, text_sha256
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 SST_FILES = {
     "SST-2/train.tsv": b"sentence\tlabel\ngood \t1\nbad \t0\n",

@@ -20,7 +20,7 @@ from analysis.data import cifar, describe, load, mnist, sst2
 from analysis.data.catalogue import CATALOGUE
 from analysis.data.dataset import image_sha256, text_sha256
 from analysis.data.preprocess import token_tensors
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 REAL = Path(os.environ.get("DATA_DIR", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="no real data: set DATA_DIR to a folder that has them")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.data import load
 from analysis.data.preprocess import first, image_tensors, label_tensor, token_tensors
-from analysis.errors import InputError
+from sharpflat.errors import InputError
 
 
 def _images(pixels: np.ndarray, name: str = "some", labels: np.ndarray | None = None) -> xr.Dataset:

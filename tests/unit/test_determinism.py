@@ -15,11 +15,11 @@ import pytest
 import torch
 import xarray as xr
 
-from analysis.names import canonical
+from analysis.measurement.energies import energies_along
+from analysis.plan.names import canonical
 from analysis.specs import EnergiesSpec, FilterSpec, ProbeSpec, SegmentSpec, StopSpec
-from analysis.store import PROVENANCE, read_dataset, write_dataset
+from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 from analysis.training.batch import train_batch
-from analysis.training.energies import energies_along
 from analysis.training.problem import make_problem
 from analysis.training.segment import Result, train_segment
 from tests.unit.test_segment import RULES, TEST, TRAIN, spec

@@ -13,14 +13,14 @@ import torch
 import xarray as xr
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from analysis.errors import InputError
 from analysis.specs import AdamSpec, FilterSpec, ProbeSpec, SAMSpec, SegmentSpec, SGDSpec, StopSpec
-from analysis.store import read_tensors
+from analysis.store.tensors import read_tensors
 from analysis.training import segment as segment_module
-from analysis.training.device import prepare
 from analysis.training.problem import make_problem
 from analysis.training.segment import Interrupted, Result, train_segment
 from analysis.training.state import Checkpoint, State, write_state
+from analysis.training.torch_setup import prepare
+from sharpflat.errors import InputError
 from tests.unit.test_segment import TEST, TRAIN, spec
 
 RARE = ProbeSpec(loss=100, test=100, spectrum=None)

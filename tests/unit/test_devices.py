@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.devices import share
-from analysis.errors import InputError
-from analysis.locks import only_pipeline, take
+from analysis.execution.gpus import share
+from analysis.execution.locks import only_pipeline, take
+from sharpflat.errors import InputError
 
 HOLD = """
 import sys, tempfile, time, torch
-from analysis.devices import share
+from analysis.execution.gpus import share
 torch.cuda.device_count = lambda: 2
 with share("cuda") as device:
     print(device, flush=True)

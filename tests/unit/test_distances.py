@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis.distances import measure_distances, write_distances
-from analysis.errors import InputError
-from analysis.store import PROVENANCE, read_dataset, write_dataset
+from analysis.measurement.distances import measure_distances, write_distances
+from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
+from sharpflat.errors import InputError
 
 PATHS = np.random.default_rng(0).normal(size=(2, 31, 7)).astype(np.float32)
 PATHS[1, 0] = PATHS[0, 0]

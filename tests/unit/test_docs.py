@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from analysis.claims import CLAIMS
-from analysis.config import Experiments, read
-from analysis.plan import CONFIG_DIR, load_plan
+from analysis.plan.config import Experiments
+from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.yaml import read
 from analysis.training.probes import VARIABLES
 
 ROOT = Path(__file__).parents[2]

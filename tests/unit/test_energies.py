@@ -9,8 +9,8 @@ import pytest
 import torch
 import xarray as xr
 
+from analysis.measurement.energies import energies_along, measure_energies
 from analysis.specs import EnergiesSpec, ProbeSpec
-from analysis.training.energies import energies_along, measure_energies
 from analysis.training.problem import make_problem
 from analysis.training.segment import train_segment
 from tests.unit.test_segment import TEST, TRAIN, K, Reference, spec
@@ -116,8 +116,8 @@ def test_snapshots_of_a_diverged_run_are_left_out(snapshots: xr.Dataset, energie
 
 
 def test_from_files_to_files(tmp_path: Path, snapshots: xr.Dataset, energies: xr.Dataset) -> None:
-    from analysis.names import canonical
-    from analysis.store import PROVENANCE, read_dataset, write_dataset
+    from analysis.plan.names import canonical
+    from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 
     for name, dataset in {"train": TRAIN, "test": TEST, "snapshots": snapshots}.items():
         write_dataset(dataset, tmp_path / f"{name}.nc")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from analysis.errors import InputError
-from analysis.plan import Plan, load_plan
+from analysis.plan.join import Plan, load_plan
+from sharpflat.errors import InputError
 from tests.unit.test_config import PROFILE, write
 
 EXPERIMENTS: dict[str, Any] = {

@@ -16,6 +16,8 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from analysis.figures import alignment, distance, draw_figures, eigenvalues, style, training_loss
+from analysis.runs.panels import Panel, concatenate
+from analysis.runs.words import how_it_was_run, what_was_run
 from analysis.specs import (
     DataSpec,
     MLPSpec,
@@ -27,9 +29,8 @@ from analysis.specs import (
     StopSpec,
     VGGSpec,
 )
-from analysis.store import write_dataset
+from analysis.store.netcdf import write_dataset
 from analysis.training.probes import Records, to_dataset
-from analysis.trajectory import Panel, concatenate, how_it_was_run, what_was_run
 
 K = 2
 
@@ -264,7 +265,7 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
 
 
 def test_a_damaged_dataset_draws_nothing(tmp_path: Path):
-    from analysis.errors import InputError
+    from sharpflat.errors import InputError
 
     (tmp_path / "a.nc").write_bytes(b"CDF nonsense")
     params = json.dumps({"name": "figure", "module": "analysis.figures.training_loss", "panels": []})

@@ -21,11 +21,11 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.errors import InputError
 from analysis.figures import ablation, families, refresh_interval, style, switch
+from analysis.runs.panels import Member, Panel, concatenate
 from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
 from analysis.training.probes import Records, to_dataset
-from analysis.trajectory import Member, Panel, concatenate
+from sharpflat.errors import InputError
 from tests.unit.test_figures_switches import of_colour, switches
 
 WEIGHTS = {"SGD": None, "Dom-SGD": (1.0, 0.0), "Bulk-SGD": (0.0, 1.0)}

@@ -18,12 +18,12 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.errors import InputError
 from analysis.figures import draw_figures, effective_rates, loss_comparison, path_distance, style
-from analysis.measures import mean_effective_rates
-from analysis.published import EFFECTIVE_RATES, TABLE_OF_SETTING, effective_rates_of
-from analysis.store import write_dataset
-from analysis.trajectory import Panel
+from analysis.figures.published import EFFECTIVE_RATES, TABLE_OF_SETTING, effective_rates_of
+from analysis.runs.measures import mean_effective_rates
+from analysis.runs.panels import Panel
+from analysis.store.netcdf import write_dataset
+from sharpflat.errors import InputError
 from tests.unit.test_figures import panel, segment
 
 METHODS = ("GD(−m)", "GD(+m)", "Adam(−m)", "Adam(+m)")
@@ -205,7 +205,7 @@ def test_published_plain_gd_has_its_learning_rate():
 
 
 def test_published_and_measures_need_no_torch():
-    code = "import sys, analysis.published, analysis.figures.effective_rates; print('torch' in sys.modules)"
+    code = "import sys, analysis.figures.published, analysis.figures.effective_rates; print('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, text=True, capture_output=True, check=True)
     assert done.stdout == "False\n"

@@ -21,10 +21,11 @@ import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.errors import InputError
 from analysis.figures import style
-from analysis.trajectory import Panel, concatenate, how_it_was_run, how_they_were_run, rule_name
-from analysis.wanted import figure_modules
+from analysis.plan.outputs import figure_modules
+from analysis.runs.panels import Panel, concatenate
+from analysis.runs.words import how_it_was_run, how_they_were_run, rule_name
+from sharpflat.errors import InputError
 from tests.unit.test_figures import panel, segment, without_rows
 from tests.unit.test_figures_methods import METHODS, RULES
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from analysis.figures import alignment_switch, around_switch, edge, style
-from analysis.trajectory import Panel
+from analysis.runs.panels import Panel
 from tests.unit.test_figures import panel, segment, without_rows
 
 FULL = {"batch_size": None}

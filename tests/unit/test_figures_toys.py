@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3D
 
-from analysis.errors import InputError
 from analysis.figures import alignment_runs, style, toy_paths, toy_plane, valley
+from analysis.runs.panels import Panel
 from analysis.specs import (
     DataSpec,
     MLPSpec,
@@ -23,7 +23,7 @@ from analysis.specs import (
     ValleySpec,
 )
 from analysis.training.probes import VARIABLES, Records, to_dataset
-from analysis.trajectory import Panel
+from sharpflat.errors import InputError
 
 QUADRATIC = QuadraticSpec(sharp=10, flat=1, noise=2, start=(1, 1))
 VALLEY = ValleySpec(sharp=50, flat=2, bend=0.2, noise=3, start=(0.9, 2))

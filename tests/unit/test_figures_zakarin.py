@@ -24,11 +24,11 @@ from matplotlib.colors import LogNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.errors import InputError
-from analysis.figures import energies, instability, interpolation_grid, parts, style
-from analysis.measures import growth_rate
-from analysis.trajectory import Member, Panel, concatenate
-from analysis.wanted import figure_modules
+from analysis.figures import drawing, energies, instability, interpolation_grid, style
+from analysis.plan.outputs import figure_modules
+from analysis.runs.measures import growth_rate
+from analysis.runs.panels import Member, Panel, concatenate
+from sharpflat.errors import InputError
 from tests.unit.test_figures import segment, without_rows
 
 Change = Callable[[xr.Dataset], xr.Dataset]
@@ -182,7 +182,7 @@ def test_a_run_of_its_own_is_a_family_of_one():
     mixed = replace(
         one, runs={"SGD": run}, segments={"SGD": ["a", "b"]}, families={"Bulk-SGD": one.families["Bulk-SGD"]}
     )
-    found = parts.every_run(mixed)
+    found = drawing.every_run(mixed)
     assert list(found) == ["SGD", "Bulk-SGD"]
     assert found["SGD"] == [Member({}, run, ["a", "b"])]
     assert found["Bulk-SGD"] is one.families["Bulk-SGD"]
@@ -215,7 +215,7 @@ def test_the_description_says_what_was_run(module: str):
 def test_how_often_the_subspace_is_refreshed(intervals: list[int], says: list[str]):
     start = specified(segment("start", 0, 4))
     runs = [concatenate([start, specified(segment("a", 4, 8), 0.0, 1.0, every)]) for every in intervals]
-    assert parts.refreshes_in_words([concatenate([start]), *runs]) == says
+    assert drawing.refreshes_in_words([concatenate([start]), *runs]) == says
 
 
 # ---------------------------------------------------------------- instability

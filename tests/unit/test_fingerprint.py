@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.fingerprint import BY_VALUE, ROOT, code_hash, defined, fingerprint, keys, reached, submodules
+from analysis.plan.fingerprint import BY_VALUE, ROOT, code_hash, defined, fingerprint, keys, reached, submodules
 
 CODE = '''"""Docstring."""
 import os
@@ -29,7 +29,7 @@ class Shape:
 # Modules that training imports and that no segment's fingerprint holds, each with the reason.
 NOT_HASHED = {
     "analysis.specs": "specifications are hashed as the values they have",
-    "analysis.jobs": "signals and the log; no array depends on them",
+    "analysis.execution.jobs": "signals and the log; no array depends on them",
 }
 
 
@@ -106,36 +106,38 @@ def test_a_module_may_hold_nothing_but_a_docstring() -> None:
 
 def test_what_is_reached() -> None:
     found = reached(["analysis.training.batch"])
-    assert {"analysis", "analysis.training", "analysis.training.batch", "analysis.optim"} <= found
-    assert {"analysis.training.probes", "analysis.curvature.eigensolver", "analysis.store"} <= found
+    assert {"analysis", "analysis.training", "analysis.training.batch", "analysis.rules"} <= found
+    assert {"analysis.training.probes", "sharpflat.curvature.eigensolver", "analysis.store"} <= found
     assert not found & BY_VALUE
     for chosen_by_name in (
         "analysis.models.mlp",
         "analysis.models.cnn",
-        "analysis.optim.sgd",
-        "analysis.optim.subspace_sgd",
+        "analysis.rules.sgd",
+        "sharpflat.optim.subspace_sgd",
     ):
         assert chosen_by_name not in found
-    assert not [name for name in found if name.startswith(("analysis.figures", "analysis.claims", "analysis.plan"))]
+    assert not [
+        name for name in found if name.startswith(("analysis.figures", "analysis.claims", "analysis.plan.join"))
+    ]
 
 
 def test_imports_for_type_checkers_reach_nothing() -> None:
-    """`analysis.optim` shows type checkers an optimizer that no training uses; it retrains nothing."""
+    """`analysis.rules` shows type checkers an optimizer that no training uses; it retrains nothing."""
     source = (ROOT / "optim" / "__init__.py").read_text(encoding="utf-8")
-    assert "from analysis.optim.subspace_sgd import SubspaceSGD" in source
-    assert "analysis.optim.subspace_sgd" not in reached(["analysis.optim"])
-    assert {"analysis.optim.subspace_filter", "analysis.curvature"} <= reached(["analysis.optim.subspace_sgd"])
+    assert "from sharpflat.optim.subspace_sgd import SubspaceSGD" in source
+    assert "sharpflat.optim.subspace_sgd" not in reached(["analysis.rules"])
+    assert {"sharpflat.optim.subspace_filter", "sharpflat.curvature"} <= reached(["sharpflat.optim.subspace_sgd"])
 
 
 def test_figures_and_claims_reach_no_training() -> None:
     for entry in ("analysis.claims", *(f"analysis.figures.{name}" for name in submodules("analysis.figures"))):
-        heavy = ("analysis.training", "analysis.optim", "analysis.models", "analysis.curvature")
+        heavy = ("analysis.training", "analysis.rules", "analysis.models", "sharpflat.curvature")
         assert not [name for name in reached([entry]) if name.startswith(heavy)]
 
 
 def test_no_module_of_that_name() -> None:
     with pytest.raises(KeyError, match=r"analysis\.optim\.adamw is no module of the package analysis"):
-        fingerprint("analysis.optim.adamw")
+        fingerprint("analysis.rules.adamw")
 
 
 def test_looking_into_modules_without_importing_them() -> None:
@@ -150,7 +152,7 @@ def test_looking_into_modules_without_importing_them() -> None:
 # ---------------------------------------------------------------- a copy of the package, in its own process
 IDS = """
 import json
-from analysis.plan import load_plan
+from analysis.plan.join import load_plan
 plan = load_plan("quick")
 print(json.dumps({
     **{run[0] + "/" + run[1]: path[-1] for run, path in plan.runs.items()},
@@ -238,8 +240,8 @@ def test_a_model_renames_its_own_segments(model: str, package: Path, before: dic
 def test_a_rule_renames_its_own_segments(rule: str, names: set[str], package: Path, before: dict[str, str]) -> None:
     expected = {run for run in segments(before) if run.split("/")[1] in names}
     assert {run.split("/")[1] for run in expected} == names
-    assert changed_by(f"analysis/optim/{rule}.py", package, before) == expected
-    assert changed_by("analysis/optim/sgd.py", package, before) & expected == set()
+    assert changed_by(f"analysis/rules/{rule}.py", package, before) == expected
+    assert changed_by("analysis/rules/sgd.py", package, before) & expected == set()
 
 
 def test_figures_claims_and_the_plan_rename_no_segment(package: Path, before: dict[str, str]) -> None:
@@ -262,15 +264,15 @@ def test_figures_claims_and_the_plan_rename_no_segment(package: Path, before: di
 
 
 def test_an_import_for_type_checkers_renames_nothing(package: Path, before: dict[str, str]) -> None:
-    line = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from analysis.optim.adam import Adam"
+    line = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from analysis.rules.adam import Adam"
     assert all_changed_by("analysis/training/segment.py", package, before, line) == set()
 
 
 def test_the_curvature_stage_renames_energies_alone(package: Path, before: dict[str, str]) -> None:
     energies = {name for name in before if name.startswith("energies ")}
     assert energies
-    assert all_changed_by("analysis/training/energies.py", package, before) == energies
-    assert all_changed_by("analysis/optim/sgd.py", package, before) >= energies, "with the segments that they are of"
+    assert all_changed_by("analysis/measurement/energies.py", package, before) == energies
+    assert all_changed_by("analysis/rules/sgd.py", package, before) >= energies, "with the segments that they are of"
 
 
 def test_two_processes_agree(package: Path, before: dict[str, str]) -> None:
@@ -281,7 +283,7 @@ def test_two_processes_agree(package: Path, before: dict[str, str]) -> None:
 TRAIN = """
 import json, sys
 from pathlib import Path
-from analysis.jobs import job
+from analysis.execution.jobs import job
 with job("job.log", asks=True) as interrupted:
     from analysis.training.batch import train_batch
     loaded_by_job = set(sys.modules)
@@ -301,9 +303,9 @@ print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] == "a
 def test_no_module_that_trains_escapes(package: Path, tmp_path: Path) -> None:
     """What training imports at run time, lazily or by name, is in its fingerprint or in `NOT_HASHED`."""
     from analysis.data import load
-    from analysis.names import segment_fingerprint
-    from analysis.plan import load_plan
-    from analysis.store import write_dataset
+    from analysis.plan.join import load_plan
+    from analysis.plan.names import segment_fingerprint
+    from analysis.store.netcdf import write_dataset
     from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
     profile = changed(PROFILE, "settings/mlp/segments/warm-up/steps", 3)
@@ -322,7 +324,7 @@ def test_no_module_that_trains_escapes(package: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     imported = set(json.loads(done.stdout))
     spec = path[0].spec
-    entries = ["analysis.training.batch", "analysis.models.mlp", "analysis.optim.sgd"]
+    entries = ["analysis.training.batch", "analysis.models.mlp", "analysis.rules.sgd"]
     assert segment_fingerprint(spec) == fingerprint(*entries)
     escaped = imported - reached(entries) - NOT_HASHED.keys()
     assert escaped == set()

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from analysis.errors import InputError
-from analysis.measures import EffectiveRates, final, growth_rate, mean_effective_rates
+from analysis.runs.measures import EffectiveRates, final, growth_rate, mean_effective_rates
+from sharpflat.errors import InputError
 
 NAN = math.nan
 

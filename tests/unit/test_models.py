@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
 from analysis.data.catalogue import describe
 from analysis.models import build
 from analysis.models.initialise import initialise
@@ -25,6 +24,7 @@ from analysis.specs import (
     ValleySpec,
     VGGSpec,
 )
+from sharpflat.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
 
 
 def generator(seed: int = 3) -> torch.Generator:

@@ -22,26 +22,26 @@ import torch
 import xarray as xr
 
 from analysis import claims
-from analysis.curvature import DominantSubspace, Hessian, Objective, top_eigenspace
-from analysis.curvature.energy import energy_decomposition
-from analysis.curvature.operators import CurvatureOperator
-from analysis.distances import measure_distances
-from analysis.errors import InputError
 from analysis.figures import energies as energies_figure
 from analysis.figures import training_loss
-from analysis.names import canonical
-from analysis.optim import SubspaceSGD
-from analysis.optim import subspace_filter as filter_module
+from analysis.measurement import energies as energies_module
+from analysis.measurement.distances import measure_distances
+from analysis.measurement.energies import energies_along, measure_energies
+from analysis.plan.names import canonical
+from analysis.runs.panels import Member, Panel, concatenate
 from analysis.specs import AdamSpec, EnergiesSpec, FilterSpec, ProbeSpec, SAMSpec, SegmentSpec, SGDSpec, StopSpec
-from analysis.store import PROVENANCE, read_dataset, write_dataset
-from analysis.training import energies as energies_module
+from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 from analysis.training import segment as segment_module
 from analysis.training.batch import train_batch
-from analysis.training.energies import energies_along, measure_energies
 from analysis.training.problem import device_name, make_problem
 from analysis.training.segment import Result, train_segment
 from analysis.training.state import read_checkpoint, write_checkpoint
-from analysis.trajectory import Member, Panel, concatenate
+from sharpflat.curvature import DominantSubspace, Hessian, Objective, top_eigenspace
+from sharpflat.curvature.energy import energy_decomposition
+from sharpflat.curvature.operators import CurvatureOperator
+from sharpflat.errors import InputError
+from sharpflat.optim import subspace_filter as filter_module
+from sharpflat.optim.subspace_sgd import SubspaceSGD
 from tests.unit.test_segment import TEST, TRAIN, K, N, spec
 
 STEPS = 4

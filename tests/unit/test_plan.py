@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from analysis.errors import InputError
-from analysis.plan import Plan, PlannedSegment, load_plan
-from analysis.planned import Planned, expected_refreshes
+from analysis.plan.join import Plan, PlannedSegment, load_plan
+from analysis.plan.plan import Planned, expected_refreshes
+from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
 TREE: dict[str, Any] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.errors import InputError
-from analysis.planned import Planned
-from analysis.records import check, is_made, recorded
+from analysis.execution.records import check, is_made, recorded
+from analysis.plan.plan import Planned
+from sharpflat.errors import InputError
 
 FIGURE = Planned("fig", (), ("figures/fig.pdf", "figures/fig.png"), '{"caption":"Größe","name":"fig"}')
 

@@ -11,9 +11,9 @@ import pytest
 
 from analysis import archive
 from analysis.archive.checks import SCHEMAS
-from analysis.distances import SCHEMA as DISTANCES
-from analysis.plan import load_plan
-from analysis.training.energies import SCHEMA as ENERGIES
+from analysis.measurement.distances import SCHEMA as DISTANCES
+from analysis.measurement.energies import SCHEMA as ENERGIES
+from analysis.plan.join import load_plan
 from analysis.training.probes import SCHEMA as TRAJECTORY
 
 ROOT = Path(__file__).parents[2]

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from analysis import claims
-from analysis.config import Experiments, read
-from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR
-from analysis.report.papers import read_papers
+from analysis.plan.config import Experiments
+from analysis.plan.join import CONFIG_DIR
+from analysis.plan.papers import read_papers
+from analysis.plan.yaml import read
 from analysis.report.verdicts import Verdict
 from analysis.report.words import listed, number, span
+from sharpflat.errors import InputError
 from tests.unit.report_example import HOSTILE, PNG, VERDICTS, Example, example
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +205,7 @@ def test_the_sizes_are_said_to_be_not_the_papers_unless_they_are(given: Example)
 def test_energies_count_among_the_products(given: Example, tmp_path: Path) -> None:
     import xarray as xr
 
-    from analysis.store import write_dataset
+    from analysis.store.netcdf import write_dataset
 
     path = tmp_path / "energies" / "measured.nc"
     measured = xr.Dataset({"energy_products": ("snapshot_step", [40, 2])}, attrs={"schema": "energies-1"})
@@ -389,7 +390,7 @@ def test_mistakes_in_papers_name_the_key(tmp_path: Path, change: dict[str, Any],
 
 
 def test_papers_are_read_without_heavy_libraries() -> None:
-    code = "import sys, analysis.report.papers; print({'torch', 'xarray', 'jinja2', 'markdown_it'} & set(sys.modules))"
+    code = "import sys, analysis.plan.papers; print({'torch', 'xarray', 'jinja2', 'markdown_it'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"
 

@@ -22,8 +22,9 @@ from pathlib import Path
 import pytest
 
 from analysis.data import fetch
-from analysis.errors import InputError
-from analysis.store import read_dataset, read_tensors
+from analysis.store.netcdf import read_dataset
+from analysis.store.tensors import read_tensors
+from sharpflat.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [

@@ -10,11 +10,9 @@ import xarray as xr
 from torch import nn
 from torch.func import functional_call
 
-from analysis.curvature import Objective
-from analysis.errors import InputError
 from analysis.models import build
-from analysis.optim import build as build_rule
-from analysis.optim.sam import sam_edge
+from analysis.rules import build as build_rule
+from analysis.rules.sam import sam_edge
 from analysis.specs import (
     AdamSpec,
     DataSpec,
@@ -29,6 +27,8 @@ from analysis.specs import (
 )
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Interrupted, train_segment
+from sharpflat.curvature import Objective
+from sharpflat.errors import InputError
 
 N, K = 23, 3
 

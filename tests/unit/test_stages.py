@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis.config import load_yaml, validate
-from analysis.errors import InputError
-from analysis.stages import Needs, Stages
+from analysis.execution.resources import Needs, Stages
+from analysis.plan.yaml import load_yaml, validate
+from sharpflat.errors import InputError
 
 OURS = Path(__file__).resolve().parents[2] / "workflow/profiles/slurm/stages.yaml"
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 import xarray as xr
 
-from analysis import store
-from analysis.errors import InputError
-from analysis.store import PROVENANCE, read_dataset, read_tensors, write_atomically, write_dataset, write_tensors
+from analysis.store import netcdf
+from analysis.store.atomic import write_atomically
+from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
+from analysis.store.tensors import read_tensors, write_tensors
+from sharpflat.errors import InputError
 
 
 def example() -> xr.Dataset:
@@ -43,7 +45,7 @@ def test_a_dataset_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_runs_differ_in_provenance_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(example(), tmp_path / "a.nc", {"seconds": 1.0})
-    monkeypatch.setattr(store, "environment", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(netcdf, "environment", lambda: {"torch": "9.9"})
     write_dataset(example(), tmp_path / "b.nc", {"seconds": 2.0})
     one, other = read_dataset(tmp_path / "a.nc"), read_dataset(tmp_path / "b.nc")
     assert {n for n in one.attrs if one.attrs[n] != other.attrs[n]} == {PROVENANCE}

@@ -8,11 +8,10 @@ import torch
 import xarray as xr
 
 from analysis import toys
-from analysis.curvature import Hessian, Objective, top_eigenspace
 from analysis.data import load
 from analysis.data.preprocess import side_tensor
-from analysis.errors import InputError
-from analysis.plan import load_plan
+from analysis.plan.join import load_plan
+from analysis.runs.words import what_was_run
 from analysis.specs import (
     DataSpec,
     FilterSpec,
@@ -27,7 +26,8 @@ from analysis.specs import (
 from analysis.training.problem import make_problem
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Result, train_segment
-from analysis.trajectory import what_was_run
+from sharpflat.curvature import Hessian, Objective, top_eigenspace
+from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, message, write
 
 SIDES = load("two-sides")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from analysis.plan import Plan, load_plan
-from analysis.store import PROVENANCE, read_dataset, read_tensors
+from analysis.plan.join import Plan, load_plan
+from analysis.store.netcdf import PROVENANCE, read_dataset
+from analysis.store.tensors import read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).parent / "config"
@@ -24,7 +25,7 @@ FOLDER = "a folder, naïve"  # a space, a comma and a letter that is not ASCII
 # Ids by what they are called in the table of reruns: segments as in experiments.yaml, the others by their kind.
 NAMES = """
 import json
-from analysis.plan import load_plan
+from analysis.plan.join import load_plan
 plan = load_plan({profile!r})
 print(json.dumps({{path[-1]: name for (_, name), path in plan.runs.items()}}
     | {{f"distances {{d}}": "distances" for d in plan.distances}} | {{f"data {{s}}": "data" for s in plan.subsets}}))
@@ -55,7 +56,7 @@ class Project:
         path.mkdir(parents=True)
         for name in ("Snakefile", "Makefile", "pyproject.toml"):
             shutil.copy(ROOT / name, path / name)
-        for name in ("analysis", "workflow"):
+        for name in ("analysis", "sharpflat", "workflow"):
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
         (path / "docs").mkdir()
         shutil.copy(ROOT / "docs/deviations.md", path / "docs")

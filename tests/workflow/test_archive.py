@@ -16,11 +16,11 @@ from analysis.archive.checks import describe, specification_hash
 from analysis.archive.manifest import MANIFEST, stored
 from analysis.archive.packing import _run_of_panel
 from analysis.claims import judge
-from analysis.errors import InputError
 from analysis.figures import draw_figures
-from analysis.planned import Plan
-from analysis.store import PROVENANCE, read_dataset
-from analysis.trajectory import by_name
+from analysis.plan.plan import Plan
+from analysis.runs.panels import by_name
+from analysis.store.netcdf import PROVENANCE, read_dataset
+from sharpflat.errors import InputError
 from tests.workflow.project import CHEAP, Project, jobs
 
 ELSEWHERE = {"TZ": "Asia/Kathmandu", "LC_ALL": "C"}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from analysis.data import load
-from analysis.plan import load_plan
-from analysis.planned import Plan
-from analysis.store import write_dataset
+from analysis.plan.join import load_plan
+from analysis.plan.plan import Plan
+from analysis.store.netcdf import write_dataset
 from analysis.training.batch import train_batch
 from tests.workflow.project import CONFIG, assert_same_dataset
 

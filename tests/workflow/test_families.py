@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.planned import Plan
+from analysis.plan.plan import Plan
 from tests.workflow.project import Project, assert_same_dataset
 
 PROFILE = "families"
@@ -87,7 +87,7 @@ def test_another_number_of_random_vectors_never_trains(project: Project, old: st
 
 
 def test_a_line_of_the_curvature_stage_never_trains(project: Project) -> None:
-    project.edit("analysis/training/energies.py", "GRID = 400", "GRID = 401")
+    project.edit("analysis/measurement/energies.py", "GRID = 400", "GRID = 401")
     ran = project.would_run(PROFILE)
     assert [job.split()[0] for job in ran] == ["claims", *["energies"] * 4, "figure", "report"]
 

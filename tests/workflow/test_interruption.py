@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from analysis.data import load
-from analysis.store import write_dataset
+from analysis.store.netcdf import write_dataset
 from analysis.training.batch import train_batch
 from tests.workflow.project import STOPPED, Project, assert_same_dataset
 

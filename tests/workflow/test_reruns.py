@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.plan import Plan
+from analysis.plan.join import Plan
 from tests.workflow.project import Project
 
 NUMBERS, EXPERIMENTS = "workflow/config/tiny.yaml", "workflow/config/experiments.yaml"
@@ -81,7 +81,7 @@ def line(*modules: str) -> Change:
 
     def change(project: Project) -> None:
         for module in modules:
-            with (project.path / "analysis" / module).open("a", encoding="utf-8") as file:
+            with (project.path / module).open("a", encoding="utf-8") as file:
                 file.write("\n\nANOTHER_LINE = 1\n")
 
     return change
@@ -91,8 +91,13 @@ def everywhere(old: str, new: str) -> Change:
     """In an optimizer, the eigensolver, the training loop and a figure's module."""
 
     def change(project: Project) -> None:
-        for module in ("optim/sgd.py", "curvature/eigensolver.py", "training/segment.py", "figures/distance.py"):
-            path = project.path / "analysis" / module
+        for module in (
+            "analysis/rules/sgd.py",
+            "sharpflat/curvature/eigensolver.py",
+            "analysis/training/segment.py",
+            "analysis/figures/distance.py",
+        ):
+            path = project.path / module
             text = path.read_text(encoding="utf-8")
             assert old in text
             path.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -219,7 +224,7 @@ def other_versions(project: Project) -> None:
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n", encoding="utf-8")
     seen = json.loads(
-        project.python("import json; from analysis.store import environment; print(json.dumps(environment()))")
+        project.python("import json; from analysis.store.netcdf import environment; print(json.dumps(environment()))")
     )
     assert {seen[name] for name in ("torch", "numpy", "xarray", "netcdf4")} == {"99.0"}
 
@@ -283,7 +288,9 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     "blank lines": (everywhere("\nfrom ", "\n\n\n\nfrom "), NOTHING),
     "an import for type checkers": (
         edit(
-            "analysis/optim/effective.py", "    from torch import Tensor\n", "    from torch import Generator, Tensor\n"
+            "sharpflat/optim/effective.py",
+            "    from torch import Tensor\n",
+            "    from torch import Generator, Tensor\n",
         ),
         NOTHING,
     ),
@@ -291,40 +298,53 @@ TABLE: dict[str, tuple[Change, Expected]] = {
         edit(
             "analysis/training/sampler.py",
             "import torch\n",
-            "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import analysis.optim.sam\n",
+            "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import analysis.rules.sam\n",
         ),
         NOTHING,
     ),
-    "a module for type checkers alone": (line("optim/subspace_sgd.py"), NOTHING),
+    "a module for type checkers alone": (line("sharpflat/optim/subspace_sgd.py"), NOTHING),
     "an optimizer": (
-        edit("analysis/optim/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *"),
+        edit("analysis/rules/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *"),
         trains("warm-up"),
     ),
-    "another optimizer": (line("optim/adam.py"), trains("adam")),
-    "an optimizer that nothing uses": (line("optim/sam.py"), NOTHING),
+    "another optimizer": (line("analysis/rules/adam.py"), trains("adam")),
+    "an optimizer that nothing uses": (line("analysis/rules/sam.py"), NOTHING),
     "the eigensolver": (
-        edit("analysis/curvature/eigensolver.py", "_SEED = 20240601", "_SEED = 20240602"),
+        edit("sharpflat/curvature/eigensolver.py", "_SEED = 20240601", "_SEED = 20240602"),
         EVERY_SEGMENT,
     ),
-    "the training loop": (line("training/segment.py"), EVERY_SEGMENT),
-    "the model": (line("models/mlp.py"), EVERY_SEGMENT),
-    "models that nothing uses": (line("models/cnn.py", "models/resnet8.py"), NOTHING),
-    "the store": (line("store.py"), EVERY_SEGMENT),
-    "distances": (line("distances.py"), only("distances", "figure apart", "report")),
+    "the training loop": (line("analysis/training/segment.py"), EVERY_SEGMENT),
+    "the model": (line("analysis/models/mlp.py"), EVERY_SEGMENT),
+    "models that nothing uses": (line("analysis/models/cnn.py", "analysis/models/resnet8.py"), NOTHING),
+    "the store": (line("analysis/store/netcdf.py"), EVERY_SEGMENT),
+    "distances": (line("analysis/measurement/distances.py"), only("distances", "figure apart", "report")),
     "a claim": (edit("analysis/claims/song.py", "MIN_GAP = 1.25", "MIN_GAP = 1.5"), CLAIMS),
-    "a claim that nobody asks for": (line("claims/zakarin_singh.py"), CLAIMS),
+    "a claim that nobody asks for": (line("analysis/claims/zakarin_singh.py"), CLAIMS),
     "a plot's colour": (
         edit("analysis/figures/alignment.py", '"color": style.VERMILION', '"color": style.GREEN'),
         drawn_by("alignment"),
     ),
-    "a figure's module": (line("figures/distance.py"), drawn_by("distance")),
-    "a figure's module that nothing uses": (line("figures/edge.py"), NOTHING),
-    "parts of several figures": (line("figures/parts.py"), drawn_by("training_loss", "eigenvalues", "alignment")),
+    "a figure's module": (line("analysis/figures/distance.py"), drawn_by("distance")),
+    "a figure's module that nothing uses": (line("analysis/figures/edge.py"), NOTHING),
+    "parts of several figures": (
+        line("analysis/figures/drawing.py"),
+        drawn_by("training_loss", "eigenvalues", "alignment"),
+    ),
     "the style": (edit("analysis/figures/style.py", 'GREY = "#0072B2"', 'GREY = "#0072B3"'), every_figure),
-    "the report's code": (line("report/page.py"), REPORT),
-    "the archive's code": (line("archive/packing.py", "archive/manifest.py"), NOTHING),
-    "what plans": (line("plan.py", "planned.py", "wanted.py", "names.py", "specs.py", "fingerprint.py"), NOTHING),
-    "what reads configuration": (line("config.py"), REPORT),  # what the papers say is read with it, too
+    "the report's code": (line("analysis/report/page.py"), REPORT),
+    "the archive's code": (line("analysis/archive/packing.py", "analysis/archive/manifest.py"), NOTHING),
+    "what plans": (
+        line(
+            "analysis/plan/join.py",
+            "analysis/plan/plan.py",
+            "analysis/plan/outputs.py",
+            "analysis/plan/names.py",
+            "analysis/specs.py",
+            "analysis/plan/fingerprint.py",
+        ),
+        NOTHING,
+    ),
+    "what reads configuration": (line("analysis/plan/config.py"), REPORT),  # what the papers say is read with it, too
     "rules and scripts": (
         after(
             edit("workflow/rules/train.smk", "for batch in", "# A remark.\nfor batch in"),

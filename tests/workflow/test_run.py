@@ -13,13 +13,13 @@ import psutil
 import pytest
 import xarray as xr
 
-from analysis.errors import InputError
-from analysis.locks import only_pipeline
-from analysis.plan import load_plan
-from analysis.run import chosen
-from analysis.store import PROVENANCE, read_dataset
-from analysis.training.energies import energies_along
+from analysis.execution.locks import only_pipeline
+from analysis.execution.run import chosen
+from analysis.measurement.energies import energies_along
+from analysis.plan.join import load_plan
+from analysis.store.netcdf import PROVENANCE, read_dataset
 from analysis.training.problem import make_problem
+from sharpflat.errors import InputError
 from tests.workflow.project import CHEAP, CONFIG, STOPPED, Project, assert_same_results, assert_whole
 from tests.workflow.test_interruption import PATIENCE, says, wait_until
 

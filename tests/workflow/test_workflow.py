@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.plan import Plan
+from analysis.plan.join import Plan
 from tests.workflow.project import CHEAP, Project, assert_same_results, jobs
 
 SETTINGS = "workflow/config/tiny.yaml"

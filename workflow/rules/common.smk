@@ -7,12 +7,12 @@ import zlib
 from pathlib import Path
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
-from analysis.config import validate
+from analysis.plan.yaml import validate
 from analysis.costs.workload import memory_bytes
-from analysis.errors import InputError
-from analysis.plan import CONFIG_DIR, load_plan
-from analysis.records import is_made
-from analysis.stages import Stages
+from sharpflat.errors import InputError
+from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.execution.records import is_made
+from analysis.execution.resources import Stages
 
 PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
 

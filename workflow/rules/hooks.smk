@@ -6,11 +6,11 @@ from contextlib import suppress
 
 import psutil
 
-from analysis.jobs import remove_temporary_files
-from analysis.stopped import STOPPED
+from analysis.execution.jobs import remove_temporary_files
+from analysis.execution.stopped import STOPPED
 
 # A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
-# Until it answers Ctrl-C by itself (analysis/jobs.py) it ignores it, rather than end in a traceback; the engine stops it.
+# Until it answers Ctrl-C by itself (analysis/execution/jobs.py) it ignores it, rather than end in a traceback; the engine stops it.
 shell.prefix("set -euo pipefail; trap '' INT; exec ")
 
 

@@ -1,10 +1,10 @@
 """Rule curvature: energies and spectral densities along segments, from their snapshots, in one process."""
 
-from analysis.jobs import job
+from analysis.execution.jobs import job
 
 with job(snakemake.log[0]):
-    from analysis.devices import share
-    from analysis.training.energies import measure_energies
+    from analysis.execution.gpus import share
+    from analysis.measurement.energies import measure_energies
 
     with share("cuda" if snakemake.resources.gpu else "cpu") as device:
         measure_energies(

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from analysis.jobs import job
+from analysis.execution.jobs import job
 
 with job(snakemake.log[0]):
+    from analysis.execution.records import recorded
     from analysis.figures import draw_figures
-    from analysis.records import recorded
-    from analysis.trajectory import by_name
+    from analysis.runs.panels import by_name
 
     figures = snakemake.output.figures
     with recorded(snakemake.params.figures, snakemake.output.records, figures):

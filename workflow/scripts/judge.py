@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from analysis.jobs import job
+from analysis.execution.jobs import job
 
 with job(snakemake.log[0]):
     from analysis.claims import judge
-    from analysis.records import recorded
-    from analysis.trajectory import by_name
+    from analysis.execution.records import recorded
+    from analysis.runs.panels import by_name
 
     outputs = {kind: Path(snakemake.output[kind]) for kind in ("json", "csv")}
     with recorded([snakemake.params.claims], [snakemake.output.record], [str(path) for path in outputs.values()]):

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from analysis.jobs import job
+from analysis.execution.jobs import job
 
 with job(snakemake.log[0]):
-    from analysis.records import check, recorded
+    from analysis.execution.records import check, recorded
     from analysis.report import write_report
-    from analysis.trajectory import by_name
+    from analysis.runs.panels import by_name
 
     results = Path(snakemake.output.html).parent
     for record in map(Path, snakemake.input.records):

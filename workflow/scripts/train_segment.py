@@ -1,9 +1,9 @@
 """Rule train_segment: a batch of sibling segments, one after the other, in one process."""
 
-from analysis.jobs import job
+from analysis.execution.jobs import job
 
 with job(snakemake.log[0], asks=True) as interrupted:
-    from analysis.devices import share
+    from analysis.execution.gpus import share
     from analysis.training.batch import train_batch
 
     with share("cuda" if snakemake.resources.gpu else "cpu") as device:

@@ -1,0 +1,25 @@
+"""Data sets as files of the results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from analysis.data import load
+from analysis.store.netcdf import write_dataset
+
+
+def write_subsets(outputs: Iterable[str | Path]) -> None:
+    """Write data sets as netCDF, from the folder that the environment variable DATA_DIR names, or the default one.
+
+    Args:
+        outputs: paths, each named `<name>-<8 hex of its content's hash>.nc`; that says what is in it, so that the
+            folder is no parameter of the workflow.
+
+    Raises:
+        InputError: as `load`; also if an output cannot be written.
+    """
+    folder = os.environ.get("DATA_DIR") or None
+    for output in map(Path, outputs):
+        write_dataset(load(output.stem.rpartition("-")[0], folder), output)

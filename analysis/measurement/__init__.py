@@ -1,0 +1,1 @@
+"""Measured from snapshots of trained segments."""

@@ -1,0 +1,84 @@
+"""Distances between two runs, from their snapshots of θ (Song et al., section G.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from analysis.store.netcdf import read_dataset, write_dataset
+from sharpflat.errors import InputError
+
+SCHEMA = "distances-1"
+
+
+def write_distances(params: Sequence[str], snapshots: Iterable[str | Path], outputs: Sequence[str | Path]) -> None:
+    """Measure the distances of planned pairs of runs, and write them.
+
+    Args:
+        params: `PlannedDistances.params` (JSON), one a pair.
+        snapshots: files of all segments on the way, each in a folder with the segment's id for a name.
+        outputs: paths, one a pair.
+
+    Raises:
+        InputError: as `measure_distances`; also if an output cannot be written.
+    """
+    of = {Path(file).parent.name: Path(file) for file in snapshots}
+    for wanted, output in zip(map(json.loads, params), outputs, strict=True):
+        first, second = ([of[i] for i in run] for run in wanted["spec"]["runs"])
+        found = measure_distances(first, second)
+        found = found.assign_attrs(id=wanted["id"], specification=json.dumps(wanted["spec"], sort_keys=True))
+        write_dataset(found, Path(output), {"fingerprint": wanted["fingerprint"]})
+
+
+def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Dataset:
+    """How far two runs from one initialisation are from each other and from where they began.
+
+    Args:
+        first: snapshot files of the first run's segments, from its first step.
+        second: those of the second run.
+
+    Returns:
+        Along `step`, the steps at which both were taken: `between` ‖θ_1 − θ_2‖, `first` ‖θ_1 − θ_0‖ and `second`
+        ‖θ_2 − θ_0‖, float64.
+
+    Raises:
+        InputError: if a file is missing or damaged, or the runs do not begin at the same θ.
+    """
+    runs = [_snapshots(paths) for paths in (first, second)]
+    steps = sorted(set(runs[0]) & set(runs[1]))
+    starts = [run[min(run)] for run in runs if run]
+    if len(starts) == 2 and (min(runs[0]) != min(runs[1]) or not np.array_equal(starts[0], starts[1])):
+        raise InputError(f"{first[0]} and {second[0]}: the two runs do not begin at the same point")
+    rows = [
+        (_distance(runs[0][s], runs[1][s]), *(_distance(run[s], a) for run, a in zip(runs, starts, strict=True)))
+        for s in steps
+    ]
+    values = np.asarray(rows, dtype=np.float64).reshape(len(steps), 3)
+    meanings = {
+        "between": "distance of the two runs",
+        "first": "of the first from its start",
+        "second": "of the second",
+    }
+    return xr.Dataset(
+        {n: ("step", values[:, i], {"long_name": f"distance {m}"}) for i, (n, m) in enumerate(meanings.items())},
+        coords={"step": np.asarray(steps, dtype=np.int64)},
+        attrs={"schema": SCHEMA},
+    )
+
+
+def _snapshots(paths: Iterable[Path]) -> dict[int, np.ndarray]:
+    """θ [P] by step; where segments meet, both hold the same."""
+    datasets = [read_dataset(path) for path in paths]
+    return {
+        int(step): theta
+        for dataset in datasets
+        for step, theta in zip(dataset.snapshot_step.values, dataset.theta.values, strict=True)
+    }
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one.astype(np.float64) - other.astype(np.float64)))

@@ -1,0 +1,29 @@
+"""Mistakes in configuration files, collected so that a person sees all of them at once."""
+
+from __future__ import annotations
+
+from sharpflat.errors import InputError
+
+
+class Mistakes:
+    """Lines `<file>: <key>: <message>`, in order, each once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, None] = {}  # members of a family share theirs
+
+    def add(self, file: str, key: str, message: str) -> None:
+        """Add one line."""
+        self._lines[f"{file}: {key}: {message}"] = None
+
+    def extend(self, error: InputError) -> None:
+        """Add the lines of an error."""
+        self._lines |= dict.fromkeys(str(error).splitlines())
+
+    def stop(self) -> None:
+        """Raise what was collected.
+
+        Raises:
+            InputError: with all lines, if there are any.
+        """
+        if self._lines:
+            raise InputError("\n".join(self._lines))

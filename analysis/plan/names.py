@@ -1,0 +1,78 @@
+"""Names of results: readable, and hashed over all that decides them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.data.catalogue import describe
+from analysis.plan.fingerprint import fingerprint
+from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
+
+
+def canonical(value: Any) -> str:
+    """Sorted JSON without spaces: one text for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def hash8(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:8]
+
+
+def subset_id(name: str, sha256: str) -> str:
+    return f"{name}-{sha256[:8]}"
+
+
+def segment_id(setting: str, spec: SegmentSpec, code: str) -> str:
+    """<setting>-<data>.<update rule>-<8 hex>; `code` is `segment_fingerprint(spec)`."""
+    return f"{_setting(setting, spec.problem)}.{_rule(spec)}-{hash8({'spec': spec.model_dump(), 'fingerprint': code})}"
+
+
+def distances_id(runs: Sequence[Sequence[str]], code: str) -> str:
+    """<setting>-<data>.<rule>-<rule>-<8 hex> for two runs as paths of segment ids."""
+    setting, _, first = runs[0][-1].rpartition("-")[0].partition(".")
+    second = runs[1][-1].rpartition("-")[0].partition(".")[2]
+    return f"{setting}.{first}-{second}-{hash8({'spec': {'runs': runs}, 'fingerprint': code})}"
+
+
+def energies_id(spec: EnergiesSpec, code: str) -> str:
+    """<setting>-<data>.<rule>-energies-<8 hex>; `code` is `energies_fingerprint(spec)`."""
+    segment = spec.segment.rpartition("-")[0]
+    return f"{segment}-energies-{hash8({'spec': spec.model_dump(), 'fingerprint': code})}"
+
+
+def energies_fingerprint(spec: EnergiesSpec) -> str:
+    """The code that decides the energies along a segment."""
+    return fingerprint("analysis.measurement.energies", f"analysis.models.{spec.problem.model.kind}")
+
+
+def segment_fingerprint(spec: SegmentSpec) -> str:
+    """The code that decides a segment: its rule's function, and the modules that are chosen by name."""
+    return fingerprint(
+        "analysis.training.batch",
+        f"analysis.models.{spec.problem.model.kind}",
+        f"analysis.rules.{spec.rule.kind}",
+    )
+
+
+def _setting(setting: str, problem: ProblemSpec) -> str:
+    data = problem.data
+    part = "" if data.examples == describe(data.train).examples else f"-n{data.examples}"
+    return f"{setting}-{data.train}{part}"
+
+
+def _rule(spec: SegmentSpec) -> str:
+    """sgd, gd, dom-sgd, bulk-sam, gd-m0.9, adam-m0, or with the filter's weights: sgd-a0.5-b1.5."""
+    rule = spec.rule
+    name: str = "gd" if rule.kind == "sgd" and rule.batch_size is None else rule.kind
+    if rule.kind != "sgd" and rule.batch_size is not None:
+        name += f"-b{rule.batch_size}"
+    if rule.kind != "sam" and rule.momentum != type(rule).model_fields["momentum"].default:
+        name += f"-m{rule.momentum:g}"
+    if spec.filter is None:
+        return name
+    weights = (spec.filter.alpha_dom, spec.filter.beta_bulk)
+    named = {(1.0, 0.0): f"dom-{name}", (0.0, 1.0): f"bulk-{name}"}
+    return named.get(weights, f"{name}-a{weights[0]:g}-b{weights[1]:g}")

@@ -1,0 +1,176 @@
+"""Names in configuration files that refer to each other: settings, segments, parents, models, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import get_args
+
+from analysis.plan import config
+from analysis.plan.fingerprint import keys
+from analysis.plan.mistakes import Mistakes
+from analysis.plan.yaml import suggest
+from analysis.specs import MODELS
+
+MOST_MEMBERS = 10_000  # of a family: each has files of its own, that the workflow looks for at every start
+
+
+def check_references(
+    experiments: config.Experiments,
+    profile: config.Profile,
+    experiments_path: str,
+    profile_path: str,
+    mistakes: Mistakes,
+) -> None:
+    """Add a line for each name that leads nowhere, or where it must not, with the file and key that hold it."""
+    _Checks(experiments, profile, experiments_path, profile_path, mistakes).check()
+
+
+class _Checks:
+    def __init__(
+        self,
+        experiments: config.Experiments,
+        profile: config.Profile,
+        experiments_path: str,
+        profile_path: str,
+        mistakes: Mistakes,
+    ) -> None:
+        self.experiments, self.profile = experiments, profile
+        self.experiments_path, self.profile_path = experiments_path, profile_path
+        self._wrong = mistakes.add
+
+    def check(self) -> None:
+        e, p = self.experiments, self.profile
+        for name, setting in e.settings.items():
+            if setting.model not in MODELS:
+                hint = suggest(setting.model, list(MODELS))
+                self._wrong(self.experiments_path, f"settings.{name}.model", f"unknown model {setting.model!r}{hint}")
+        for name, segment in e.segments.items():
+            key = f"segments.{name}"
+            for s in segment.settings:
+                self._known(f"{key}.settings", s, e.settings, "setting")
+            for measure, settings in segment.measures.items():
+                for s in sorted(set(settings) - set(segment.settings)):
+                    hint = suggest(s, list(segment.settings))
+                    self._wrong(self.experiments_path, f"{key}.measures.{measure}", f"not run in setting {s!r}{hint}")
+            if segment.parent is not None and self._known(f"{key}.parent", segment.parent, e.segments, "segment"):
+                for s in sorted(set(segment.settings) - set(e.segments[segment.parent].settings)):
+                    self._wrong(
+                        self.experiments_path,
+                        f"{key}.parent",
+                        f"{segment.parent!r} is not run in setting {s!r}",
+                    )
+            if segment.stop == "aligned" and not segment.spectrum:
+                self._wrong(self.experiments_path, f"{key}.spectrum", "must be true: the segment stops by it")
+            self._check_varies(name, segment)
+            if segment.rule == "gd" and segment.batch not in (None, "full"):
+                self._wrong(self.experiments_path, f"{key}.batch", f"found {segment.batch!r}; gd is on the full batch")
+            if segment.rule == "sam" and segment.momentum:
+                self._wrong(self.experiments_path, f"{key}.momentum", "not allowed; SAM has none here")
+        self._check_cycles()
+        for name in e.claims:
+            if name not in (known := keys("analysis.claims", "CLAIMS")):
+                self._wrong(self.experiments_path, f"claims.{name}", f"unknown claim{suggest(name, known)}")
+        users: dict[str, config.Figure | config.Claim] = {
+            **{f"figures.{name}": figure for name, figure in e.figures.items()},
+            **{f"claims.{name}": claim for name, claim in e.claims.items()},
+        }
+        for key, user in users.items():
+            for s in user.settings:
+                self._known(f"{key}.settings", s, e.settings, "setting")
+            for label, run in user.runs.items():
+                if self._known(f"{key}.runs.{label}", run, e.segments, "segment"):
+                    for s in sorted(set(user.settings) - set(e.segments[run].settings)):
+                        self._wrong(
+                            self.experiments_path,
+                            f"{key}.runs.{label}",
+                            f"segment {run!r} is not run in setting {s!r}",
+                        )
+        for s in p.settings:
+            if s not in e.settings:
+                self._wrong(
+                    self.profile_path,
+                    f"settings.{s}",
+                    f"unknown setting{suggest(s, list(e.settings))}",
+                )
+                continue
+            run_here = [n for n, segment in e.segments.items() if s in segment.settings]
+            for n in p.settings[s].segments:
+                if n not in run_here:
+                    self._wrong(
+                        self.profile_path,
+                        f"settings.{s}.segments.{n}",
+                        f"unknown segment{suggest(n, run_here)}",
+                    )
+            for n in run_here:
+                if n not in p.settings[s].segments:
+                    self._wrong(self.profile_path, f"settings.{s}.segments.{n}", "missing; it has to be given")
+
+    def _check_varies(self, name: str, segment: config.Segment) -> None:
+        key = f"segments.{name}.varies"
+        if len(set(segment.varies)) < len(segment.varies):
+            self._wrong(self.experiments_path, key, "names something twice")
+        ancestors = self._ancestors(name)
+        inherited = {v for a in ancestors for v in self.experiments.segments[a].varies}
+        for v in segment.varies:
+            if segment.parent is not None and v in config.OF_THE_BEGINNING:
+                self._wrong(self.experiments_path, key, f"only a segment without a parent can vary in {v}")
+            elif v in inherited:  # one name, one value a run
+                self._wrong(self.experiments_path, key, f"a segment that it descends from varies in {v} already")
+        for s in segment.settings:
+            numbers = self.profile.settings.get(s)
+            if numbers is None or name not in numbers.segments:
+                continue
+            given = numbers.segments[name].values
+            for v in get_args(config.Varied):
+                place = f"settings.{s}.segments.{name}.values.{v}"
+                values = getattr(given, v)
+                if v in segment.varies and values is None:
+                    self._wrong(self.profile_path, place, "missing; the segment varies in it")
+                elif v not in segment.varies and values is not None:
+                    self._wrong(self.profile_path, place, "not allowed; experiments.yaml does not have it varied here")
+                elif values is not None and len(set(values)) < len(values):
+                    self._wrong(self.profile_path, place, "a value is given twice")
+            if segment.varies:
+                families = [numbers.segments[a].values for a in (name, *ancestors) if a in numbers.segments]
+                members = prod(len(values) for varied in families for _, values in varied if values is not None)
+                if members > MOST_MEMBERS:
+                    place = f"settings.{s}.segments.{name}.values"
+                    message = f"{members:,} runs, with the values of what it descends from; at most {MOST_MEMBERS:,}"
+                    self._wrong(self.profile_path, place, message)
+            if given.alpha_dom == given.beta_bulk == (0.0,):
+                place = f"settings.{s}.segments.{name}.values"
+                self._wrong(self.profile_path, place, "alpha_dom and beta_bulk are 0 alone, which does not move")
+
+    def _ancestors(self, name: str) -> list[str]:
+        """Parents, and theirs; as far as they exist, each once."""
+        found: dict[str, None] = {}
+        current = self.experiments.segments[name].parent
+        while current in self.experiments.segments and current not in found:
+            found[current] = None
+            current = self.experiments.segments[current].parent
+        return list(found)
+
+    def _known(self, key: str, name: str, known: Iterable[str], what: str) -> bool:
+        if name in known:
+            return True
+        hint = suggest(name, list(known))
+        self._wrong(self.experiments_path, key, f"there is no {what} {name!r}{hint}")
+        return False
+
+    def _check_cycles(self) -> None:
+        for name in self.experiments.segments:
+            trail = {name: None}
+            current = name
+            while (parent := getattr(self.experiments.segments.get(current), "parent", None)) is not None:
+                if parent in trail:
+                    if parent == name:  # told once, from a segment within the cycle
+                        chain = " <- ".join([*trail, parent])
+                        self._wrong(
+                            self.experiments_path,
+                            f"segments.{name}.parent",
+                            f"a cycle: {chain}; one of these must begin without a parent",
+                        )
+                    break
+                trail[parent] = None
+                current = parent

@@ -1,0 +1,1 @@
+"""Runs put together from datasets."""

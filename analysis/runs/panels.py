@@ -1,0 +1,150 @@
+"""Reading trajectories: a run from its segments, and the panels of a figure or claim from runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step", "refresh_step")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a family of runs that differ in a few numbers.
+
+    Attributes:
+        varied: these numbers by name: seed, learning_rate, holdout, k, refresh_every, step (where the segment before
+            the switch ends), alpha_dom, beta_bulk.
+        run: from its first step.
+        segments: ids.
+    """
+
+    varied: dict[str, float]
+    run: xr.Dataset
+    segments: list[str]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One setting of a figure or a claim: its runs by label, each from its first step.
+
+    Where asked for, a run has `theta` along `snapshot_step`, or what the curvature stage made of it
+    (`analysis.measurement.energies`), and `distances` are those between the two runs. A label whose segments vary in
+    something is in `families`, in the configuration's order, and not in `runs`.
+    """
+
+    setting: str
+    title: str
+    runs: dict[str, xr.Dataset]
+    segments: dict[str, list[str]]
+    distances: xr.Dataset | None = None
+    families: dict[str, list[Member]] = field(default_factory=dict)
+
+    def alike(self, *names: str) -> list[tuple[dict[str, float], Panel]]:
+        """The panel once for each combination of what its families vary in, each with one run a label.
+
+        Args:
+            names: what to tell apart ("seed"); other numbers must not vary.
+
+        Returns:
+            (values of `names`, a panel without families), in order; only combinations that all families have.
+
+        Raises:
+            ValueError: if a family varies in something else.
+        """
+        found: dict[tuple[float, ...], dict[str, Member]] = {}
+        for label, members in self.families.items():
+            for member in members:
+                if set(member.varied) != set(names):
+                    raise ValueError(f"{label} varies in {', '.join(member.varied)}, not in {', '.join(names)} alone")
+                found.setdefault(tuple(member.varied[n] for n in names), {})[label] = member
+        return [
+            (
+                dict(zip(names, values, strict=True)),
+                replace(
+                    self,
+                    runs=self.runs | {label: m.run for label, m in members.items()},
+                    segments=self.segments | {label: m.segments for label, m in members.items()},
+                    families={},
+                ),
+            )
+            for values, members in found.items()
+            if len(members) == len(self.families)
+        ]
+
+
+def by_name(paths: Iterable[str]) -> dict[str, Path]:
+    """Files of datasets by the names that plans use: a segment's id for its trajectory, `<id>/snapshots`, and a file's
+    own name for distances."""
+    found = {}
+    for path in map(Path, paths):
+        own = {"trajectory": path.parent.name, "snapshots": f"{path.parent.name}/snapshots"}
+        found[own.get(path.stem, path.stem)] = path
+    return found
+
+
+def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
+    """The panels of a planned figure or claim, with their runs put together from segments."""
+    return [
+        Panel(
+            panel["setting"],
+            panel["title"],
+            {label: _run(path, datasets, panel) for label, path in panel["runs"]},
+            {label: path for label, path in panel["runs"]},
+            datasets[panel["distances"]] if "distances" in panel else None,
+            {
+                label: [Member(varied, _run(path, datasets, panel), path) for varied, path in members]
+                for label, members in panel["families"]
+            },
+        )
+        for panel in planned["panels"]
+    ]
+
+
+def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], panel: Mapping[str, Any]) -> xr.Dataset:
+    run = concatenate([datasets[i] for i in path])
+    if panel.get("snapshots"):
+        taken = _joined([datasets[f"{i}/snapshots"] for i in path], "snapshot_step")
+        run = run.assign(theta=taken.theta)
+    if panel.get("energies"):
+        measured = _joined([datasets[panel["energies"][i]] for i in path], "snapshot_step")
+        run = run.merge(measured, combine_attrs="override")
+    return run
+
+
+def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
+    """One trajectory from the segments of a path, parents first.
+
+    A child's first measurement is at its parent's last step: the parent's row is dropped there, since the child's
+    also knows the update made. Distances stay those from each segment's own start. Attributes are the last
+    segment's; `switches` lists where the later segments begin, `specifications` those of all segments.
+    """
+    whole = xr.Dataset(attrs=dict(segments[-1].attrs))
+    for dimension in DIMENSIONS:
+        whole = whole.merge(_joined(segments, dimension), combine_attrs="override")
+    whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
+    whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
+    return whole
+
+
+def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
+    """The variables along `dimension`, where segments meet the later one's."""
+    names = [n for n, v in segments[-1].data_vars.items() if dimension in v.dims]
+    kept = []
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        if following is not None:
+            ends_before = following[dimension].values.min(initial=np.iinfo(np.int64).max)
+            segment = segment.sel({dimension: segment[dimension] < ends_before})
+        kept.append(segment[names])
+    return xr.concat(kept, dimension)
+
+
+def specification(trajectory: xr.Dataset) -> dict[str, Any]:
+    """The segment's specification (`analysis.specs.SegmentSpec` as plain values)."""
+    return json.loads(trajectory.attrs["specification"])

@@ -1,0 +1,43 @@
+"""Writing files that are complete under their final name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from sharpflat.errors import InputError
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write `text` as UTF-8, with line ends as they are, atomically.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    write_atomically(path, lambda target: target.write_bytes(text.encode()))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a temporary file beside `path`, then move it there.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); the folder must exist, be writable and have room"
+        ) from error
+    finally:
+        with suppress(OSError):  # of which the first error, not this one, tells
+            temporary.unlink(missing_ok=True)

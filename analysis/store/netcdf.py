@@ -1,0 +1,92 @@
+"""xarray datasets as netCDF files that end with a seal."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from analysis.store.atomic import write_atomically
+from sharpflat.errors import InputError
+
+PROVENANCE = "provenance"
+_SEALED = "sealed"  # attribute of a netCDF file that ends with a seal; those archived before there were seals have none
+_SEAL = b"\nSHA-256 of all before this line: "
+
+
+def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write `dataset`, compressed, atomically; `provenance` is added to that of this environment.
+
+    After the netCDF file's own end, where readers of netCDF do not look, stands the SHA-256 of its bytes.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    attributes = {
+        **dataset.attrs,
+        PROVENANCE: json.dumps({**environment(), **(provenance or {})}, sort_keys=True),
+        _SEALED: "the file ends with the SHA-256 of its bytes",
+    }
+    encoding = {
+        name: {"zlib": True, "complevel": 4, "shuffle": True}
+        for name, variable in dataset.variables.items()
+        if variable.dtype.kind in "fiub" and variable.size > 64
+    }
+    whole = dataset.assign_attrs(attributes)
+
+    def write(target: Path) -> None:
+        whole.to_netcdf(target, engine="netcdf4", encoding=encoding)
+        seal = _seal(target.read_bytes())
+        with target.open("ab") as file:
+            file.write(seal)
+
+    write_atomically(path, write)
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """The whole dataset, in memory.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        sealed = _check_seal(path.read_bytes())  # first: what reads netCDF is not made for damaged files
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
+            found = dataset.load()
+        if found.attrs.pop(_SEALED, None) is not None and not sealed:
+            raise ValueError("the SHA-256 at its end is missing")
+        return found
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: is no readable netCDF file ({error}); delete it and run again") from error
+
+
+def _seal(content: bytes) -> bytes:
+    return _SEAL + sha256(content).hexdigest().encode() + b"\n"
+
+
+def _check_seal(content: bytes) -> bool:
+    """Whether the file ends with a seal; ValueError if it is another content's."""
+    size = len(_seal(b""))
+    if not content[-size:].startswith(_SEAL):
+        return False
+    if content[-size:] != _seal(content[:-size]):
+        raise ValueError("its bytes do not have the SHA-256 at its end")
+    return True
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for provenance."""
+    packages = ("torch", "numpy", "xarray", "netcdf4")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,66 @@
+"""Named tensors with metadata, as safetensors files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from analysis.store.atomic import write_atomically
+from sharpflat.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_METADATA = "metadata"
+
+
+def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> None:
+    """Write tensors (of any device) and JSON-able metadata atomically as safetensors.
+
+    Raises:
+        InputError: if the folder or the disk does not take it.
+    """
+    import torch  # here: it takes seconds, that data sets and figures need not wait for
+    from safetensors.torch import save_file
+
+    # Copies: safetensors refuses tensors that share memory, as a segment's start and its first θ do.
+    contiguous = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    text = json.dumps(metadata, sort_keys=True)
+    entry = {_METADATA: f"{_digest(contiguous, text)} {text}"}  # one entry: several would come in a random order
+    write_atomically(path, lambda target: save_file(contiguous, target, metadata=entry))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata that `write_tensors` wrote; on the CPU, in memory of their own, aligned as torch's are.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            digest, _, text = (file.metadata() or {}).get(_METADATA, "").partition(" ")
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if digest != _digest(tensors, text):
+            raise ValueError("its content does not have the SHA-256 in its metadata")
+        return tensors, json.loads(text)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: is no readable safetensors file ({error}); delete it and run again") from error
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of tensors with their names, types and shapes, and of the metadata."""
+    digest = sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""The device that a job's tensors are on, and torch's settings for numbers that repeat there."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from sharpflat.errors import InputError
+
+
+def prepare(device: str, threads: int) -> torch.device:
+    """Set torch up for a job: deterministic algorithms alone, float32 products in float32 (no TF32).
+
+    Where a job runs decides no name; its files say it in their provenance.
+
+    Args:
+        device: "cpu", "cuda" or as in "cuda:1".
+        threads: of torch on the CPU; fixed, since another number rounds otherwise.
+
+    Raises:
+        InputError: if torch finds no such device.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts, else it is refused
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: seconds
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = torch.device("meta")
+    if found.type == "cpu":
+        return found
+    count = torch.cuda.device_count()
+    if found.type != "cuda" or (found.index or 0) >= count:
+        there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+        raise InputError(f"device: found {device!r}; torch finds here: {there}")
+    found = torch.device("cuda", found.index or 0)
+    torch.cuda.set_device(found)  # else each process takes memory of the first one too
+    return found

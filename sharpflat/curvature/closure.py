@@ -1,0 +1,111 @@
+"""The Hessian of a loss that is given as a closure, for code that holds its model, data and loss itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from sharpflat.curvature.operators import check_vectors
+from sharpflat.errors import InputError
+
+
+class LossHessian:
+    """The Hessian H of a closure's loss by some parameters, at the values they have now; by double backward passes.
+
+    θ is the vector of the parameters in the order given. One that does not require a gradient, or that the loss does
+    not depend on, is a constant: its rows and columns are zero. `.grad` of the parameters stays as it is.
+
+    Attributes:
+        size: P, the number of entries of θ.
+        dtype: dtype of θ.
+        device: device of θ.
+    """
+
+    exact = True  # symmetric, whatever rounding makes of it
+
+    def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
+        """Evaluates the closure, once, with gradients enabled; all products share that graph.
+
+        Args:
+            closure: returns the loss, a scalar, and calls no `backward()`.
+            parameters: leaf tensors, of any shapes.
+
+        Raises:
+            InputError: no parameter, mixed dtypes or devices, or the closure's result is no scalar tensor, depends on
+                none of the parameters, or was already differentiated.
+        """
+        self._parameters = list(parameters)
+        kinds = {(p.dtype, p.device) for p in self._parameters}
+        if len(kinds) != 1:
+            raise InputError(f"need parameters, all of one dtype and device: {kinds or 'none'}")
+        ((self.dtype, self.device),) = kinds
+        self._lengths = [p.numel() for p in self._parameters]
+        self.size = sum(self._lengths)
+        self._variables = [p for p in self._parameters if p.requires_grad]
+        self._gradients = self._differentiate(closure)
+
+    def _differentiate(self, closure: Callable[[], Tensor]) -> list[Tensor | None]:
+        """The differentiable gradient by each variable; None where the loss does not depend on it."""
+        with torch.enable_grad():
+            loss = closure()
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                found = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+                raise InputError(f"the closure must return the loss as a scalar tensor, not {found}")
+            gradients: list[Tensor | None] = []
+            if loss.requires_grad and self._variables:
+                try:
+                    gradients += torch.autograd.grad(loss.sum(), self._variables, create_graph=True, allow_unused=True)
+                except RuntimeError as error:
+                    if "backward through the graph a second time" not in str(error):
+                        raise
+                    raise InputError("the closure must return the loss without calling backward() on it") from error
+        if all(g is None for g in gradients):
+            raise InputError(
+                "the closure's loss depends on none of the parameters that require a gradient: it must evaluate the "
+                "very model that they belong to, without no_grad() or detach()"
+            )
+        return gradients
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """The product with one vector [P], [P].
+
+        Raises:
+            InputError: v has another shape, dtype or device.
+        """
+        check_vectors(v, self, ndim=1)
+        return self._product(v.detach())
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The products with the columns of V [P, K], [P, K] (stored column by column).
+
+        Raises:
+            InputError: V has another shape, dtype or device.
+        """
+        check_vectors(V, self, ndim=2)
+        rows = V.new_empty(V.shape[1], V.shape[0])
+        for row, v in zip(rows, V.detach().T, strict=True):
+            row.copy_(self._product(v))
+        return rows.T
+
+    def _product(self, v: Tensor) -> Tensor:
+        pieces = {id(p): piece for p, piece in zip(self._parameters, v.split(self._lengths), strict=True)}
+        # Where a gradient is a constant (the loss is linear there), there is nothing left to differentiate.
+        live = [
+            (g, pieces[id(p)].view_as(p))
+            for p, g in zip(self._variables, self._gradients, strict=True)
+            if g is not None and g.requires_grad
+        ]
+        if not live:
+            return torch.zeros_like(v)
+        parts = torch.autograd.grad(
+            [g for g, _ in live],
+            self._variables,
+            [piece for _, piece in live],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        found = {id(p): part for p, part in zip(self._variables, parts, strict=True)}
+        return torch.cat([found.get(id(p), torch.zeros_like(p)).reshape(-1) for p in self._parameters])

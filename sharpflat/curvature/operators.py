@@ -1,0 +1,321 @@
+"""Exact products with the loss Hessian H, its Gauss–Newton part H_o and its functional part H_f.
+
+With f the model's outputs, ℓ the loss and J = ∂f/∂θ:
+
+    H_o = 1/N Σ Jᵀ (∂²ℓ/∂f²) J          H_f = 1/N Σ Σ_c (∂ℓ/∂f_c) ∂²f_c/∂θ²          H = H_o + H_f
+
+All products are double backward passes. With s(r) = Jᵀ r, the model's backward pass for a cotangent r:
+
+    H v   = backward of ⟨∇L, v⟩            through the differentiable gradient
+    J v   = backward of ⟨s(r), v⟩ to r     (s is linear in r)
+    H_f v = backward of ⟨s(r), v⟩ to θ     with r = ∂ℓ/∂f held constant
+    H_o v = s((∂²ℓ/∂f²) J v)
+
+so one backward pass through s gives J v and H_f v together, and one more through f gives H_o v: the joint
+product takes 0.40 to 0.51 of the time of the three (`benchmarks/curvature.py`).
+
+Why not forward over reverse (`torch.func.jvp` of the gradient): CPU time per vector of H V at a new θ, one
+core, in units of one full gradient, 12 vectors (CNN: 4), with what the vectors share counted in:
+
+                                          double backward            forward over reverse
+                                          one by one   in a block    one by one   vmapped
+    784-32-32-10, 1,000 images            1.19         1.13          6.03         1.41
+    784-200-200-10, 5,000 images          1.58         2.67          3.76         2.28
+    transformer, width 32, 500 sequences  3.23         7.48          5.59         4.47
+    CNN, 32 channels, 100 images          1.61         1.68          2.17         1.50
+    the same in channels-last format      2.83         3.44          4.21         3.41
+
+(Channels-last speeds up the CNN's gradient twofold and its product not at all.) Forward over reverse repeats
+the gradient for each vector. And in torch 2.11 it is wrong for layer norm under `vmap`, silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sharpflat.curvature.eigensolver import SymmetricOperator
+from sharpflat.curvature.objective import GRAPH_FACTOR, Objective, is_out_of_memory
+from sharpflat.errors import InputError
+
+# Blocks of vectors in one vmapped backward pass, or one by one? On a CPU, one core, 12 vectors, per vector:
+#   784-32-32-10, 1,000 images (activations of 0.3 MB a vector):  1.8 ms in a block, 2.8 ms one by one
+#   784-200-200-10, 5,000 images (8 MB a vector):                 107 ms in a block,  62 ms one by one
+# (within warm refreshes, where caches are colder than in the table above; same machine).
+# A block saves the overhead of calls and loses the cache: up to this size of all vectors' activations.
+_BLOCK_BYTES = 8 << 20
+
+
+# Never in blocks: torch 2.11's group norm, whose double backward under vmap raises, or where shapes happen to broadcast
+# (as many channels as pixels, one example) gives wrong numbers.
+
+
+class _Graph:
+    """What products on one chunk share: the differentiable passes at θ, built once."""
+
+    def __init__(self, objective: Objective, leaves: list[Tensor], inputs: Tensor, targets: Tensor) -> None:
+        self.leaves = leaves
+        with torch.enable_grad():
+            self.build(objective, inputs, targets)
+
+    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+        raise NotImplementedError
+
+    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
+        """For each operator, the products as pieces in the parameters' shapes.
+
+        Args:
+            vectors: Pieces in the parameters' shapes, with a leading dimension K where `block`.
+            block: K vectors at once.
+        """
+        raise NotImplementedError
+
+
+def _backward(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], *, block: bool
+) -> list[Tensor]:
+    """Vector–Jacobian product(s); zeros where there is no dependence. The graph stays."""
+    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    parts: Sequence[Tensor | None] = [None] * len(inputs)
+    if live:
+        parts = torch.autograd.grad(
+            [o for o, _ in live],
+            inputs,
+            [c for _, c in live],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=block,
+        )
+    lead = cotangents[0].shape[:1] if block else ()
+    return [i.new_zeros((*lead, *i.shape)) if p is None else p for p, i in zip(parts, inputs, strict=True)]
+
+
+class _HessianGraph(_Graph):
+    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+        share = objective.chunk_loss(objective.forward(self.leaves, inputs), targets)
+        self.gradients: Sequence[Tensor] = [torch.zeros_like(p) for p in self.leaves]
+        if share.requires_grad:
+            self.gradients = torch.autograd.grad(
+                share, self.leaves, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+
+    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
+        return (_backward(self.gradients, self.leaves, vectors, block=block),)
+
+
+class _SplitGraph(_Graph):
+    """f, s(r) = Jᵀ r and the loss as a function of f alone."""
+
+    wanted: tuple[bool, bool] = (True, True)  # H_o, H_f
+
+    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+        self.outputs = objective.forward(self.leaves, inputs)
+        # The loss by itself: a leaf at the outputs, so that its derivatives stop there.
+        self.at = self.outputs.detach().requires_grad_()
+        share = objective.chunk_loss(self.at, targets)
+        (self.slope,) = _differentiable_grad(share, [self.at])
+        self.cotangent = self.slope.detach().requires_grad_(self.wanted[0])
+        self.pulled: Sequence[Tensor] = [torch.zeros_like(p) for p in self.leaves]
+        if self.outputs.requires_grad:
+            self.pulled = torch.autograd.grad(
+                self.outputs,
+                self.leaves,
+                self.cotangent,
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+
+    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
+        outer, functional = self.wanted
+        inputs = [self.cotangent] * outer + list(self.leaves) * functional
+        parts = _backward(self.pulled, inputs, vectors, block=block)
+        result: tuple[list[Tensor], ...] = ()
+        if outer:
+            (bent,) = _backward([self.slope], [self.at], [parts.pop(0)], block=block)
+            result += (_backward([self.outputs], self.leaves, [bent], block=block),)
+        if functional:
+            result += (parts,)
+        return result
+
+
+class _OuterGraph(_SplitGraph):
+    wanted = (True, False)
+
+
+class _FunctionalGraph(_SplitGraph):
+    wanted = (False, True)
+
+
+def _differentiable_grad(share: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    if not share.requires_grad:
+        return [torch.zeros_like(i) for i in inputs]
+    return torch.autograd.grad(share, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
+
+
+class _Products:
+    """Products on all chunks with one kind of graph, kept between calls where it fits in memory."""
+
+    def __init__(self, objective: Objective, theta: Tensor, kind: type[_Graph], results: int) -> None:
+        objective.check_theta(theta)
+        self.objective = objective
+        self.theta = theta.detach().clone()  # the caller may go on and change it in place
+        self.kind = kind
+        self.results = results
+        self._kept: list[_Graph] = []
+        self._kept_size = 0
+        self._batches = not any(type(m).forward is nn.GroupNorm.forward for m in objective.model.modules())
+
+    def __call__(self, vectors: Tensor) -> list[Tensor]:
+        """Products with vectors [K, P] as rows; one [K, P] per operator."""
+        return self.objective.with_halving(lambda: self._all_chunks(vectors))
+
+    def _all_chunks(self, vectors: Tensor) -> list[Tensor]:
+        objective = self.objective
+        size = objective.chunk_size
+        count = -(-len(objective.inputs) // size)
+        if self._kept_size != size:
+            self._kept = []
+            self._kept_size = size
+        keep = objective.graph_fits
+        leaves = self._kept[0].leaves if self._kept else objective.leaves(self.theta)
+        totals: list[Tensor] = []
+        for i, (x, y) in enumerate(objective.chunks()):
+            if i < len(self._kept):
+                graph = self._kept[i]
+            else:
+                graph = self.kind(objective, leaves, x, y)
+                if keep:
+                    self._kept.append(graph)
+            parts = self._one_chunk(graph, vectors)
+            if count == 1:
+                return parts
+            if not totals:
+                totals = [p.double() for p in parts]
+            else:
+                for total, part in zip(totals, parts, strict=True):
+                    total.add_(part)
+        return [t.to(vectors.dtype) for t in totals]
+
+    def _one_chunk(self, graph: _Graph, vectors: Tensor) -> list[Tensor]:
+        width = self._block_width(len(vectors))
+        if width > 1:
+            try:
+                blocks = [self._block(graph, rows) for rows in vectors.split(width)]
+                return blocks[0] if len(blocks) == 1 else [torch.cat(b) for b in zip(*blocks, strict=True)]
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self._batches = False  # some operation of the model cannot be batched: one by one
+        results = [torch.empty_like(vectors) for _ in range(self.results)]
+        for k in range(len(vectors)):
+            for result, parts in zip(results, graph.products(self._split(vectors[k]), block=False), strict=True):
+                torch.cat([p.reshape(-1) for p in parts], out=result[k])
+        return results
+
+    def _block(self, graph: _Graph, rows: Tensor) -> list[Tensor]:
+        """The products with all rows [K, P] in one (vmapped) backward pass each."""
+        return [
+            torch.cat([p.reshape(len(rows), -1) for p in parts], dim=1)
+            for parts in graph.products(self._split(rows), block=True)
+        ]
+
+    def _split(self, vectors: Tensor) -> list[Tensor]:
+        """[..., P] as pieces in the parameters' shapes."""
+        objective = self.objective
+        return [
+            p.reshape(*vectors.shape[:-1], *s)
+            for p, s in zip(vectors.split(objective.lengths, dim=-1), objective.shapes, strict=True)
+        ]
+
+    def _block_width(self, count: int) -> int:
+        """How many vectors to push through one backward pass."""
+        objective = self.objective
+        if count == 1 or not self._batches:
+            return 1
+        each = objective.bytes_per_example * objective.chunk_size
+        if objective.device.type == "cuda":
+            return max(1, min(count, objective.memory_budget // (GRAPH_FACTOR * each)))
+        return count if each * count <= _BLOCK_BYTES else 1
+
+
+class CurvatureOperator:
+    """A symmetric linear operator on R^P at one θ: size, dtype, device, matvec, matmat.
+
+    Differentiable passes at θ are built with the first product and kept for the next ones where the
+    objective's memory budget allows.
+    """
+
+    exact = True  # symmetric, whatever rounding makes of it
+    _graph: type[_Graph]
+
+    def __init__(self, objective: Objective, theta: Tensor) -> None:
+        """Binds the objective at θ [P]; computes nothing yet.
+
+        Raises:
+            InputError: θ has another size, dtype or device than the objective.
+        """
+        self._products = _Products(objective, theta, self._graph, results=1)
+        self.size = objective.size
+        self.dtype = objective.dtype
+        self.device = objective.device
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """The product with one vector [P], [P]."""
+        check_vectors(v, self, ndim=1)
+        return self._products(v.detach().unsqueeze(0))[0][0]
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """The products with the columns of V [P, K], [P, K] (stored column by column)."""
+        check_vectors(V, self, ndim=2)
+        return self._products(V.detach().T.contiguous())[0].T
+
+
+class Hessian(CurvatureOperator):
+    """The Hessian H of the loss."""
+
+    _graph = _HessianGraph
+
+
+class GaussNewton(CurvatureOperator):
+    """The Gauss–Newton (outer-product) part H_o of the Hessian; positive semi-definite for convex losses."""
+
+    _graph = _OuterGraph
+
+
+class FunctionalHessian(CurvatureOperator):
+    """The functional part H_f = H − H_o: the model's own curvature, weighted with ∂ℓ/∂f."""
+
+    _graph = _FunctionalGraph
+
+
+def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """H V, H_o V and H_f V, each [P, K], from shared work.
+
+    H V is the sum of the other two, which are computed independently of each other.
+
+    Args:
+        objective: Model, loss and data.
+        theta: [P].
+        V: [P, K].
+
+    Raises:
+        InputError: θ or V does not fit the objective.
+    """
+    products = _Products(objective, theta, _SplitGraph, results=2)
+    check_vectors(V, objective, ndim=2)
+    outer, functional = products(V.detach().T.contiguous())
+    return (outer + functional).T, outer.T, functional.T
+
+
+def check_vectors(v: Tensor, like: Objective | SymmetricOperator, ndim: int) -> None:
+    """Raises InputError unless v is a vector [P] (`ndim` 1) or a matrix [P, K] (2) of like's size, dtype and device."""
+    fits = v.ndim == ndim and v.shape[0] == like.size
+    if not fits or v.dtype != like.dtype or v.device != like.device:
+        shape = [like.size, "K"][:ndim]
+        raise InputError(
+            f"expected a tensor {shape} of {like.dtype} on {like.device}, not {list(v.shape)} of {v.dtype} "
+            f"on {v.device}"
+        )

@@ -1,0 +1,67 @@
+"""The dominant subspace: projections, alignment and overlap."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sharpflat.errors import InputError
+
+
+class DominantSubspace:
+    """The span S_k of k orthonormal vectors U, with projector P_k = U Uᵀ.
+
+    Attributes:
+        basis: U [P, k].
+    """
+
+    def __init__(self, basis: Tensor, *, verify: bool = True) -> None:
+        """Takes U [P, k] as it is.
+
+        Args:
+            basis: U.
+            verify: False where U was verified before: UᵀU costs as much as projecting k/2 vectors.
+
+        Raises:
+            InputError: The columns are not orthonormal (to √ε of the dtype) or not finite.
+        """
+        if basis.ndim != 2:
+            raise InputError(f"the basis must be a matrix [P, k], not {list(basis.shape)}")
+        self.basis = basis.detach()
+        if not verify:
+            return
+        gram = self.basis.T @ self.basis
+        error = (gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs()
+        if basis.shape[1] and not float(error.max()) <= torch.finfo(basis.dtype).eps ** 0.5:
+            raise InputError(f"the basis is not orthonormal: UᵀU differs from I by {float(error.max()):.1e}")
+
+    @property
+    def k(self) -> int:
+        """The dimension of the subspace."""
+        return self.basis.shape[1]
+
+    @property
+    def size(self) -> int:
+        """P, the dimension of the space around it."""
+        return self.basis.shape[0]
+
+    def project(self, v: Tensor) -> Tensor:
+        """P_k v, for a vector [P] or the columns of a matrix [P, K]."""
+        return self.basis @ (self.basis.T @ v)
+
+    def project_out(self, v: Tensor) -> Tensor:
+        """(I − P_k) v, the part in the bulk subspace, for a vector [P] or the columns of a matrix [P, K]."""
+        return v - self.project(v)
+
+    def alignment(self, v: Tensor) -> Tensor:
+        """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], 0 for v = 0: a scalar for [P], [K] for the columns of [P, K]."""
+        norm = torch.linalg.vector_norm(v, dim=0)
+        part = torch.linalg.vector_norm(self.basis.T @ v, dim=0)
+        return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm)
+
+    def overlap(self, other: DominantSubspace) -> float:
+        """‖UᵀU'‖_F²/min(k, k') in [0, 1]: 1 for equal subspaces, the mean squared cosine of their angles."""
+        smaller = min(self.k, other.k)
+        if smaller == 0:
+            return 0.0
+        return float((self.basis.T @ other.basis).double().square().sum()) / smaller

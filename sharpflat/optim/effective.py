@@ -1,0 +1,25 @@
+"""Effective learning rates (Song et al., Definition 4)."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sharpflat.curvature import DominantSubspace
+
+
+def effective_learning_rates(update: Tensor, gradient: Tensor, subspace: DominantSubspace) -> tuple[float, float]:
+    """Dom-LR and Bulk-LR of an update u [P] where the full-batch gradient is g [P].
+
+    η^dom = −⟨u, P_k g⟩/‖P_k g‖² and η^bulk = −⟨u, P_k^⊥ g⟩/‖P_k^⊥ g‖². The minus sign, which the paper's text lacks,
+    makes those of gradient descent +η. NaN where a component of the gradient is 0.
+    """
+    return _rate(update, subspace.project(gradient)), _rate(update, subspace.project_out(gradient))
+
+
+def _rate(update: Tensor, component: Tensor) -> float:
+    square = float(component.double().square().sum())
+    return -float(update.double() @ component.double()) / square if square > 0 else nan
