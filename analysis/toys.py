@@ -11,42 +11,52 @@ across, and the two examples see it shifted by ∓noise/sharp. With bend 0 L is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from analysis.specs import QuadraticSpec, ValleySpec
-
-ToySpec = QuadraticSpec | ValleySpec
+from typing import Any, Protocol
 
 
-def read(model: Mapping[str, Any]) -> ToySpec | None:
-    """The toy that a model's plain values describe, or None if it is none."""
-    kinds: dict[str, type[QuadraticSpec] | type[ValleySpec]] = {"quadratic": QuadraticSpec, "valley": ValleySpec}
-    return kinds[model["kind"]].model_validate(model) if model["kind"] in kinds else None
+class Toy(Protocol):
+    """The numbers of a toy (`analysis.models.quadratic`, `analysis.models.valley`); a valley's have a `bend` too."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def sharp(self) -> float: ...
+    @property
+    def flat(self) -> float: ...
+    @property
+    def noise(self) -> float: ...
+    @property
+    def start(self) -> tuple[float, float]: ...
 
 
-def loss(spec: ToySpec, x: Any, y: Any, side: Any = 0) -> Any:
+def loss(toy: Toy, x: Any, y: Any, side: Any = 0) -> Any:
     """ℓ_side(x, y), or L(x, y) without a side: numbers, arrays or tensors, of shapes that broadcast."""
-    a = across(spec, x, y)
-    mean = 0.5 * (spec.sharp * a * a + spec.flat * y * y)
-    return mean + side * spec.noise * (a * y if isinstance(spec, QuadraticSpec) else a)
+    a = across(toy, x, y)
+    mean = 0.5 * (toy.sharp * a * a + toy.flat * y * y)
+    return mean + side * toy.noise * (a * y if toy.kind == "quadratic" else a)
 
 
-def across(spec: ToySpec, x: Any, y: Any) -> Any:
+def across(toy: Toy, x: Any, y: Any) -> Any:
     """How far (x, y) is from the bottom of the valley, along x."""
-    return x - bottom(spec, y)
+    return x - bottom(toy, y)
 
 
-def bottom(spec: ToySpec, y: Any) -> Any:
+def bottom(toy: Toy, y: Any) -> Any:
     """x of the bottom of the valley at y."""
-    return 0 * y if isinstance(spec, QuadraticSpec) else spec.bend * y * y
+    return 0 * y if toy.kind == "quadratic" else _bend(toy) * y * y
 
 
-def formula(spec: ToySpec) -> str:
+def formula(toy: Toy) -> str:
     """L and the two examples' losses with their numbers, in two lines."""
-    a = "x" if isinstance(spec, QuadraticSpec) else f"(x {_signed(-spec.bend)}y²)"
-    mean = f"L(x, y) = ½({_factor(spec.sharp)}{a}² + {_factor(spec.flat)}y²)"
-    return f"{mean}\nexamples: L ± {_factor(abs(spec.noise))}{'x y' if isinstance(spec, QuadraticSpec) else a}"
+    a = "x" if toy.kind == "quadratic" else f"(x {_signed(-_bend(toy))}y²)"
+    coupled = "x y" if toy.kind == "quadratic" else a
+    mean = f"L(x, y) = ½({_factor(toy.sharp)}{a}² + {_factor(toy.flat)}y²)"
+    return f"{mean}\nexamples: L ± {_factor(abs(toy.noise))}{coupled}"
+
+
+def _bend(toy: Any) -> float:
+    bend: float = toy.bend
+    return bend
 
 
 def _factor(value: float) -> str:

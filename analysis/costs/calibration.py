@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.data.catalogue import describe
 from analysis.rules import build as build_rule
-from analysis.specs import ProblemSpec, RuleSpec
+from analysis.specs import ProblemSpec, RuleNumbers
 from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
 from sharpflat.curvature import GaussNewton, Hessian, Objective, joint_products, spectral_density, top_eigenspace
@@ -50,7 +50,7 @@ class Rates:
     """The cost of one update (by `alike` rule), one evaluation of the full batch with its gradient, one of the test
     data, and one vector's product: with H in the eigensolver, with all three jointly, with one of them alone."""
 
-    updates: dict[RuleSpec, Cost]
+    updates: dict[RuleNumbers, Cost]
     evaluation: Cost
     test: Cost
     product: Cost
@@ -58,7 +58,7 @@ class Rates:
     separate_product: Cost
 
 
-def measure(problem: ProblemSpec, rules: set[RuleSpec], *, energies: bool = False, threads: int = 1) -> Rates:
+def measure(problem: ProblemSpec, rules: set[RuleNumbers], *, energies: bool = False, threads: int = 1) -> Rates:
     """Measure the rates of a problem and of update rules on it; takes seconds.
 
     Args:
@@ -95,7 +95,7 @@ def measure(problem: ProblemSpec, rules: set[RuleSpec], *, energies: bool = Fals
     )
 
 
-def alike(rule: RuleSpec) -> RuleSpec:
+def alike(rule: RuleNumbers) -> RuleNumbers:
     """The rule with numbers that change no cost set to 1, so that rules that cost the same are equal."""
     same = {"learning_rate": 1.0, "rho": 1.0, "beta2": 0.5, "epsilon": 1.0}
     return rule.model_copy(update={name: value for name, value in same.items() if hasattr(rule, name)})
@@ -135,7 +135,7 @@ def _lanczos(theta: torch.Tensor) -> Cost:
     return _cost(density) * (1 / (LANCZOS_PROBES * steps))
 
 
-def _update(training: Objective, rule: RuleSpec, full: float) -> Cost:
+def _update(training: Objective, rule: RuleNumbers, full: float) -> Cost:
     """Of a minibatch as it is; of the full batch scaled to all examples."""
     built, theta = build_rule(rule), training.theta
     size = None if rule.batch_size is None else min(rule.batch_size, len(training.inputs))

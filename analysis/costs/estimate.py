@@ -18,7 +18,8 @@ import xarray as xr
 from analysis.costs.calibration import Cost, Rates, alike, measure
 from analysis.costs.workload import Solve, Work, disk_bytes, energies_work, memory_bytes, training_work
 from analysis.plan.plan import Plan
-from analysis.specs import EnergiesSpec, ProblemSpec, RuleSpec, SegmentSpec
+from analysis.runs.panels import probes_of
+from analysis.specs import EnergiesSpec, ProblemSpec, RuleNumbers, SegmentSpec
 from analysis.store.netcdf import PROVENANCE
 from sharpflat.errors import InputError
 
@@ -46,14 +47,16 @@ class Experience:
 
     def products(self, solve: Solve, model: str) -> float:
         """Of all refreshes of the kind: as many for each eigenpair as the nearest runs used: the model's own if there
-        are any, then those of the nearest tolerance and interval (on a logarithmic scale).
+        are any, then those of the nearest tolerance and interval (on a logarithmic scale). Of a kind that no run had,
+        runs of any kind tell.
 
         Raises:
             InputError: if there is no run to go by.
         """
         if not solve.count:
             return 0.0
-        if not (known := self.found[solve.use]):
+        everything = [one for uses in self.found.values() for one in uses]
+        if not (known := self.found.get(solve.use) or everything):
             raise InputError(f"no trajectory on disk tells how many products a refresh for {solve.use} takes")
 
         def distance(one: Refreshes) -> tuple[bool, float]:
@@ -91,14 +94,14 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
             yield Refreshes("energies", model, solve.every, solve.tolerance, count * solve.vectors, products)
             return
         spectra = sizes.get("spectrum_step", 0)
-        rates, probes = sizes.get("rate_step", 0), spec["probes"]
+        rates, probes = sizes.get("rate_step", 0), probes_of(spec)
         width = min(2 * k, int(attributes["parameters"]))
         if spectra and not rates:
             yield Refreshes(
                 "spectrum",
                 model,
-                probes["spectrum"],
-                probes["tolerance"],
+                probes["spectrum"]["every"],
+                probes["spectrum"]["tolerance"],
                 spectra * width,
                 attributes["probe_products"],
             )
@@ -106,8 +109,8 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
             yield Refreshes(
                 "rates",
                 model,
-                probes["rates"],
-                probes["rates_tolerance"],
+                probes["rates"]["every"],
+                probes["rates"]["tolerance"],
                 rates * k,
                 attributes["probe_products"] - 2 * spectra * width,  # one of the spectrum's takes about two a pair
             )
@@ -174,7 +177,7 @@ def estimate(
     """
     folders = [results, *sorted(path for path in references.glob("*") if path.is_dir())]
     known = experience(folders)
-    rules: dict[ProblemSpec, set[RuleSpec]] = {}
+    rules: dict[ProblemSpec, set[RuleNumbers]] = {}
     for segment in plan.segments.values():
         rules.setdefault(segment.spec.problem, set()).add(segment.spec.rule)
     along = {energies.spec.problem for energies in plan.energies.values()}
@@ -189,7 +192,7 @@ def estimate(
         items[segment.id] = _item(segment.id, work, segment.spec, rates[segment.spec.problem], known)
     for energies in plan.energies.values():
         of = plan.segments[energies.spec.segment]
-        every = of.spec.probes.snapshots or 1
+        every = of.spec.probes["snapshots"].every
         work = energies_work(energies.spec, items[of.id].work.snapshots, every)
         found = _cost(work, of.spec, rates[of.spec.problem], known)
         items[energies.id] = Item(energies.id, work, found[0], found[1], 0.0, memory_bytes(energies.spec))
@@ -215,11 +218,11 @@ def _cost(work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> tup
         rates.updates[alike(spec.rule)] * work.updates
         + rates.evaluation * work.evaluations
         + rates.test * work.tests
-        + rates.product * solved
+        + rates.product * (solved + work.probe_products)
         + rates.joint_product * work.joint_products
         + rates.separate_product * work.separate_products
     )
-    return solved + 3 * work.joint_products + work.separate_products, cost
+    return solved + work.probe_products + 3 * work.joint_products + work.separate_products, cost
 
 
 def _seconds(results: Path, ids: Iterable[str]) -> dict[str, float]:

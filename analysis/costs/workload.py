@@ -9,12 +9,13 @@ import math
 from dataclasses import dataclass, fields
 
 from analysis.data.catalogue import describe
-from analysis.models.sizes import parameter_count
-from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
+from analysis.models import parameter_count
+from analysis.specs import EnergiesSpec, ProbeNumbers, ProblemSpec, SegmentSpec
 
 GUARD = 2  # vectors that the eigensolver carries along beyond k, see sharpflat.curvature.eigensolver
 PROCESS_BYTES = 600e6  # of Python with torch and xarray, before any data (resident, measured)
 CHUNK_BYTES = 1.5e9  # an objective's memory budget on a CPU, and what products take beyond it
+USUAL_TOLERANCE = 1e-2  # of a probe that does not say its own
 ROUNDS = 4  # of blocks that a refresh takes into its search space, as a rule
 
 
@@ -22,7 +23,7 @@ ROUNDS = 4  # of blocks that a refresh takes into its search space, as a rule
 class Solve:
     """Refreshes of one kind: `count` times the `vectors` largest eigenpairs, `every` so many steps."""
 
-    use: str  # filter, spectrum, rates or energies
+    use: str  # filter, energies, or a probe's kind
     count: int
     vectors: int
     every: int
@@ -40,6 +41,7 @@ class Work:
         joint_products: vectors multiplied by H, H_o and H_f at once.
         separate_products: vectors multiplied by one of the three, one after the other.
         snapshots: copies of θ that are written.
+        probe_products: vectors multiplied by H by probes that know how many beforehand.
     """
 
     updates: int = 0
@@ -48,6 +50,7 @@ class Work:
     joint_products: int = 0
     separate_products: int = 0
     snapshots: int = 0
+    probe_products: int = 0
     solves: tuple[Solve, ...] = ()
 
     def __add__(self, other: Work) -> Work:
@@ -61,23 +64,26 @@ class Work:
 
 def training_work(spec: SegmentSpec, steps: int) -> Work:
     """The work of a segment that lasts `steps`."""
-    problem, probes = spec.problem, spec.probes
+    problem = spec.problem
     parameters = parameter_count(problem)
     solves = []
     if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
         k, every = spec.filter.k or problem.k, spec.filter.refresh_every
         solves.append(Solve("filter", math.ceil(steps / every), k, every, spec.filter.tolerance))
-    if probes.spectrum is not None:
-        vectors = min(2 * problem.k, parameters)
-        solves.append(Solve("spectrum", _times(steps, probes.spectrum), vectors, probes.spectrum, probes.tolerance))
-    if probes.rates is not None:
-        count = math.ceil(steps / probes.rates)
-        solves.append(Solve("rates", count, problem.k, probes.rates, probes.rates_tolerance))
+    counts = {"tests": 0, "products": 0, "stored": 0}
+    for kind, numbers in spec.probes.items():
+        times, takes = _times(steps, numbers), numbers.measurement()
+        for name in counts:
+            counts[name] += times * getattr(takes, name)
+        if takes.eigenpairs:
+            vectors = min(takes.eigenpairs * problem.k, parameters)
+            solves.append(Solve(kind, times, vectors, numbers.every, getattr(numbers, "tolerance", USUAL_TOLERANCE)))
     return Work(
         updates=steps,
         evaluations=0 if spec.rule.batch_size is None else _evaluations(spec, steps),
-        tests=_times(steps, probes.test),
-        snapshots=_times(steps, probes.snapshots) if probes.snapshots else 0,
+        tests=counts["tests"],
+        snapshots=counts["stored"],
+        probe_products=counts["products"],
         solves=tuple(solves),
     )
 
@@ -93,17 +99,16 @@ def energies_work(spec: EnergiesSpec, snapshots: int, every: int) -> Work:
     )
 
 
-def _times(steps: int, every: int) -> int:
-    """Of a probe with that interval, which also runs at the first and the last step."""
-    return math.ceil(steps / every) + 1
+def _times(steps: int, numbers: ProbeNumbers) -> int:
+    """How often a probe measures: also at the first step, and at the last one unless it is of updates."""
+    return math.ceil(steps / numbers.every) + (numbers.place != "update")
 
 
 def _evaluations(spec: SegmentSpec, steps: int) -> int:
     """At how many steps some probe needs the full batch's loss or gradient."""
-    at = {*range(0, steps, spec.probes.loss), steps}
-    for every in (spec.probes.spectrum, spec.probes.rates):
-        at |= set(range(0, steps, every)) if every else set()
-    return len(at)
+    needing = [numbers for numbers in spec.probes.values() if numbers.measurement().gradient]
+    at = {step for numbers in needing for step in range(0, steps, numbers.every)}
+    return len(at | {steps})
 
 
 # ---------------------------------------------------------------- memory and disk
@@ -122,10 +127,10 @@ def memory_bytes(spec: SegmentSpec | EnergiesSpec) -> float:
 
 def disk_bytes(spec: SegmentSpec, work: Work) -> float:
     """About what a segment leaves, before compression: its state, with the starts of the next refreshes; snapshots."""
-    k, probes = spec.problem.k, spec.probes
-    remembered = {"sgd": 1 if getattr(spec.rule, "momentum", 0) else 0, "adam": 2, "sam": 0}[spec.rule.kind]
-    blocks = (k + GUARD) * (spec.filter is not None) + (2 * k + GUARD) + (k + GUARD) * (probes.rates is not None)
-    return _vector_bytes(spec.problem) * (1 + remembered + blocks + work.snapshots)
+    k = spec.problem.k
+    widths = [numbers.measurement().eigenpairs for numbers in spec.probes.values()] + [int(spec.filter is not None)]
+    blocks = sum(width * k + GUARD for width in widths if width)
+    return _vector_bytes(spec.problem) * (1 + spec.rule.remembered + blocks + work.snapshots)
 
 
 def _vector_bytes(problem: ProblemSpec) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
-from analysis.runs.panels import Panel, specification
+from analysis.runs.panels import Panel, probes_of, specification
 
 AVERAGE: style.Look = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "linewidth": 1.4}
 
@@ -21,7 +21,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         drawing.alignment(axes, run)
         axes.plot(run.spectrum_step, run.alignment_ema, **AVERAGE)
         style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs)
-        factors.add(specification(run)["probes"]["ema_factor"])
+        factors.add(probes_of(specification(run))["spectrum"]["ema_factor"])
     all_axes[0].set_ylabel(drawing.ALIGNMENT)
     average = f"moving average (factor {', '.join(f'{factor:g}' for factor in sorted(factors))})"
     style.legend_below(figure, [("χₖ(∇L)", drawing.MEASURED), (average, AVERAGE)])

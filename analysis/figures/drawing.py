@@ -99,7 +99,7 @@ def losses(axes: Axes, panel: Panel, *, branches: bool) -> None:
 
 def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
     """Mark the switch of runs that were switched at the same step, its text away from where they may diverge."""
-    begun = [run for run in runs if run.attrs.get("stopped_by") != style.NEVER_BEGAN]
+    begun = [run for run in runs if run.attrs.get("stopped_by") != StoppedBy.EARLIER_DIVERGENCE]
     for run in begun[:1]:
         low, high = axes.get_xlim()
         upwards = any(other.attrs["status"] == "diverged" for other in begun)

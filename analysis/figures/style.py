@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from analysis.runs.panels import Panel
 from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_run
+from analysis.specs import StoppedBy
 from analysis.store.atomic import write_atomically
 from sharpflat.errors import InputError
 
@@ -50,7 +51,6 @@ TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
 ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
 USUAL_LINES = 3  # of a panel's description; more of them make the figure taller
 DIVERGED = "diverged"
-NEVER_BEGAN = "divergence of an earlier segment"  # why such a segment stopped
 DPI = 160
 
 _RC = {
@@ -222,7 +222,7 @@ def mark_switch(axes: Axes, run: xr.Dataset, *, left: bool | None = None) -> Non
         run: with its switches.
         left: whether the text stands to the left of the line; None: where there is more room.
     """
-    if run.attrs.get("stopped_by") == NEVER_BEGAN:
+    if run.attrs.get("stopped_by") == StoppedBy.EARLIER_DIVERGENCE:
         return
     for step in run.attrs["switches"][-1:]:
         _make_room_above(axes)

@@ -39,14 +39,14 @@ def draw(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def _paths(axes: Axes, toy: toys.ToySpec, paths: Paths) -> None:
+def _paths(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
     """The path that moves most across the valley thin and at the bottom, the others wide and above it."""
     restless = {label: -float(np.abs(np.diff(toys.across(toy, x, y))).sum()) for label, (x, y) in paths.items()}
     for i, label in enumerate(sorted(paths, key=restless.__getitem__)):
         axes.plot(*paths[label], **style.look_of(label) | {"linewidth": 1.6 if i else 0.5}, zorder=2 + i)
 
 
-def _magnified(axes: Axes, toy: toys.ToySpec, paths: Paths) -> None:
+def _magnified(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
     ends = [(x[-max(2, len(x) // 10) :], y[-max(2, len(y) // 10) :]) for x, y in paths.values()]
     inset = axes.inset_axes(INSET)
     _paths(inset, toy, paths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -11,22 +11,24 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import toys
 from analysis.runs.panels import Panel, specification
+from analysis.specs.kinds import MODELS, read_numbers
 from sharpflat.errors import InputError
 
 Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 CONTOUR: dict[str, Any] = {"color": "#9A9A9A", "linewidth": 0.6}
 
 
-def toy_of(panel: Panel) -> toys.ToySpec:
+def toy_of(panel: Panel) -> toys.Toy:
     """The toy of a panel.
 
     Raises:
         InputError: if its setting is a model of another kind.
     """
     model = specification(next(iter(panel.runs.values())))["problem"]["model"]
-    if (toy := toys.read(model)) is None:
+    numbers = read_numbers(MODELS, model)
+    if numbers.takes != "toy":
         raise InputError(f"setting {panel.setting}: this figure shows a toy's plane, and a {model['kind']} is no toy")
-    return toy
+    return cast("toys.Toy", numbers)
 
 
 def path(run: xr.Dataset, first_step: int = 0) -> tuple[Vector, Vector]:
@@ -41,7 +43,7 @@ def path(run: xr.Dataset, first_step: int = 0) -> tuple[Vector, Vector]:
     return theta[:, 0], theta[:, 1]
 
 
-def contours(axes: Axes, toy: toys.ToySpec, levels: Vector) -> None:
+def contours(axes: Axes, toy: toys.Toy, levels: Vector) -> None:
     """Those contours of L at `levels` that lie within the axes' limits, which stay as they are."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x, y = np.meshgrid(np.linspace(left, right, 400), np.linspace(low, high, 200))

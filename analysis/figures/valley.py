@@ -63,13 +63,13 @@ def _look(label: str, place: int) -> dict[str, Any]:
     return style.look_of(label) | (DOTS if place else {"linewidth": 0.9})
 
 
-def _limits(toy: toys.ToySpec, paths: Paths) -> tuple[float, tuple[float, float]]:
+def _limits(toy: toys.Toy, paths: Paths) -> tuple[float, tuple[float, float]]:
     """How far across the bottom on each side, and from where to where along y."""
     widest = max(float(np.abs(toys.across(toy, x, y)).max()) for x, y in paths.values())
     return 1.6 * widest, toy_plane.span(*(y for _, y in paths.values()))
 
 
-def _from_above(axes: Axes, toy: toys.ToySpec, paths: Paths) -> None:
+def _from_above(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
     half, (low, high) = _limits(toy, paths)
     y = np.linspace(low, high, 200)
     bottom = toys.bottom(toy, y)
@@ -83,7 +83,7 @@ def _from_above(axes: Axes, toy: toys.ToySpec, paths: Paths) -> None:
     toy_plane.mark_start(axes, next(iter(paths.values())))
 
 
-def _surface(axes: Any, toy: toys.ToySpec, paths: Paths) -> None:
+def _surface(axes: Any, toy: toys.Toy, paths: Paths) -> None:
     half, (low, high) = _limits(toy, paths)
     # A strip along the bottom, so that it ends in the same height on both sides.
     offset, y = np.meshgrid(np.linspace(-half, half, 41), np.linspace(low, high, 61))

@@ -1,25 +1,27 @@
-"""Models by kind. A kind is a module of this package with `build(spec, inputs, outputs)`; it is imported by name,
-so that a new model renames (and retrains) nothing of the others."""
+"""Models by kind. A kind is a module of this package with its numbers and `build(numbers, inputs, outputs)`; it is
+imported by name, so that a new model renames (and retrains) nothing of the others."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from analysis.data.catalogue import describe
+
 if TYPE_CHECKING:
     import torch
 
-    from analysis.specs import Frozen
+    from analysis.specs import ModelNumbers, ProblemSpec
 
 
 def build(
-    spec: Frozen, inputs: tuple[int, ...], outputs: int, generator: torch.Generator, dtype: torch.dtype
+    numbers: ModelNumbers, inputs: tuple[int, ...], outputs: int, generator: torch.Generator, dtype: torch.dtype
 ) -> torch.nn.Module:
-    """The model that `spec` describes, initialised from `generator`: PyTorch's default but where the
-    specification has another `initialisation`.
+    """The model that `numbers` describe, initialised from `generator`: PyTorch's default but where they have another
+    `initialisation`.
 
     Args:
-        spec: one of the model specifications of `analysis.specs`.
+        numbers: of the model's kind.
         inputs: shape of one example: (channels, rows, columns), or (vocabulary size, longest sentence).
         outputs: number of outputs.
         generator: CPU generator; no global seed is touched.
@@ -27,12 +29,36 @@ def build(
     """
     import torch
 
-    from analysis.models.initialise import initialise, redraw_convolutions
+    from analysis.models.modules.initialise import initialise, redraw_convolutions
 
     with torch.device("meta"):  # allocates and draws nothing
-        model = import_module(f"analysis.models.{spec.kind}").build(spec, inputs, outputs)  # type: ignore[attr-defined]
+        model = import_module(f"analysis.models.{numbers.kind}").build(numbers, inputs, outputs)
     model = model.to(dtype).to_empty(device="cpu")
     initialise(model, generator)
-    if getattr(spec, "initialisation", "default") == "he":
+    if getattr(numbers, "initialisation", "default") == "he":
         redraw_convolutions(model, generator)
     return model
+
+
+def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
+    """P of a problem's model, without building it; for text a lower bound unless the vocabulary's size is given.
+
+    Raises:
+        ValueError: if the model and the data, or the model and the loss, do not fit; the message says how.
+    """
+    info, model, pooling = describe(problem.data.train), problem.model, problem.data.pooling
+    toy = model.takes == "toy"
+    if toy != (problem.loss == "value"):
+        takes = "value" if toy else "mse or cross_entropy"
+        raise ValueError(f"the loss of a {model.kind} is {takes}; the setting's is {problem.loss}")
+    if info.kind != model.takes:
+        raise ValueError(f"a {model.kind} takes {model.takes} data; {problem.data.train} is {info.kind}")
+    if toy:
+        return model.parameter_count((1,), info.classes)
+    if model.takes == "text":
+        return model.parameter_count((vocabulary, problem.data.max_length), info.classes)
+    channels, rows, columns = (1, *info.shape)[-3:]
+    rows, columns = rows // pooling, columns // pooling
+    if rows * columns == 0:
+        raise ValueError(f"data.pooling averages {pooling} × {pooling} pixels, which leaves nothing of the images")
+    return model.parameter_count((channels, rows, columns), info.classes)

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
-from analysis.specs import CNNSpec
+from analysis.specs import Count, ModelNumbers
+from analysis.specs.base import Layers
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(spec: CNNSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+class Numbers(ModelNumbers):
+    kind: Literal["cnn"] = "cnn"
+    channels: Count
+    convolutions: Layers = 2
+
+    def words(self) -> str:
+        return f"{self.convolutions} × {self.channels} channels"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        channels, rows, columns = inputs
+        total = 0
+        for _ in range(self.convolutions):
+            total += (9 * channels + 1) * self.channels
+            channels, rows, columns = self.channels, rows // 2, columns // 2
+        if rows * columns == 0:
+            raise ValueError(f"{self.convolutions} poolings leave nothing of the images")
+        return total + (channels * rows * columns + 1) * outputs
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs]; the convolutions keep the size (padding 1)."""
+    from torch import nn
+
     channels, rows, columns = inputs
     layers: list[nn.Module] = []
-    for _ in range(spec.convolutions):
-        layers += [nn.Conv2d(channels, spec.channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-        channels, rows, columns = spec.channels, rows // 2, columns // 2
+    for _ in range(numbers.convolutions):
+        layers += [nn.Conv2d(channels, numbers.channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        channels, rows, columns = numbers.channels, rows // 2, columns // 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * rows * columns, outputs))

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+from analysis.specs import Count, ModelNumbers
+from analysis.specs.base import Layers
 
-from analysis.specs import MLPSpec
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(spec: MLPSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+class Numbers(ModelNumbers):
+    kind: Literal["mlp"] = "mlp"
+    width: Count
+    hidden_layers: Layers = 2
+    activation: Literal["tanh", "relu"] = "tanh"
+
+    def words(self) -> str:
+        return f"{self.hidden_layers} × {self.width} {self.activation}"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        sizes = [math.prod(inputs), *[self.width] * self.hidden_layers, outputs]
+        return sum((a + 1) * b for a, b in pairwise(sizes))
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, *inputs] -> [N, outputs], with `hidden_layers` layers of `width` units."""
-    activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[spec.activation]
+    from torch import nn
+
+    activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[numbers.activation]
     layers: list[nn.Module] = [nn.Flatten()]
     size = math.prod(inputs)
-    for _ in range(spec.hidden_layers):
-        layers += [nn.Linear(size, spec.width), activation()]
-        size = spec.width
+    for _ in range(numbers.hidden_layers):
+        layers += [nn.Linear(size, numbers.width), activation()]
+        size = numbers.width
     return nn.Sequential(*layers, nn.Linear(size, outputs))

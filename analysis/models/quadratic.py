@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from analysis.models.toy import Toy
-from analysis.specs import QuadraticSpec
+from analysis import toys
+from analysis.specs import ModelNumbers, Positive, Real
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(spec: QuadraticSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+class Numbers(ModelNumbers):
+    """Two parameters (x, y), which begin at `start`."""
+
+    takes: ClassVar[Literal["image", "text", "toy"]] = "toy"
+    kind: Literal["quadratic"] = "quadratic"
+    sharp: Positive = 1000.0
+    flat: Positive = 1.0
+    noise: Real = 100.0
+    start: tuple[Real, Real] = (1.0, 1.0)
+
+    def words(self) -> str:
+        return toys.formula(self)
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        return 2
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, 1] -> [N, 1]"""
-    return Toy(spec)
+    from analysis.models.modules.toy import Toy
+
+    return Toy(numbers)

@@ -7,15 +7,36 @@ convolution with normalisation (He et al.'s option B). Convolutions have no bias
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
-from analysis.specs import ResNetSpec
+from analysis.specs import Count, ModelNumbers
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(spec: ResNetSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+class Numbers(ModelNumbers):
+    kind: Literal["resnet8"] = "resnet8"
+    width: Count  # channels of the first convolution; usually 16
+
+    def words(self) -> str:
+        return f"8 layers, {self.width} to {4 * self.width} channels"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        w = self.width
+        total = (9 * inputs[0] + 2) * w
+        for a, b in [(w, w), (w, 2 * w), (2 * w, 4 * w)]:
+            total += (9 * a + 2) * b + (9 * b + 2) * b + (a != b) * (a + 2) * b
+        return total + (4 * w + 1) * outputs
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs], for images of any size."""
-    w = spec.width
+    from torch import nn
+
+    from analysis.models.modules.resnet8 import Block, Mean, Normalisation
+
+    w = numbers.width
     return nn.Sequential(
         nn.Conv2d(inputs[0], w, 3, padding=1, bias=False),
         Normalisation(w),
@@ -26,44 +47,3 @@ def build(spec: ResNetSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
         Mean(),
         nn.Linear(4 * w, outputs),
     )
-
-
-class Block(nn.Module):
-    """Two 3×3 convolutions, with the block's input added before the last ReLU."""
-
-    def __init__(self, channels: int, wider: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, wider, 3, stride, padding=1, bias=False)
-        self.norm_first = Normalisation(wider)
-        self.second = nn.Conv2d(wider, wider, 3, padding=1, bias=False)
-        self.norm_second = Normalisation(wider)
-        self.shortcut: nn.Module = nn.Identity()
-        if (channels, stride) != (wider, 1):
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, wider, 1, stride, bias=False), Normalisation(wider))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.norm_first(self.first(x)))
-        return torch.relu(self.norm_second(self.second(y)) + self.shortcut(x))
-
-
-class Normalisation(nn.GroupNorm):
-    """`nn.GroupNorm` with one group, written out.
-
-    In torch 2.11 the backward pass of its backward pass fails under `vmap`, and where a layer has as many channels as
-    pixels it can give wrong numbers instead.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean((1, 2, 3), keepdim=True)
-        scale = (centred.square().mean((1, 2, 3), keepdim=True) + self.eps).rsqrt()
-        return torch.addcmul(self.bias[:, None, None], centred, scale * self.weight[:, None, None])
-
-
-class Mean(nn.Module):
-    """[N, channels, rows, columns] -> [N, channels]."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))

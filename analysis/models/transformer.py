@@ -1,69 +1,47 @@
-"""Transformer encoder for sentence classification: a class token before the words, read out at the end.
-
-Post-norm, ReLU, no dropout, as `torch.nn.TransformerEncoder`'s defaults (equal to it with equal weights, tested).
-Attention is written out, because PyTorch's fused kernels have no second derivatives. The two papers leave open
-the positions (here learned, N(0, 1) as `nn.Embedding` draws them) and the feed-forward width.
-"""
+"""Transformer encoder for sentence classification: a class token before the words, read out at the end."""
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from analysis.specs import Count, ModelNumbers
+from analysis.specs.base import Layers
 
-from analysis.specs import TransformerSpec
+if TYPE_CHECKING:
+    from torch import nn
 
-PADDING = 0  # id of the token that fills a sentence up (analysis.data.preprocess)
+
+class Numbers(ModelNumbers):
+    takes: ClassVar[Literal["image", "text", "toy"]] = "text"
+    kind: Literal["transformer"] = "transformer"
+    width: Count
+    heads: Count
+    layers: Layers = 2
+    feed_forward: Count
+
+    def words(self) -> str:
+        return f"{self.layers} layers, width {self.width}, {self.heads} heads"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        if self.width % self.heads:
+            raise ValueError(f"the width {self.width} must be a multiple of the number of heads, {self.heads}")
+        vocabulary, length = inputs
+        w, f = self.width, self.feed_forward
+        layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
+        return (vocabulary + length + 2) * w + self.layers * layer + (w + 1) * outputs
 
 
-def build(spec: TransformerSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, T] token ids -> [N, outputs], for `inputs` = (vocabulary size, longest T)."""
+    from analysis.models.modules.transformer import Transformer
+
     vocabulary, length = inputs
-    return Transformer(spec, vocabulary, length, outputs)
-
-
-class Transformer(nn.Module):
-    def __init__(self, spec: TransformerSpec, vocabulary: int, length: int, outputs: int) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocabulary, spec.width)
-        self.positions = nn.Embedding(length + 1, spec.width)
-        self.class_token = nn.Embedding(1, spec.width)
-        self.layers = nn.ModuleList(Layer(spec.width, spec.heads, spec.feed_forward) for _ in range(spec.layers))
-        self.readout = nn.Linear(spec.width, outputs)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        n, length = tokens.shape
-        x = torch.cat([self.class_token.weight.expand(n, 1, -1), self.words(tokens)], dim=1)
-        x = x + self.positions.weight[: length + 1]
-        ignored = nn.functional.pad(tokens == PADDING, (1, 0))[:, None, None, :]  # the class token never is
-        for layer in self.layers:
-            x = layer(x, ignored)
-        return self.readout(x[:, 0])
-
-
-class Layer(nn.Module):
-    """Self-attention and feed-forward, each with a residual and then a layer norm."""
-
-    def __init__(self, width: int, heads: int, feed_forward: int) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)  # its parameters and their defaults
-        self.expand = nn.Linear(width, feed_forward)
-        self.contract = nn.Linear(feed_forward, width)
-        self.norm_attention = nn.LayerNorm(width)
-        self.norm_feed_forward = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, ignored: Tensor) -> Tensor:
-        x = self.norm_attention(x + attend(self.attention, x, ignored))
-        return self.norm_feed_forward(x + self.contract(torch.relu(self.expand(x))))
-
-
-def attend(attention: nn.MultiheadAttention, x: Tensor, ignored: Tensor) -> Tensor:
-    """Self-attention of x [N, T, width] with the module's weights; keys where `ignored` [N, 1, 1, T] get none."""
-    n, length, width = x.shape
-    heads, size = attention.num_heads, attention.head_dim
-    qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = qkv.view(n, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-    scores = q @ k.transpose(-1, -2) / math.sqrt(size)
-    weights = scores.masked_fill(ignored, -torch.inf).softmax(-1)
-    return attention.out_proj((weights @ v).transpose(1, 2).reshape(n, length, width))
+    return Transformer(
+        vocabulary=vocabulary,
+        length=length,
+        outputs=outputs,
+        width=numbers.width,
+        heads=numbers.heads,
+        layers=numbers.layers,
+        feed_forward=numbers.feed_forward,
+    )

@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from torch import nn
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
-from analysis.specs import VGGSpec
+from analysis.specs import Count, ModelNumbers
+
+if TYPE_CHECKING:
+    from torch import nn
 
 STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # convolutions' channels in widths; a 2×2 max-pool ends each stage
 
 
-def build(spec: VGGSpec, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+class Numbers(ModelNumbers):
+    kind: Literal["vgg11"] = "vgg11"
+    width: Count  # channels of the first convolution; 64 in configuration A
+    initialisation: Literal["default", "he"] = "default"  # "he": see `redraw_convolutions` in modules/initialise.py
+
+    def words(self) -> str:
+        he = ", He initialisation" if self.initialisation == "he" else ""
+        return f"11 layers, {self.width} to {8 * self.width} channels{he}"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        channels, rows, columns = inputs
+        w = self.width
+        for _ in STAGES:
+            if min(rows, columns) > 1:
+                rows, columns = rows // 2, columns // 2
+        sizes = [channels, w, 2 * w, 4 * w, 4 * w, 8 * w, 8 * w, 8 * w, 8 * w]
+        total = sum((9 * a + 1) * b for a, b in pairwise(sizes))
+        sizes = [8 * w * rows * columns, 8 * w, 8 * w, outputs]
+        return total + sum((a + 1) * b for a, b in pairwise(sizes))
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs]: eight convolutions, three linear layers, ReLU between them.
 
     A pooling that would leave nothing is left out, so images may be smaller than 32×32, where five poolings
     end in one pixel.
     """
+    from torch import nn
+
     channels, rows, columns = inputs
     layers: list[nn.Module] = []
     for stage in STAGES:
         for widths in stage:
-            layers += [nn.Conv2d(channels, widths * spec.width, 3, padding=1), nn.ReLU()]
-            channels = widths * spec.width
+            layers += [nn.Conv2d(channels, widths * numbers.width, 3, padding=1), nn.ReLU()]
+            channels = widths * numbers.width
         if min(rows, columns) > 1:
             layers.append(nn.MaxPool2d(2))
             rows, columns = rows // 2, columns // 2

@@ -1,37 +1,33 @@
 """Models of the configuration files.
 
 `experiments.yaml` says what is trained and drawn; a profile (`quick.yaml`, …) says with which numbers. Both are
-read here, before any job starts, and nothing else reads them. `analysis.plan.join` joins the two.
+read here, before any job starts, and nothing else reads them. `analysis.plan.join` joins the two. What can be said of
+a model, an update rule or a probe is in the file of its kind (`analysis.specs.kinds`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 from pydantic_core import PydanticCustomError
 
 from analysis.specs import (
     Count,
-    Decay,
     EnergiesSpec,
     FilterSpec,
     Fraction,
     Frozen,
     Positive,
-    ProbeSpec,
     Real,
+    RuleNumbers,
     Seed,
     Several,
     Size,
     StopSpec,
 )
-
-
-def _no_device(name: str) -> str:
-    if name in {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}:
-        raise PydanticCustomError("name", "no file can have this name on Windows")
-    return name
+from analysis.specs.kinds import PROBES, RULES, kinds, numbers_of, with_every
 
 
 def _one_line(text: str) -> str:
@@ -47,7 +43,8 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # Names become parts of paths, so they hold nothing that could leave a folder.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60), AfterValidator(_no_device)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=60)]  # a file is named after it
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)]
 # Labels are drawn: a dollar would begin a formula.
 Label = Annotated[str, StringConstraints(pattern=r"^[^<>&\"'\\/$]+$", max_length=80), AfterValidator(_one_line)]
@@ -59,20 +56,35 @@ class Setting(Frozen):
     """A kind of model with its loss. Data and sizes are the profile's."""
 
     title: Label
-    model: Name
+    model: Kind
     loss: Literal["mse", "cross_entropy", "value"] = "mse"
 
 
 Varied = Literal["seed", "learning_rate", "holdout", "k", "refresh_every", "step", "alpha_dom", "beta_bulk"]
+ALIGNMENT = "spectrum"  # the probe that measures the alignment
+GD = "gd"  # another name for sgd on the full batch
 OF_THE_BEGINNING = ("seed", "holdout")  # cannot change on the way: another sampler, other examples held out
+
+
+class Rule(Frozen):
+    """An update rule's kind, with numbers that are the rule's own."""
+
+    model_config = ConfigDict(extra="allow")
+    kind: Kind
+
+
+def _chosen(rule: object) -> object:
+    if not isinstance(rule, str | dict):
+        raise PydanticCustomError("rule", "Input should be an update rule, or a mapping with its kind and numbers")
+    return {"kind": rule} if isinstance(rule, str) else rule
 
 
 class Segment(Frozen):
     """One update rule, run from where `parent` ends, in each of `settings`.
 
-    `batch` is "full", "mini" (without replacement within an epoch) or "uniform" (with replacement). GD is SGD on the
-    full batch. `measures` says what is measured besides the usual, and in which settings; `spectrum` whether the
-    largest eigenvalues and the alignment are.
+    `rule` is the rule's kind, or a mapping of its `kind` and of numbers that are the rule's own. GD is SGD on the full
+    batch. `batch` is "full", "mini" (without replacement within an epoch) or "uniform" (with replacement). `measures`
+    says which probes besides the usual measure, and in which settings; `without`, which of the usual do not.
 
     `varies` makes it a family: one segment for each combination of the values that the profile gives (but α = β = 0,
     which does not move). `step` is where it ends, `k` the filter's. Its descendants are families too; seed, learning
@@ -81,19 +93,23 @@ class Segment(Frozen):
 
     settings: Names
     parent: Name | None = None
-    rule: Literal["sgd", "gd", "sam", "adam"]
+    rule: Annotated[Rule, BeforeValidator(_chosen)]
     batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
-    momentum: Decay = 0.0
-    measures: dict[Literal["rates", "snapshots"], Names] = Field(default_factory=dict)
-    spectrum: bool = True
+    measures: dict[Kind, Names] = Field(default_factory=dict)
+    without: Annotated[tuple[Kind, ...], AfterValidator(_each_once)] = ()
     varies: tuple[Varied, ...] = ()
     alpha_dom: Real = 1.0
     beta_bulk: Real = 1.0
     stop: Literal["steps", "aligned"] = "steps"
 
     @property
+    def rule_kind(self) -> str:
+        """The kind that a file is named after."""
+        return "sgd" if self.rule.kind == GD else self.rule.kind
+
+    @property
     def full_batch(self) -> bool:
-        return self.batch == "full" or self.rule == "gd"
+        return self.batch == "full" or self.rule.kind == GD
 
 
 Reads = Literal["trajectories", "snapshots", "distances", "energies"]
@@ -141,28 +157,33 @@ class Data(Frozen):
     max_length: Count = 64
 
 
-class Probes(Frozen):
-    """Intervals in steps. `rates` and `snapshots` are for the segments that measure them."""
-
-    loss: Count
-    test: Count
-    spectrum: Count
-    rates: Count | None = None
-    snapshots: Count | None = None
-    tolerance: Positive = ProbeSpec.model_fields["tolerance"].default
-    rates_tolerance: Positive = ProbeSpec.model_fields["rates_tolerance"].default
-    ema_factor: Decay = ProbeSpec.model_fields["ema_factor"].default
+@cache
+def some_of(numbers: type[Frozen], base: type[Frozen] = Frozen) -> type[Frozen]:
+    """A model of some of the numbers that a kind has beyond those of `base`; those that are given are checked."""
+    types = get_type_hints(numbers, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (types[name], None) for name in numbers.model_fields if name not in (*base.model_fields, "kind")
+    }
+    return create_model(numbers.__name__, __base__=Frozen, **fields)
 
 
-class SomeProbes(Frozen):
-    """What is other in one segment than in its setting."""
+def rule_numbers(kind: str) -> type[Frozen]:
+    """A model of some of the numbers that are an update rule's own."""
+    return some_of(numbers_of(RULES, kind), RuleNumbers)
 
-    loss: Count | None = None
-    test: Count | None = None
-    spectrum: Count | None = None
-    rates: Count | None = None
-    snapshots: Count | None = None
-    tolerance: Positive | None = None
+
+def _of_probes(name: str, doc: str, *, some: bool) -> type[Frozen]:
+    fields: dict[str, Any] = {}
+    for kind in kinds(PROBES):
+        numbers = numbers_of(PROBES, kind)
+        needed = numbers.everywhere and not some
+        of = Annotated[some_of(numbers) if some else numbers, BeforeValidator(with_every)]
+        fields[kind] = (of, ...) if needed else (of | None, None)  # type: ignore[operator]
+    return create_model(name, __base__=Frozen, __doc__=doc, **fields)
+
+
+Probes = _of_probes("Probes", "The numbers of each probe by kind; a bare number is its interval in steps.", some=False)
+SomeProbes = _of_probes("SomeProbes", "One segment's overrides of its setting's probes.", some=True)
 
 
 class Values(Frozen):
@@ -187,17 +208,17 @@ class Energies(Frozen):
     tolerance: Positive = EnergiesSpec.model_fields["tolerance"].default
 
 
-class Numbers(Frozen):
+class SegmentNumbers(Frozen):
     """One segment's length: `steps` more, or up to the global `step`. `aligned` segments end earlier, as soon
-    as the EMA of χ_k(∇L) passes `alignment_ema`. `rho` is SAM's. The rest replaces the setting's numbers; `values` are
-    those of what the segment varies in."""
+    as the EMA of χ_k(∇L) passes `alignment_ema`. `rule` has numbers of the update rule's own. The rest replaces the
+    setting's numbers; `values` are those of what the segment varies in."""
 
     steps: Size | None = None
     step: Size | None = None
     alignment_ema: Fraction | None = None
     learning_rate: Positive | None = None
-    rho: Positive | None = None
-    probes: SomeProbes = SomeProbes()
+    rule: dict[str, Any] = Field(default_factory=dict)
+    probes: SomeProbes = SomeProbes()  # type: ignore[valid-type]
     values: Values = Values()
 
 
@@ -212,9 +233,9 @@ class SettingNumbers(Frozen):
     holdout: Size = 0
     refresh_every: Count = 1
     tolerance: Positive = FilterSpec.model_fields["tolerance"].default
-    probes: Probes
+    probes: Probes  # type: ignore[valid-type]
     energies: Energies = Energies()
-    segments: dict[Name, Numbers]
+    segments: dict[Name, SegmentNumbers]
 
 
 class Profile(Frozen):
@@ -224,7 +245,7 @@ class Profile(Frozen):
     settings: Annotated[dict[Name, SettingNumbers], Field(min_length=1)]
 
 
-def stop_spec(stop: str, numbers: Numbers, varied: int | None = None) -> StopSpec:
+def stop_spec(stop: str, numbers: SegmentNumbers, varied: int | None = None) -> StopSpec:
     """The stop of a segment (`stop` of experiments.yaml) with a profile's numbers.
 
     `varied` is the step where it ends, if it varies in that.

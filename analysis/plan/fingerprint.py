@@ -18,7 +18,7 @@ import grimp
 PACKAGE = "analysis"
 ROOT = Path(__file__).resolve().parents[1]
 _TYPE_CHECKING = "TYPE_CHECKING"
-BY_VALUE = frozenset({"analysis.specs"})  # hashed as the values themselves, see analysis.plan.join
+BY_VALUE = "analysis.specs"  # hashed as the values themselves, see analysis.plan.join
 
 
 def fingerprint(*entries: str) -> str:
@@ -40,7 +40,7 @@ def reached(entries: Iterable[str]) -> frozenset[str]:
     """The entries, what they import within the package, and the `__init__` of every package on the way."""
     graph = _graph()
     found: set[str] = set()
-    todo = list(entries)
+    todo = [entry.partition(":")[0] for entry in entries]
     while todo:
         module = todo.pop()
         if module in found:
@@ -51,7 +51,7 @@ def reached(entries: Iterable[str]) -> frozenset[str]:
         todo += graph.find_modules_directly_imported_by(module)
         if "." in module:
             todo.append(module.rpartition(".")[0])
-    return frozenset(found - BY_VALUE)
+    return frozenset(name for name in found if not f"{name}.".startswith(f"{BY_VALUE}."))
 
 
 def submodules(package: str) -> list[str]:

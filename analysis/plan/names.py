@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analysis.data.catalogue import describe
 from analysis.plan.fingerprint import fingerprint
 from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
+from analysis.specs.kinds import MODELS, RULES, kinds
 
 
 def canonical(value: Any) -> str:
@@ -45,16 +46,31 @@ def energies_id(spec: EnergiesSpec, code: str) -> str:
 
 def energies_fingerprint(spec: EnergiesSpec) -> str:
     """The code that decides the energies along a segment."""
-    return fingerprint("analysis.measurement.energies", f"analysis.models.{spec.problem.model.kind}")
+    return fingerprint(
+        "analysis.measurement.energies:measure_energies", f"analysis.models.{spec.problem.model.kind}:build"
+    )
 
 
 def segment_fingerprint(spec: SegmentSpec) -> str:
-    """The code that decides a segment: its rule's function, and the modules that are chosen by name."""
+    """The code that decides a segment: its stage's function, and what is chosen by kind."""
     return fingerprint(
-        "analysis.training.batch",
-        f"analysis.models.{spec.problem.model.kind}",
-        f"analysis.rules.{spec.rule.kind}",
+        "analysis.training.batch:train_batch",
+        f"analysis.models.{spec.problem.model.kind}:build",
+        f"analysis.rules.{spec.rule.kind}:Rule",
+        *(f"analysis.training.probes.{kind}:Probe" for kind in sorted(spec.probes)),
     )
+
+
+def descriptions(specs: Iterable[SegmentSpec] | None = None) -> tuple[str, ...]:
+    """The code that says in words what was run: the `Numbers` of the kinds that the segments have, or of all.
+
+    It decides no dataset, but a figure's title.
+    """
+    if specs is None:
+        found = {f"{package}.{kind}" for package in (MODELS, RULES) for kind in kinds(package)}
+    else:
+        found = {name for s in specs for name in (f"models.{s.problem.model.kind}", f"rules.{s.rule.kind}")}
+    return tuple(f"analysis.{name}:Numbers" for name in sorted(found))
 
 
 def _setting(setting: str, problem: ProblemSpec) -> str:
@@ -65,12 +81,7 @@ def _setting(setting: str, problem: ProblemSpec) -> str:
 
 def _rule(spec: SegmentSpec) -> str:
     """sgd, gd, dom-sgd, bulk-sam, gd-m0.9, adam-m0, or with the filter's weights: sgd-a0.5-b1.5."""
-    rule = spec.rule
-    name: str = "gd" if rule.kind == "sgd" and rule.batch_size is None else rule.kind
-    if rule.kind != "sgd" and rule.batch_size is not None:
-        name += f"-b{rule.batch_size}"
-    if rule.kind != "sam" and rule.momentum != type(rule).model_fields["momentum"].default:
-        name += f"-m{rule.momentum:g}"
+    name = spec.rule.short()
     if spec.filter is None:
         return name
     weights = (spec.filter.alpha_dom, spec.filter.beta_bulk)

@@ -119,7 +119,7 @@ class Wanted:
                 on_the_way.insert(0, parent)
             path = self.members[setting, run][0].path
             for name, i in zip(on_the_way, path, strict=True):
-                if self.segments[i].spec.probes.snapshots is None:
+                if "snapshots" not in self.segments[i].spec.probes:
                     message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting"
                     place = f"segments.{name}.measures.snapshots"
                     self._wrong(f"{key}.reads", f"{message} {setting!r}; {place} has to name it")

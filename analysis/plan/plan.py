@@ -38,7 +38,7 @@ class PlannedSegment:
 
     @property
     def snapshots(self) -> str | None:
-        return None if self.spec.probes.snapshots is None else f"segments/{self.id}/snapshots.nc"
+        return None if "snapshots" not in self.spec.probes else f"segments/{self.id}/snapshots.nc"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -297,14 +297,14 @@ def _work(segments: Iterable[PlannedSegment]) -> float:
 
 
 def expected_refreshes(spec: SegmentSpec) -> float:
-    """Rough cost for packing, in refreshes of the dominant subspace: one costs as much as some thirty plain steps,
-    and a probe of the 2k largest eigenvalues as two."""
+    """Rough cost for packing, in refreshes of the dominant subspace (of k eigenpairs): one costs as much as some thirty
+    plain steps."""
     steps = spec.stop.steps if spec.stop.steps is not None else spec.stop.step or 0
-    refreshes = 2 * steps / spec.probes.spectrum if spec.probes.spectrum else 0.0
+    refreshes = 0.0
+    for numbers in spec.probes.values():
+        refreshes += numbers.measurement().eigenpairs * steps / numbers.every
     if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
         refreshes += steps / spec.filter.refresh_every
-    if spec.probes.rates is not None:
-        refreshes += steps / spec.probes.rates
     data = spec.problem.data
     if data.holdout:  # the Hessian is of these examples alone, but a refresh has costs of its own
         refreshes *= max(data.holdout / data.examples, 0.2)

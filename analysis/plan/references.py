@@ -9,8 +9,9 @@ from typing import get_args
 from analysis.plan import config
 from analysis.plan.fingerprint import keys
 from analysis.plan.mistakes import Mistakes
-from analysis.plan.yaml import suggest
-from analysis.specs import MODELS
+from analysis.plan.yaml import suggest, validate
+from analysis.specs.kinds import MODELS, PROBES, RULES, kinds, numbers_of
+from sharpflat.errors import InputError
 
 MOST_MEMBERS = 10_000  # of a family: each has files of its own, that the workflow looks for at every start
 
@@ -37,22 +38,20 @@ class _Checks:
     ) -> None:
         self.experiments, self.profile = experiments, profile
         self.experiments_path, self.profile_path = experiments_path, profile_path
-        self._wrong = mistakes.add
+        self._mistakes, self._wrong = mistakes, mistakes.add
 
     def check(self) -> None:
         e, p = self.experiments, self.profile
         for name, setting in e.settings.items():
-            if setting.model not in MODELS:
-                hint = suggest(setting.model, list(MODELS))
+            if setting.model not in (known := kinds(MODELS)):
+                hint = suggest(setting.model, list(known))
                 self._wrong(self.experiments_path, f"settings.{name}.model", f"unknown model {setting.model!r}{hint}")
         for name, segment in e.segments.items():
             key = f"segments.{name}"
             for s in segment.settings:
                 self._known(f"{key}.settings", s, e.settings, "setting")
-            for measure, settings in segment.measures.items():
-                for s in sorted(set(settings) - set(segment.settings)):
-                    hint = suggest(s, list(segment.settings))
-                    self._wrong(self.experiments_path, f"{key}.measures.{measure}", f"not run in setting {s!r}{hint}")
+            self._check_rule(key, segment)
+            self._check_probes(key, segment)
             if segment.parent is not None and self._known(f"{key}.parent", segment.parent, e.segments, "segment"):
                 for s in sorted(set(segment.settings) - set(e.segments[segment.parent].settings)):
                     self._wrong(
@@ -60,13 +59,7 @@ class _Checks:
                         f"{key}.parent",
                         f"{segment.parent!r} is not run in setting {s!r}",
                     )
-            if segment.stop == "aligned" and not segment.spectrum:
-                self._wrong(self.experiments_path, f"{key}.spectrum", "must be true: the segment stops by it")
             self._check_varies(name, segment)
-            if segment.rule == "gd" and segment.batch not in (None, "full"):
-                self._wrong(self.experiments_path, f"{key}.batch", f"found {segment.batch!r}; gd is on the full batch")
-            if segment.rule == "sam" and segment.momentum:
-                self._wrong(self.experiments_path, f"{key}.momentum", "not allowed; SAM has none here")
         self._check_cycles()
         for name in e.claims:
             if name not in (known := keys("analysis.claims", "CLAIMS")):
@@ -105,6 +98,40 @@ class _Checks:
             for n in run_here:
                 if n not in p.settings[s].segments:
                     self._wrong(self.profile_path, f"settings.{s}.segments.{n}", "missing; it has to be given")
+
+    def _check_rule(self, key: str, segment: config.Segment) -> None:
+        rule, known = segment.rule, sorted([*kinds(RULES), config.GD])
+        if rule.kind not in known:
+            message = f"unknown update rule {rule.kind!r}{suggest(rule.kind, known)}"
+            self._wrong(self.experiments_path, f"{key}.rule", message)
+            return
+        try:
+            validate(rule.model_extra, config.rule_numbers(segment.rule_kind), self.experiments_path, f"{key}.rule")
+        except InputError as error:
+            self._mistakes.extend(error)
+        if rule.kind == config.GD and segment.batch not in (None, "full"):
+            self._wrong(self.experiments_path, f"{key}.batch", f"found {segment.batch!r}; gd is on the full batch")
+
+    def _check_probes(self, key: str, segment: config.Segment) -> None:
+        usual = [kind for kind in kinds(PROBES) if numbers_of(PROBES, kind).everywhere]
+        others = [kind for kind in kinds(PROBES) if kind not in usual]
+        for kind, settings in segment.measures.items():
+            place = f"{key}.measures.{kind}"
+            if kind in usual:
+                self._wrong(self.experiments_path, place, "not allowed; every segment measures it")
+            elif kind not in others:
+                self._wrong(self.experiments_path, place, f"unknown probe{suggest(kind, others)}")
+            for s in sorted(set(settings) - set(segment.settings)):
+                self._wrong(
+                    self.experiments_path, place, f"not run in setting {s!r}{suggest(s, list(segment.settings))}"
+                )
+        for kind in segment.without:
+            if kind not in usual:
+                message = f"{kind!r} is no probe that every segment measures{suggest(kind, usual)}"
+                self._wrong(self.experiments_path, f"{key}.without", message)
+        if segment.stop == "aligned" and config.ALIGNMENT in segment.without:
+            message = f"must not name {config.ALIGNMENT}: the segment stops by the alignment"
+            self._wrong(self.experiments_path, f"{key}.without", message)
 
     def _check_varies(self, name: str, segment: config.Segment) -> None:
         key = f"segments.{name}.varies"

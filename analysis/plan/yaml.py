@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -46,12 +46,12 @@ def load_yaml(path: Path) -> Any:
         raise InputError(f"{path}: is nested too deeply") from None
 
 
-def validate(content: Any, model: type[M], where: str) -> M:
-    """`content` as `model`; `where` begins each line of the error."""
+def validate(content: Any, model: type[M], where: str, key: str = "") -> M:
+    """`content`, which stands at `key`, as `model`; `where` begins each line of the error."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(detail, model) for detail in error.errors()]
+        lines = [_explain(detail, model, content, key) for detail in error.errors()]
         raise InputError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
@@ -101,9 +101,11 @@ class _Shortened(reprlib.Repr):
         return super().repr_int(x, level) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"
 
 
-def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
+def _explain(detail: ErrorDetails, model: type[BaseModel], content: Any, key: str) -> str:
     place = [_printable(str(part)) for part in detail["loc"] if part != "[key]"]
-    path = ".".join(place) or "(the file)"
+    if detail["type"] != "missing":
+        place = place[: _depth(detail["loc"], content)]
+    path = ".".join([*([key] if key else []), *place]) or "(the file)"
     found = detail["input"]
     if detail["type"] == "extra_forbidden":
         allowed = allowed_keys(model, detail["loc"][:-1])
@@ -113,6 +115,18 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     shown = _printable(_Shortened().repr(found))
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{path}: found {shown}; {message}"
+
+
+def _depth(location: tuple[int | str, ...], content: Any) -> int:
+    """How many parts of a location the content has: a bare number can stand for a mapping (`with_every`)."""
+    for depth, part in enumerate(location):
+        if not isinstance(content, dict | list):
+            return depth
+        try:
+            content = content[part]
+        except LookupError:
+            break
+    return len(location)
 
 
 def _printable(text: str) -> str:
@@ -148,7 +162,9 @@ def _inner(annotation: Any) -> Any:
 
 def _unwrap(annotation: Any) -> Any:
     while True:
-        arguments = get_args(annotation)
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        arguments = [get_args(a)[0] if get_origin(a) is Annotated else a for a in get_args(annotation)]
         models = [a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)]
         if type(None) in arguments and models:
             annotation = models[0]

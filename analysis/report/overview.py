@@ -121,7 +121,7 @@ def totals_of(datasets: Datasets) -> list[tuple[str, str]]:
         ("measured spectra", _unconverged(sum(int((c == 0).sum()) for c in spectra), sum(c.size for c in spectra))),
         (
             "effective learning rates",
-            f"{sum(int(s.attrs['unconverged_rates']) for s in runs):,} of an unconverged "
+            f"{sum(int(s.attrs.get('unconverged_rates', 0)) for s in runs):,} of an unconverged "
             f"subspace, of {sum(s.sizes['rate_step'] for s in runs):,}",
         ),
     ]

@@ -1,16 +1,16 @@
-"""Update rules by kind. A kind is a module of this package with a class `Rule`; it is imported by name, so that a new
-rule renames (and retrains) nothing of the others."""
+"""Update rules by kind. A kind is a module of this package with its numbers and a class `Rule`; it is imported by name,
+so that a new rule renames (and retrains) nothing of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from analysis.specs import RuleSpec
+    from analysis.specs import RuleNumbers
 
 
 class UpdateRule(Protocol):
@@ -35,6 +35,6 @@ class UpdateRule(Protocol):
         is known."""
 
 
-def build(spec: RuleSpec) -> UpdateRule:
-    """The rule that `spec` describes."""
-    return import_module(f"analysis.rules.{spec.kind}").Rule(spec)
+def build(numbers: RuleNumbers) -> UpdateRule:
+    """The rule that `numbers` describe."""
+    return cast("UpdateRule", import_module(f"analysis.rules.{numbers.kind}").Rule(numbers))

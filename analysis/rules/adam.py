@@ -4,21 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan, sqrt
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from analysis.specs import Positive, RuleNumbers
+from analysis.specs.base import Decay
 
-from analysis.specs import AdamSpec
+if TYPE_CHECKING:
+    from torch import Tensor
+
+USUAL_BETA1, USUAL_BETA2 = 0.9, 0.999  # need not be told
+
+
+class Numbers(RuleNumbers):
+    """`momentum` is β_1, and 0 is Adam without momentum."""
+
+    kind: Literal["adam"] = "adam"
+    momentum: Decay = USUAL_BETA1
+    beta2: Decay = USUAL_BETA2
+    epsilon: Positive = 1e-8
+
+    @property
+    def title(self) -> str:
+        return "Adam"
+
+    @property
+    def remembered(self) -> int:
+        return 2
+
+    def words(self) -> str:
+        momentum = f", momentum {self.momentum:g}" if self.momentum else ""
+        beta2 = f", β₂ = {self.beta2:g}" if self.beta2 != USUAL_BETA2 else ""
+        return f"{self.title}, {self.usual_words()}{momentum}{beta2}"
+
+    def short(self) -> str:
+        return super().short() + (f"-m{self.momentum:g}" if self.momentum != USUAL_BETA1 else "")
 
 
 class Rule:
     """θ ← θ − η m̂/(√v̂ + ε) with bias-corrected averages m of g (β_1 = momentum) and v of g² (β_2)."""
 
-    def __init__(self, spec: AdamSpec) -> None:
-        self.learning_rate, self.epsilon = spec.learning_rate, spec.epsilon
-        self.beta1, self.beta2 = spec.momentum, spec.beta2
+    def __init__(self, numbers: Numbers) -> None:
+        self.learning_rate, self.epsilon = numbers.learning_rate, numbers.epsilon
+        self.beta1, self.beta2 = numbers.momentum, numbers.beta2
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
+        import torch
+
         zeros = theta.new_zeros(theta.shape)
         # On the CPU wherever θ is: the host counts, and waits for no device.
         return {"first_moment": zeros, "second_moment": zeros.clone(), "updates": torch.zeros((), dtype=torch.int64)}

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from analysis.specs import Positive, RuleNumbers
 
-from analysis.specs import SAMSpec
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Numbers(RuleNumbers):
+    """`rho` is the perturbation radius."""
+
+    kind: Literal["sam"] = "sam"
+    rho: Positive
+
+    @property
+    def title(self) -> str:
+        return "SAM"
+
+    def words(self) -> str:
+        return f"{self.title}, ρ = {self.rho:g}, {self.usual_words()}"
 
 
 class Rule:
     """θ ← θ − η g(θ + ρ g(θ)/‖g(θ)‖), both gradients of the same examples; no step where the gradient is 0."""
 
-    def __init__(self, spec: SAMSpec) -> None:
-        self.learning_rate, self.rho = spec.learning_rate, spec.rho
+    def __init__(self, numbers: Numbers) -> None:
+        self.learning_rate, self.rho = numbers.learning_rate, numbers.rho
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         return {}
@@ -27,7 +42,7 @@ class Rule:
         norm = ascent.norm()
         descent = gradient(theta + (self.rho / norm) * ascent)
         # Decided on the device. Else it is 0, or NaN, which ends the segment.
-        return -self.learning_rate * torch.where(norm > 0, descent, ascent), state
+        return -self.learning_rate * descent.where(norm > 0, ascent), state
 
     def stability_threshold(self, gradient_norm: float) -> float:
         return sam_edge(gradient_norm, learning_rate=self.learning_rate, rho=self.rho)

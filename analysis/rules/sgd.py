@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+from analysis.specs import RuleNumbers
+from analysis.specs.base import Decay
 
-from analysis.specs import SGDSpec
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Numbers(RuleNumbers):
+    """SGD, and on the full batch GD; `momentum` 0 is none."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Decay = 0.0
+
+    @property
+    def title(self) -> str:
+        return "GD" if self.batch_size is None else "SGD"
+
+    @property
+    def remembered(self) -> int:
+        return 1 if self.momentum else 0
+
+    def words(self) -> str:
+        return self.usual_words() + (f", momentum {self.momentum:g}" if self.momentum else "")
+
+    def short(self) -> str:
+        return self.title.lower() + (f"-m{self.momentum:g}" if self.momentum else "")
 
 
 class Rule:
     """θ ← θ − η b with b ← μ b + g, where the first b is g (PyTorch: no dampening, no Nesterov)."""
 
-    def __init__(self, spec: SGDSpec) -> None:
-        self.learning_rate, self.momentum = spec.learning_rate, spec.momentum
+    def __init__(self, numbers: Numbers) -> None:
+        self.learning_rate, self.momentum = numbers.learning_rate, numbers.momentum
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         return {"velocity": theta.new_zeros(theta.shape)} if self.momentum else {}

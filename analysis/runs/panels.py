@@ -145,6 +145,22 @@ def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
     return xr.concat(kept, dimension)
 
 
+def probes_of(specification: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The numbers of the probes that measured along a segment, by kind, from its specification.
+
+    Datasets that were archived before probes were kinds have the intervals (None: not measured) beside the numbers.
+    """
+    probes = specification["probes"]
+    if all(isinstance(numbers, Mapping) for numbers in probes.values()):
+        return {kind: dict(numbers) for kind, numbers in probes.items()}
+    own = {
+        "spectrum": {"tolerance": probes["tolerance"], "ema_factor": probes["ema_factor"]},
+        "rates": {"tolerance": probes.get("rates_tolerance")},
+    }
+    kinds = ("loss", "test", "spectrum", "rates", "snapshots")
+    return {k: {"every": probes[k], **own.get(k, {})} for k in kinds if probes.get(k) is not None}
+
+
 def specification(trajectory: xr.Dataset) -> dict[str, Any]:
     """The segment's specification (`analysis.specs.SegmentSpec` as plain values)."""
     return json.loads(trajectory.attrs["specification"])

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import xarray as xr
 from torch import Tensor
 
 from analysis.rules import build as build_rule
-from analysis.specs import SegmentSpec
-from analysis.training.probes import Records, Schedule, to_dataset, to_snapshots
+from analysis.specs import SegmentSpec, StoppedBy
+from analysis.training.probes import BaseProbe, Diverged, Moment, Row
+from analysis.training.probes import build as build_probes
 from analysis.training.problem import Problem, make_problem
+from analysis.training.records import REFRESH_STEP, Records, Schedule, to_snapshots, to_trajectory
 from analysis.training.sampler import Sampler
 from analysis.training.state import Checkpoint, State, read_checkpoint, write_checkpoint
-from sharpflat.curvature import DominantSubspace, Hessian, NonFiniteProductError, TopEigenspace, top_eigenspace
+from sharpflat.curvature import DominantSubspace, Hessian, NonFiniteProductError
 from sharpflat.errors import InputError
-from sharpflat.optim.effective import effective_learning_rates
 from sharpflat.optim.subspace_filter import SubspaceFilter
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 PROGRESS_SECONDS = 5.0
-UNSEEN_STEPS = 50  # steps at most that the host makes without a look at what they gave
-COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes", "unconverged_rates")
+COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes")  # there from the beginning
 
 
 class Interrupted(Exception):
     """Training was asked to stop; its checkpoint is written, and the same command continues from it."""
-
-
-class _Diverged(ArithmeticError):
-    """A number that decides what comes next is not finite."""
-
-
-def _finite(value: Tensor | float, what: str) -> float:
-    if not math.isfinite(value):
-        raise _Diverged(f"{what} is not finite")
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,6 @@ def train_segment(
     while run.checkpoint.stopped_by is None:
         stop = interrupted()
         if checkpoint is not None and (stop or time.monotonic() - saved >= checkpoint_seconds):
-            run.settle()
             write_checkpoint(run.checkpoint, checkpoint)
             saved = time.monotonic()
         if stop:
@@ -131,18 +120,7 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
         parent = parent.on(problem.training.device)
         state = replace(parent, optimizer=_continued(build_rule(spec.rule).initial_state(parent.theta), parent))
     log.info("%s: begins at step %d", name, state.step)
-    return Checkpoint(
-        state,
-        start=state.theta,
-        first_step=state.step,
-        counters={
-            "probe_products": 0,
-            "filter_products": 0,
-            "refreshes": 0,
-            "unconverged_refreshes": 0,
-            "unconverged_rates": 0,
-        },
-    )
+    return Checkpoint(state, start=state.theta, first_step=state.step, counters=dict.fromkeys(COUNTERS, 0))
 
 
 def _continued(initial: dict[str, Tensor], parent: State) -> dict[str, Tensor]:
@@ -165,24 +143,12 @@ class _Run:
             replacement=spec.rule.replacement,
             device=problem.training.device,
         )
-        first, probes = checkpoint.first_step, spec.probes
+        first = checkpoint.first_step
         self.last_step = spec.stop.step if spec.stop.step is not None else first + (spec.stop.steps or 0)
-        self.loss_schedule = Schedule(first, probes.loss)
-        self.test_schedule = Schedule(first, probes.test)
-        self.spectrum_schedule = Schedule(first, probes.spectrum)
-        self.rates_schedule = Schedule(first, probes.rates)
-        self.snapshot_schedule = Schedule(first, probes.snapshots)
-        self.schedules = (
-            self.loss_schedule,
-            self.test_schedule,
-            self.spectrum_schedule,
-            self.rates_schedule,
-            self.snapshot_schedule,
-        )
+        self.probes = build_probes(spec.probes, self.state.kept)
+        self.schedules = {kind: Schedule(first, numbers.every) for kind, numbers in spec.probes.items()}
         self.filter = self._filter()
         self.full_batch: tuple[Tensor, Tensor, Tensor] | None = None  # θ, and the value and gradient there
-        self.seen = self._place()  # up to here all updates were finite
-        self.doubtful_until = 0  # the step by which one was not
         self.begun = self.reported = time.monotonic()
         self.begun_step = self.state.step
 
@@ -197,75 +163,32 @@ class _Run:
             weights.refresh_every,
             weights.tolerance,
             dominant=self.checkpoint.dominant,
-            basis=self.state.filter_basis,
+            basis=self.state.kept.get("filter", {}).get("start"),
             refreshed_at=self.checkpoint.refreshed_at,
         )
 
     # ------------------------------------------------------------ one step
     def advance(self) -> None:
-        """Measure at the current step, then make one update, unless the segment ends here.
-
-        Between the steps at which something is measured or decided the host waits for no device: it sees later whether
-        the updates were finite, and if not, goes back and makes those steps again, looking at each.
-        """
+        """Measure at the current step, then make one update, unless the segment ends here."""
         if self.state.diverged_at is not None:
-            self.checkpoint.stopped_by = "divergence of an earlier segment"
+            self.checkpoint.stopped_by = StoppedBy.EARLIER_DIVERGENCE
             return
-        step = self.state.step
-        last = step >= self.last_step
-        looks = self._looks(step, last)
-        if looks and not self.settle():
-            return
+        moment = self._moment()
         try:
-            measured = self._probe(last)
+            rows = self._measure(moment)
             if self.checkpoint.stopped_by is not None:
                 return
-            rates_due = self.rates_schedule.due(step, last=False)
-            rated = self._subspace_for_rates(measured is not None) if rates_due else None
             update = self._update()
-        except (_Diverged, NonFiniteProductError) as error:
+        except (Diverged, NonFiniteProductError) as error:
             self._diverge(str(error))
             return
-        if looks and not bool(torch.isfinite(update).all()):
+        if not bool(torch.isfinite(update).all()):
             self._diverge("the update is not finite")
             return
-        if measured is not None:
-            self.records.amend("update_alignment", float(measured.alignment(update)))
-        if rated is not None:
-            dom_lr, bulk_lr = effective_learning_rates(update, self._value_and_gradient()[1], rated)
-            self.records.add("rate_step", step, dom_lr=dom_lr, bulk_lr=bulk_lr)
+        self._measure_update(moment, update, rows)
         self.state.theta = self.state.theta + update
-        self.state.step = step + 1
-        if looks:
-            self.seen = self._place()
+        self.state.step += 1
         self._report()
-
-    def _looks(self, step: int, last: bool) -> bool:
-        """Whether the host looks at numbers at this step."""
-        weights = self.spec.filter
-        refresh = self.filter is not None and self.filter.due(step)
-        return (
-            last
-            or step < self.doubtful_until
-            or step - self.seen[0] >= UNSEEN_STEPS
-            or any(schedule.due(step, last) for schedule in self.schedules)
-            or (refresh and weights is not None and weights.alpha_dom != weights.beta_bulk)
-        )
-
-    def _place(self) -> tuple[int, Tensor, dict[str, Tensor]]:
-        return self.state.step, self.state.theta, self.state.optimizer
-
-    def settle(self) -> bool:
-        """Whether all updates so far were finite; else go back to where they were.
-
-        What is not finite in θ stays so, whatever is added to it.
-        """
-        if self.state.step > self.seen[0] and not bool(torch.isfinite(self.state.theta).all()):
-            self.doubtful_until = self.state.step
-            self.state.step, self.state.theta, self.state.optimizer = self.seen
-            return False
-        self.seen = self._place()
-        return True
 
     def _update(self) -> Tensor:
         indices = self.sampler.indices(self.state.step)
@@ -282,12 +205,12 @@ class _Run:
         )
         if refresh is not None:
             self.checkpoint.dominant, self.checkpoint.refreshed_at = self.filter.dominant, refresh.step
-            self.state.filter_basis = self.filter.basis
+            self.state.kept["filter"] = {"start": self.filter.basis}
             self._count("filter_products", refresh.products)
             self._count("refreshes", 1)
             self._count("unconverged_refreshes", int(not refresh.converged))
             self.records.add(
-                "refresh_step",
+                REFRESH_STEP,
                 refresh.step,
                 overlap=refresh.overlap,
                 refresh_products=refresh.products,
@@ -309,95 +232,81 @@ class _Run:
     def _hessian(self) -> Hessian:
         return Hessian(self.problem.curvature, self.state.theta)
 
-    def _top(self, k: int, basis: Tensor | None, tolerance: float) -> TopEigenspace:
-        return top_eigenspace(self._hessian(), k, init=basis, tol=tolerance)
-
     def _count(self, name: str, amount: int) -> None:
         self.checkpoint.counters[name] += amount
 
     # ------------------------------------------------------------ measuring
-    def _probe(self, last: bool) -> DominantSubspace | None:
-        """Run the probes that are due; the subspace if it was measured. Ends the segment where it is to end."""
-        step, theta = self.state.step, self.state.theta
-        spectrum_due = self.spectrum_schedule.due(step, last)
-        dominant = self._probe_spectrum() if spectrum_due else None
-        threshold = self.spec.stop.alignment_ema
-        if threshold is not None and spectrum_due and self.state.alignment_ema > threshold:
-            last = True
-            self.checkpoint.stopped_by = "alignment_ema"
-        elif last:
-            self.checkpoint.stopped_by = "steps"
-        if self.loss_schedule.due(step, last):
-            value, gradient = self._value_and_gradient()
-            numbers = torch.stack([value, gradient.norm(), (theta - self.checkpoint.start).norm()])
-            found = numbers.tolist()  # all at once: each would wait for the device
-            loss = _finite(found[0], "the training loss")
-            norm = _finite(found[1], "the gradient's norm")
-            distance = _finite(found[2], "the distance from the start")
-            self.records.add("step", step, loss=loss, gradient_norm=norm, distance=distance)
-        if self.test_schedule.due(step, last):
-            self.records.add(
-                "test_step",
-                step,
-                test_loss=float(self.problem.test.value(theta)),
-                test_accuracy=self.problem.test_accuracy(theta),
-            )
-        if self.snapshot_schedule.due(step, last):
-            self.records.add("snapshot_step", step, theta=theta.cpu().numpy().copy())
-        return dominant
-
-    def _subspace_for_rates(self, measured: bool) -> DominantSubspace:
-        """The dominant subspace at the current θ, to the rates' own tolerance; the spectrum's block is a start."""
-        k, basis = self.spec.problem.k, self.state.rates_basis
-        if measured and self.state.spectrum_basis is not None:
-            basis = self.state.spectrum_basis[:, : k + 2].contiguous()
-        found = self._top(k, basis, self.spec.probes.rates_tolerance)
-        self.state.rates_basis = found.basis.contiguous()
-        self._count("probe_products", found.products)
-        self._count("unconverged_rates", int(not found.converged))
-        return DominantSubspace(found.eigenvectors)
-
-    def _probe_spectrum(self) -> DominantSubspace:
-        """Top-2k eigenvalues, χ_k(∇L) and its EMA."""
-        k, theta = self.spec.problem.k, self.state.theta
-        gradient = self._value_and_gradient()[1]
-        norm = _finite(gradient.norm(), "the gradient's norm")
-        found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
-        self.state.spectrum_basis = found.basis.contiguous()
-        self._count("probe_products", found.products)
-        dominant = DominantSubspace(found.eigenvectors[:, :k])
-        alignment = float(dominant.alignment(gradient))
-        # A segment's first measurement is its parent's last one: it enters the average once.
-        if self.state.step != self.checkpoint.first_step or self.spec.parent is None:
-            factor = self.spec.probes.ema_factor
-            self.state.alignment_ema = factor * self.state.alignment_ema + (1 - factor) * alignment
-        self.records.add(
-            "spectrum_step",
+    def _moment(self) -> Moment:
+        return Moment(
+            self.spec,
+            self.problem,
+            self.rule,
             self.state.step,
-            eigenvalues=found.eigenvalues.double().cpu().numpy(),
-            residual=float(found.residuals.max()),
-            converged=int(found.converged),
-            alignment=alignment,
-            alignment_ema=self.state.alignment_ema,
-            update_alignment=math.nan,
-            stability_threshold=self.rule.stability_threshold(norm),
-            probe_products=self.checkpoint.counters["probe_products"],
-            filter_products=self.checkpoint.counters["filter_products"],
+            self.checkpoint.first_step,
+            self.state.theta,
+            self.checkpoint.start,
+            self._value_and_gradient,
+            self.checkpoint.counters,
         )
-        return dominant
+
+    def _due(self, place: Literal["first", "usual", "update"], last: bool) -> list[tuple[str, BaseProbe]]:
+        """The probes to run at this step, of those that have this place."""
+        return [
+            (kind, probe)
+            for kind, probe in self.probes.items()
+            if self.spec.probes[kind].place == place and self.schedules[kind].due(self.state.step, last)
+        ]
+
+    def _measure(self, moment: Moment) -> dict[str, Row]:
+        """Run the probes that are due; their rows by kind. Ends the segment where it is to end.
+
+        Raises:
+            Diverged: if it has diverged.
+            NonFiniteProductError: likewise.
+        """
+        last, threshold = self.state.step >= self.last_step, self.spec.stop.alignment_ema
+        rows: dict[str, Row] = {}
+        aligned = False
+        for kind, probe in self._due("first", last):
+            rows[kind] = self._recorded(probe, moment)
+            aligned = aligned or (threshold is not None and rows[kind].get("alignment_ema", 0.0) > threshold)
+        if aligned:
+            self.checkpoint.stopped_by = StoppedBy.ALIGNMENT
+        elif last:
+            self.checkpoint.stopped_by = StoppedBy.STEPS
+        for kind, probe in self._due("usual", last or aligned):
+            rows[kind] = self._recorded(probe, moment)
+        if self.checkpoint.stopped_by is None:
+            for kind, probe in self._due("update", last=False):
+                rows[kind] = probe.measure(moment)
+        return rows
+
+    def _recorded(self, probe: BaseProbe, moment: Moment) -> Row:
+        row = probe.measure(moment)
+        self.records.add(probe.dimension, moment.step, **row)
+        return row
+
+    def _measure_update(self, moment: Moment, update: Tensor, rows: dict[str, Row]) -> None:
+        for kind, row in rows.items():
+            probe = self.probes[kind]
+            more = probe.updated(moment, update)
+            if self.spec.probes[kind].place == "update":
+                self.records.add(probe.dimension, moment.step, **row, **more)
+                continue
+            for name, value in more.items():
+                self.records.amend(name, value)
 
     # ------------------------------------------------------------ ending
     def _diverge(self, reason: str) -> None:
         log.warning("%s: diverged at step %d: %s", self.name, self.state.step, reason)
         self.state.diverged_at = self.state.step
-        self.checkpoint.stopped_by = "divergence"
+        self.checkpoint.stopped_by = StoppedBy.DIVERGENCE
 
     def result(self) -> Result:
-        by = self.checkpoint.stopped_by or ""
         attributes = {
             "id": self.name,
             "status": "diverged" if self.state.diverged_at is not None else "completed",
-            "stopped_by": by,
+            "stopped_by": str(self.checkpoint.stopped_by or ""),
             "first_step": self.checkpoint.first_step,
             "last_step": self.state.step,
             "diverged_at": -1 if self.state.diverged_at is None else self.state.diverged_at,
@@ -406,11 +315,10 @@ class _Run:
             "test_title": self.problem.titles[1],
             **self.checkpoint.counters,
         }
-        count = min(2 * self.spec.problem.k, self.problem.training.theta.numel())
         objectives = {id(o): o for o in (self.problem.training, self.problem.curvature, self.problem.test)}
         halvings = tuple(pair for objective in objectives.values() for pair in objective.halvings)
-        snapshots = to_snapshots(self.records, self.spec, attributes)
-        return Result(to_dataset(self.records, self.spec, count, attributes), snapshots, self.state, halvings)
+        measured = (self.records, self.spec, self.probes, self.problem, attributes)
+        return Result(to_trajectory(*measured), to_snapshots(*measured), self.state, halvings)
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -419,11 +327,12 @@ class _Run:
         self.reported = now
         rate = (self.state.step - self.begun_step) / (now - self.begun)
         left = (self.last_step - self.state.step) / rate
+        loss = self.records.rows.get("loss")
         log.info(
-            "%s: step %d of %d, loss %.3g, at most %d:%02d left",
+            "%s: step %d of %d%s, at most %d:%02d left",
             self.name,
             self.state.step,
             self.last_step,
-            self.records.rows["loss"][-1],
+            f", loss {loss[-1]:.3g}" if loss else "",
             *divmod(round(left), 60),
         )

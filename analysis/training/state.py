@@ -21,21 +21,15 @@ class State:
         theta: parameters [P].
         step: global step, the number of updates made since initialisation.
         optimizer: what the update rule remembers.
-        alignment_ema: EMA of χ_k(∇L) over the measurements so far; 0 before the first, so that some thirty
-            aligned measurements are needed to pass 0.95, and not one.
-        filter_basis: block [P, k + guard] that the filter's next refresh starts from.
-        spectrum_basis: block [P, 2k + guard] that the next spectrum probe starts from.
-        rates_basis: block [P, k + guard] that the next measurement of effective learning rates starts from.
+        kept: tensors and numbers that the filter ("filter") and probes (by kind) go on with, such as the block from
+            which the next search for eigenvectors starts.
         diverged_at: the step at which the run diverged, if it did.
     """
 
     theta: Tensor
     step: int = 0
     optimizer: dict[str, Tensor] = field(default_factory=dict)
-    alignment_ema: float = 0.0
-    filter_basis: Tensor | None = None
-    spectrum_basis: Tensor | None = None
-    rates_basis: Tensor | None = None
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     diverged_at: int | None = None
 
     def on(self, device: torch.device) -> State:
@@ -43,10 +37,8 @@ class State:
         return replace(
             self,
             theta=self.theta.to(device),
-            optimizer={name: tensor.to(device) if tensor.ndim else tensor for name, tensor in self.optimizer.items()},
-            filter_basis=_moved(self.filter_basis, device),
-            spectrum_basis=_moved(self.spectrum_basis, device),
-            rates_basis=_moved(self.rates_basis, device),
+            optimizer={name: _on(tensor, device) for name, tensor in self.optimizer.items()},
+            kept={of: {name: _on(value, device) for name, value in own.items()} for of, own in self.kept.items()},
         )
 
 
@@ -62,7 +54,7 @@ class Checkpoint:
         refreshed_at: its step.
         counters: products and unconverged refreshes so far.
         records: what was measured so far, by variable.
-        stopped_by: why the segment ended; None while it has not.
+        stopped_by: why the segment ended (`StoppedBy`); None while it has not.
     """
 
     state: State
@@ -80,12 +72,12 @@ class Checkpoint:
             self,
             state=self.state.on(device),
             start=self.start.to(device),
-            dominant=_moved(self.dominant, device),
+            dominant=None if self.dominant is None else self.dominant.to(device),
         )
 
 
-def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)
+def _on(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) and value.ndim else value
 
 
 def write_state(state: State, path: Path, segment: str) -> None:
@@ -144,29 +136,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-_BASES = ("filter_basis", "spectrum_basis", "rates_basis")
-
-
 def _pack(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {"theta": state.theta, **{f"optimizer.{n}": t for n, t in state.optimizer.items()}}
-    for name in _BASES:
-        if (basis := getattr(state, name)) is not None:
-            tensors[name] = basis
-    metadata = {
-        "step": state.step,
-        "alignment_ema": state.alignment_ema,
-        "diverged_at": state.diverged_at,
-    }
-    return tensors, metadata
+    numbers: dict[str, dict[str, Any]] = {}
+    for of, own in state.kept.items():
+        for name, value in own.items():
+            if isinstance(value, Tensor):
+                tensors[f"kept.{of}.{name}"] = value
+            else:
+                numbers.setdefault(of, {})[name] = value
+    return tensors, {"step": state.step, "diverged_at": state.diverged_at, "kept": numbers}
 
 
 def _unpack(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> State:
+    kept: dict[str, dict[str, Any]] = {of: dict(own) for of, own in metadata["kept"].items()}
+    for name, tensor in tensors.items():
+        match name.split(".", 2):
+            case "kept", of, own:
+                kept.setdefault(of, {})[own] = tensor
     prefix = "optimizer."
     return State(
         theta=tensors["theta"],
         step=metadata["step"],
         optimizer={n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)},
-        alignment_ema=metadata["alignment_ema"],
+        kept=kept,
         diverged_at=metadata["diverged_at"],
-        **{name: tensors.get(name) for name in _BASES},
     )

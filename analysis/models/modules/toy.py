@@ -9,15 +9,15 @@ from analysis import toys
 
 
 class Toy(nn.Module):
-    def __init__(self, spec: toys.ToySpec) -> None:
+    def __init__(self, numbers: toys.Toy) -> None:
         super().__init__()
-        self.spec = spec
+        self.numbers = numbers
         self.theta = nn.Parameter(torch.empty(2))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """θ as the specification says; nothing is drawn."""
-        self.theta.copy_(torch.tensor(self.spec.start, dtype=torch.float64))
+        """θ as the numbers say; nothing is drawn."""
+        self.theta.copy_(torch.tensor(self.numbers.start, dtype=torch.float64))
 
     def forward(self, sides: Tensor) -> Tensor:
         """[N, 1] -> [N, 1]"""
-        return toys.loss(self.spec, self.theta[0], self.theta[1], sides)
+        return toys.loss(self.numbers, self.theta[0], self.theta[1], sides)

@@ -1,0 +1,1 @@
+"""What models are built of: modules and their initialisation. They import torch; the kinds beside do not."""

@@ -1,0 +1,65 @@
+"""The transformer of `analysis.models.transformer`.
+
+Post-norm, ReLU, no dropout, as `torch.nn.TransformerEncoder`'s defaults (equal to it with equal weights, tested).
+Attention is written out, because PyTorch's fused kernels have no second derivatives. The two papers leave open
+the positions (here learned, N(0, 1) as `nn.Embedding` draws them) and the feed-forward width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+PADDING = 0  # id of the token that fills a sentence up (analysis.data.preprocess)
+
+
+class Transformer(nn.Module):
+    """[N, T] token ids -> [N, outputs]; a class token stands before the words, and is read out at the end."""
+
+    def __init__(
+        self, *, vocabulary: int, length: int, outputs: int, width: int, heads: int, layers: int, feed_forward: int
+    ) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(length + 1, width)
+        self.class_token = nn.Embedding(1, width)
+        self.layers = nn.ModuleList(Layer(width, heads, feed_forward) for _ in range(layers))
+        self.readout = nn.Linear(width, outputs)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        n, length = tokens.shape
+        x = torch.cat([self.class_token.weight.expand(n, 1, -1), self.words(tokens)], dim=1)
+        x = x + self.positions.weight[: length + 1]
+        ignored = nn.functional.pad(tokens == PADDING, (1, 0))[:, None, None, :]  # the class token never is
+        for layer in self.layers:
+            x = layer(x, ignored)
+        return self.readout(x[:, 0])
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward, each with a residual and then a layer norm."""
+
+    def __init__(self, width: int, heads: int, feed_forward: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)  # its parameters and their defaults
+        self.expand = nn.Linear(width, feed_forward)
+        self.contract = nn.Linear(feed_forward, width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, ignored: Tensor) -> Tensor:
+        x = self.norm_attention(x + attend(self.attention, x, ignored))
+        return self.norm_feed_forward(x + self.contract(torch.relu(self.expand(x))))
+
+
+def attend(attention: nn.MultiheadAttention, x: Tensor, ignored: Tensor) -> Tensor:
+    """Self-attention of x [N, T, width] with the module's weights; keys where `ignored` [N, 1, 1, T] get none."""
+    n, length, width = x.shape
+    heads, size = attention.num_heads, attention.head_dim
+    qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = qkv.view(n, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(size)
+    weights = scores.masked_fill(ignored, -torch.inf).softmax(-1)
+    return attention.out_proj((weights @ v).transpose(1, 2).reshape(n, length, width))

@@ -1,0 +1,34 @@
+"""Resolved specifications: what a segment or a figure is made from, every value explicit.
+
+Plain frozen values, free of torch, so the workflow can read them in milliseconds. They are hashed by value into the
+names of results (`analysis.plan.names`), so a code fingerprint leaves this package out.
+"""
+
+from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, Several, Size
+from analysis.specs.energies import EnergiesSpec
+from analysis.specs.kinds import ModelNumbers, ModelSpec, ProbeNumbers, RuleNumbers, RuleSpec
+from analysis.specs.problem import DataSpec, ProblemSpec
+from analysis.specs.segment import FilterSpec, SegmentSpec, StoppedBy, StopSpec
+
+__all__ = [
+    "Count",
+    "DataSpec",
+    "EnergiesSpec",
+    "FilterSpec",
+    "Fraction",
+    "Frozen",
+    "ModelNumbers",
+    "ModelSpec",
+    "Positive",
+    "ProbeNumbers",
+    "ProblemSpec",
+    "Real",
+    "RuleNumbers",
+    "RuleSpec",
+    "Seed",
+    "SegmentSpec",
+    "Several",
+    "Size",
+    "StopSpec",
+    "StoppedBy",
+]

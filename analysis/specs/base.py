@@ -1,0 +1,38 @@
+"""The types of the numbers in specifications and configurations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def _number(value: object) -> object:
+    """YAML reads `1e-3` as a string; take it as the number it is. `yes` is none."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "Input should be a valid number")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+LARGEST = 2**31 - 1  # of counts: more than any machine has room or time for
+Count = Annotated[int, Field(ge=1, le=LARGEST, strict=True)]
+Several = Annotated[int, Field(ge=2, le=LARGEST, strict=True)]
+Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+Layers = Annotated[int, Field(ge=1, le=1000, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]  # of a moving average
+
+
+class Frozen(BaseModel):
+    """Values that do not change, and no others than the named ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,37 @@
+"""What is minimised: model, data and loss."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from analysis.specs.base import Count, Frozen, Size
+from analysis.specs.kinds import ModelSpec
+
+
+class DataSpec(Frozen):
+    """`examples` first training examples of subset `train`, tested on the first `test_examples` of `test`.
+
+    The last `holdout` of these examples are never trained on: the Hessian is taken on them. 0: there are none, and it
+    is that of the training loss.
+    """
+
+    train: str
+    train_sha256: str
+    examples: Count
+    test: str
+    test_sha256: str
+    test_examples: Count
+    scaling: Literal["unit", "channel", "pixel"] = "unit"  # images
+    pooling: Count = 1  # images: averaged over squares of this many pixels a side
+    max_length: Count = 64  # text, in words
+    holdout: Size = 0
+
+
+class ProblemSpec(Frozen):
+    """Model, data and loss: what is minimised. `k` is the dimension of the dominant subspace."""
+
+    data: DataSpec
+    model: ModelSpec
+    loss: Literal["mse", "cross_entropy", "value"]  # value: the output itself, of toys
+    k: Count
+    dtype: Literal["float32", "float64"] = "float32"

@@ -1,0 +1,53 @@
+"""Effective learning rates of the updates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis.specs import Positive, ProbeNumbers
+from analysis.specs.kinds import Measurement
+from analysis.training.probes import BaseProbe, Moment, Row, Variable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Numbers(ProbeNumbers):
+    """`tolerance`: residuals of the eigenvectors relative to λ_k.
+
+    It is tight: of a gradient that lies in the bulk but for χ_k = 1e-3, what a subspace that is off by 1e-2 takes for
+    its dominant component is mostly bulk, and Dom-LR would be Bulk-LR's.
+    """
+
+    place = "update"
+    tolerance: Positive = 1e-4
+
+    def measurement(self) -> Measurement:
+        return Measurement(eigenpairs=1)
+
+
+class Probe(BaseProbe):
+    dimension = "rate_step"
+    variables = {
+        "dom_lr": Variable("effective learning rate of this step's update within the dominant subspace"),
+        "bulk_lr": Variable("effective learning rate of this step's update within the bulk subspace"),
+    }
+
+    def measure(self, moment: Moment) -> Row:
+        """The dominant subspace, to a tolerance of its own; the spectrum's block is a start."""
+        from sharpflat.curvature import DominantSubspace
+
+        k, start = moment.spec.problem.k, self.kept.get("start")
+        if moment.found is not None:
+            start = moment.found.basis[:, : k + 2].contiguous()
+        found = moment.top_eigenspace(k, start, self.numbers.tolerance)
+        self.kept["start"] = found.basis.contiguous()
+        moment.count("unconverged_rates", int(not found.converged))
+        self.dominant = DominantSubspace(found.eigenvectors)
+        return {}
+
+    def updated(self, moment: Moment, update: Tensor) -> Row:
+        from sharpflat.optim.effective import effective_learning_rates
+
+        dom_lr, bulk_lr = effective_learning_rates(update, moment.gradient, self.dominant)
+        return {"dom_lr": dom_lr, "bulk_lr": bulk_lr}

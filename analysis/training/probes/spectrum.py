@@ -1,0 +1,80 @@
+"""The largest 2k eigenvalues of the Hessian, and how gradient and update lie in the dominant subspace."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING
+
+from analysis.specs import Positive, ProbeNumbers
+from analysis.specs.base import Decay
+from analysis.specs.kinds import Measurement
+from analysis.training.probes import BaseProbe, Moment, Row, Variable, finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from analysis.training.problem import Problem
+
+
+class Numbers(ProbeNumbers):
+    """`tolerance`: residuals of the eigenpairs relative to the smallest eigenvalue asked for."""
+
+    everywhere = True
+    place = "first"
+    tolerance: Positive = 1e-2
+    ema_factor: Decay = 0.9
+
+    def measurement(self) -> Measurement:
+        return Measurement(eigenpairs=2)
+
+
+class Probe(BaseProbe):
+    """The EMA begins at 0, so that some thirty aligned measurements are needed to pass 0.95, and not one."""
+
+    dimension = "spectrum_step"
+    variables = {
+        "eigenvalues": Variable("largest eigenvalues of the loss Hessian, descending", ("index",)),
+        "residual": Variable("largest residual norm of these eigenpairs"),
+        "converged": Variable("1 where the eigensolver reached its tolerance", dtype="int64"),
+        "alignment": Variable("chi_k of the full-batch gradient"),
+        "alignment_ema": Variable("exponential moving average of alignment over measurements"),
+        "update_alignment": Variable("chi_k of the update made at this step (NaN: none was made)"),
+        "stability_threshold": Variable("sharpness beyond which the update rule is unstable (NaN: not known)"),
+        "probe_products": Variable("Hessian products used by the probes so far", dtype="int64"),
+        "filter_products": Variable("Hessian products used by the subspace filter so far", dtype="int64"),
+    }
+
+    def lengths(self, problem: Problem) -> dict[str, int]:
+        return {"index": min(2 * problem.spec.k, problem.training.theta.numel())}
+
+    def measure(self, moment: Moment) -> Row:
+        from sharpflat.curvature import DominantSubspace
+
+        gradient = moment.gradient
+        norm = finite(gradient.norm(), "the gradient's norm")
+        width = self.lengths(moment.problem)["index"]
+        found = moment.top_eigenspace(width, self.kept.get("start"), self.numbers.tolerance)
+        self.kept["start"] = found.basis.contiguous()
+        moment.found = found
+        self.dominant = DominantSubspace(found.eigenvectors[:, : moment.spec.problem.k])
+        alignment = float(self.dominant.alignment(gradient))
+        average = self.kept.setdefault("alignment_ema", 0.0)
+        # A segment's first measurement is its parent's last one: it enters the average once.
+        if moment.step != moment.first_step or moment.spec.parent is None:
+            factor = self.numbers.ema_factor
+            average = factor * average + (1 - factor) * alignment
+            self.kept["alignment_ema"] = average
+        return {
+            "eigenvalues": found.eigenvalues.double().cpu().numpy(),
+            "residual": float(found.residuals.max()),
+            "converged": int(found.converged),
+            "alignment": alignment,
+            "alignment_ema": average,
+            "update_alignment": nan,
+            "stability_threshold": moment.rule.stability_threshold(norm),
+            "probe_products": moment.counters["probe_products"],
+            "filter_products": moment.counters["filter_products"],
+        }
+
+    def updated(self, moment: Moment, update: Tensor) -> Row:
+        return {"update_alignment": float(self.dominant.alignment(update))}
