@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step", "refresh_step")
+from analysis.specs.kinds import PROBES, kinds, numbers_of
+
+_REFRESHES = dict.fromkeys(("overlap", "refresh_products", "refresh_converged"), ("refresh_step",))  # of the filter
 
 
 @dataclass(frozen=True)
@@ -122,12 +126,19 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     """One trajectory from the segments of a path, parents first.
 
     A child's first measurement is at its parent's last step: the parent's row is dropped there, since the child's
-    also knows the update made. Distances stay those from each segment's own start. Attributes are the last
-    segment's; `switches` lists where the later segments begin, `specifications` those of all segments.
+    also knows the update made. Distances stay those from each segment's own start. What no segment measured is there
+    and empty. Attributes are the last segment's; `switches` lists where the later segments begin, `specifications`
+    those of all segments.
     """
     whole = xr.Dataset(attrs=dict(segments[-1].attrs))
-    for dimension in DIMENSIONS:
+    for dimension in dict.fromkeys(_own_dimension(v) for segment in segments for v in segment.data_vars.values()):
         whole = whole.merge(_joined(segments, dimension), combine_attrs="override")
+    for name, dimensions in _known_variables().items():
+        if name not in whole:
+            for dimension in dimensions:
+                if dimension not in whole.coords:
+                    whole.coords[dimension] = np.empty(0, np.int64)
+            whole[name] = (dimensions, np.empty([whole.sizes[d] for d in dimensions]))
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
     whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
     return whole
@@ -135,14 +146,30 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
 
 def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
     """The variables along `dimension`, where segments meet the later one's."""
-    names = [n for n, v in segments[-1].data_vars.items() if dimension in v.dims]
+    measured = [s for s in segments if dimension in s.dims]
     kept = []
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+    for segment, following in zip(measured, [*measured[1:], None], strict=True):
         if following is not None:
             ends_before = following[dimension].values.min(initial=np.iinfo(np.int64).max)
             segment = segment.sel({dimension: segment[dimension] < ends_before})
-        kept.append(segment[names])
+        kept.append(segment[[n for n, v in segment.data_vars.items() if dimension in v.dims]])
     return xr.concat(kept, dimension)
+
+
+def _own_dimension(variable: xr.DataArray) -> str:
+    """Of a variable of a trajectory: that of the steps at which it was measured."""
+    return str(variable.dims[0])
+
+
+@cache
+def _known_variables() -> dict[str, tuple[str, ...]]:
+    """The dimensions of what a trajectory can have, by variable."""
+    known = dict(_REFRESHES)
+    for kind in kinds(PROBES):
+        if not numbers_of(PROBES, kind).apart:
+            probe = import_module(f"analysis.{PROBES}.{kind}").Probe
+            known |= {name: (probe.dimension, *variable.dimensions) for name, variable in probe.variables.items()}
+    return known
 
 
 def probes_of(specification: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -159,11 +159,11 @@ class _Run:
         if self.checkpoint.dominant is not None:
             DominantSubspace(self.checkpoint.dominant)  # verified where it comes from a file, and not at every step
         return SubspaceFilter(
-            weights.k or self.spec.problem.k,
-            weights.refresh_every,
-            weights.tolerance,
+            k=weights.k or self.spec.problem.k,
+            refresh_every=weights.refresh_every,
+            tolerance=weights.tolerance,
             dominant=self.checkpoint.dominant,
-            basis=self.state.kept.get("filter", {}).get("start"),
+            start=self.state.kept.get("filter", {}).get("start"),
             refreshed_at=self.checkpoint.refreshed_at,
         )
 
@@ -205,7 +205,7 @@ class _Run:
         )
         if refresh is not None:
             self.checkpoint.dominant, self.checkpoint.refreshed_at = self.filter.dominant, refresh.step
-            self.state.kept["filter"] = {"start": self.filter.basis}
+            self.state.kept["filter"] = {"start": self.filter.start}
             self._count("filter_products", refresh.products)
             self._count("refreshes", 1)
             self._count("unconverged_refreshes", int(not refresh.converged))

@@ -96,12 +96,12 @@ class Moment:
 
         Args:
             k: how many.
-            start: block [P, ≥ k] to start from, as `basis` of an earlier result.
+            start: block [P, ≥ k] to start from, as `start` of an earlier result.
             tolerance: of the residuals, relative to the smallest eigenvalue asked for.
         """
         from sharpflat.curvature import top_eigenspace
 
-        found = top_eigenspace(self.hessian(), k, init=start, tol=tolerance)
+        found = top_eigenspace(self.hessian(), k, start=start, tolerance=tolerance)
         self.count("probe_products", found.products)
         return found
 

@@ -39,9 +39,9 @@ class Probe(BaseProbe):
 
         k, start = moment.spec.problem.k, self.kept.get("start")
         if moment.found is not None:
-            start = moment.found.basis[:, : k + 2].contiguous()
+            start = moment.found.start[:, : k + 2].contiguous()
         found = moment.top_eigenspace(k, start, self.numbers.tolerance)
-        self.kept["start"] = found.basis.contiguous()
+        self.kept["start"] = found.start.contiguous()
         moment.count("unconverged_rates", int(not found.converged))
         self.dominant = DominantSubspace(found.eigenvectors)
         return {}
@@ -49,5 +49,5 @@ class Probe(BaseProbe):
     def updated(self, moment: Moment, update: Tensor) -> Row:
         from sharpflat.optim.effective import effective_learning_rates
 
-        dom_lr, bulk_lr = effective_learning_rates(update, moment.gradient, self.dominant)
+        dom_lr, bulk_lr = effective_learning_rates(update, gradient=moment.gradient, subspace=self.dominant)
         return {"dom_lr": dom_lr, "bulk_lr": bulk_lr}

@@ -54,7 +54,7 @@ class Probe(BaseProbe):
         norm = finite(gradient.norm(), "the gradient's norm")
         width = self.lengths(moment.problem)["index"]
         found = moment.top_eigenspace(width, self.kept.get("start"), self.numbers.tolerance)
-        self.kept["start"] = found.basis.contiguous()
+        self.kept["start"] = found.start.contiguous()
         moment.found = found
         self.dominant = DominantSubspace(found.eigenvectors[:, : moment.spec.problem.k])
         alignment = float(self.dominant.alignment(gradient))
