@@ -34,18 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.data import load as load_data
 from analysis.models import build
-from analysis.specs import (
-    CNNSpec,
-    DataSpec,
-    FilterSpec,
-    MLPSpec,
-    ProbeSpec,
-    ProblemSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-    TransformerSpec,
-)
+from analysis.models.cnn import Numbers as CNNNumbers
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.transformer import Numbers as TransformerNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
+from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.training.problem import device_name
 from analysis.training.segment import train_segment
 from analysis.training.torch_setup import prepare
@@ -74,7 +67,7 @@ def load(data_dir: Path, count: int) -> tuple[Tensor, Tensor]:
 
 
 def mlp(width: int, generator: torch.Generator) -> nn.Module:
-    return build(MLPSpec(width=width), (1, 28, 28), 10, generator, torch.float32)
+    return build(MLPNumbers(width=width), (1, 28, 28), 10, generator, torch.float32)
 
 
 # ---------------------------------------------------------------- the methods
@@ -386,9 +379,9 @@ def product_costs(args: argparse.Namespace) -> list[dict[str, Any]]:
     pictures, classes = torch.randn(400, 3, 32, 32, generator=g), torch.randint(10, (400,), generator=g)
     channels_last = pictures.contiguous(memory_format=torch.channels_last)
     tokens, binary = torch.randint(1, 200, (500, 32), generator=g), torch.randint(2, (500,), generator=g)
-    cnn, other_cnn = (build(CNNSpec(channels=32), (3, 32, 32), 10, g, torch.float32) for _ in range(2))
+    cnn, other_cnn = (build(CNNNumbers(channels=32), (3, 32, 32), 10, g, torch.float32) for _ in range(2))
     other_cnn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    spec = TransformerSpec(width=32, heads=2, feed_forward=128)
+    spec = TransformerNumbers(width=32, heads=2, feed_forward=128)
     transformer = build(spec, (200, 32), 2, g, torch.float32)
     problems: list[tuple[str, nn.Module, str, Tensor, Tensor]] = [
         ("MLP 784-200-200-10, 5,000 images", mlp(200, g), "mse", images, labels),
@@ -540,15 +533,15 @@ def on_device(args: argparse.Namespace) -> dict[str, Any]:
                 test_sha256=data["mnist-test"].attrs["sha256"],
                 test_examples=1000,
             ),
-            model=MLPSpec(width=200),
+            model=MLPNumbers(width=200),
             loss="mse",
             k=K,
         ),
         seed=args.seed,
         parent=None,
-        rule=SGDSpec(learning_rate=args.lr, batch_size=50),
+        rule=SGDNumbers(learning_rate=args.lr, batch_size=50),
         filter=FilterSpec(alpha_dom=1.0, beta_bulk=0.0, tolerance=args.tolerance),
-        probes=ProbeSpec(loss=10**6, test=10**6, spectrum=None),
+        probes={"loss": {"every": 10**6}, "test": {"every": 10**6}},
         stop=StopSpec(steps=args.steps),
     )
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.runs.panels import Member, Panel, specification
+from analysis.specs import StoppedBy
 
 ALIGNMENT, EIGENVALUES, LOSS = "alignment χₖ(∇L)", "Hessian eigenvalues", "training loss"  # axis labels
 ACCURACY = "test accuracy (%)"

@@ -12,7 +12,6 @@ import xarray as xr
 
 from analysis.specs import SegmentSpec
 from analysis.training.probes import BaseProbe, Variable
-from analysis.training.problem import Problem
 
 SCHEMA, SNAPSHOTS_SCHEMA = "trajectory-2", "snapshots-1"
 REFRESH_STEP = "refresh_step"
@@ -55,7 +54,6 @@ def to_trajectory(
     records: Records,
     spec: SegmentSpec,
     probes: Mapping[str, BaseProbe],
-    problem: Problem,
     attributes: Mapping[str, Any],
 ) -> xr.Dataset:
     """What the probes measured, each along its own dimension, and the filter's refreshes where there is a filter.
@@ -64,13 +62,13 @@ def to_trajectory(
         records: a variable without a row is there and empty.
         spec: kept as the attribute `specification` (JSON).
         probes: by kind; those that are kept apart are left out.
-        problem: decides lengths.
-        attributes: id, status and the like.
+        attributes: id, status and the like; `parameters`, their number, decides lengths.
     """
     dataset = xr.Dataset(attrs=_attributes(SCHEMA, spec, attributes))
     for kind, probe in probes.items():
         if not spec.probes[kind].apart:
-            _enter(dataset, records, probe.dimension, probe.variables, probe.lengths(problem), spec.problem.dtype)
+            lengths = probe.lengths(spec.problem.k, attributes["parameters"])
+            _enter(dataset, records, probe.dimension, probe.variables, lengths, spec.problem.dtype)
     if spec.filter is not None:
         _enter(dataset, records, REFRESH_STEP, REFRESHES, {}, spec.problem.dtype)
     return dataset
@@ -80,7 +78,6 @@ def to_snapshots(
     records: Records,
     spec: SegmentSpec,
     probes: Mapping[str, BaseProbe],
-    problem: Problem,
     attributes: Mapping[str, Any],
 ) -> xr.Dataset | None:
     """θ at the snapshots' steps, `theta` (snapshot_step, parameter) in the problem's dtype; None if not asked for."""
@@ -89,7 +86,7 @@ def to_snapshots(
         return None
     dataset = xr.Dataset(attrs=_attributes(SNAPSHOTS_SCHEMA, spec, attributes))
     for probe in apart:
-        lengths = probe.lengths(problem)
+        lengths = probe.lengths(spec.problem.k, attributes["parameters"])
         _enter(dataset, records, probe.dimension, probe.variables, lengths, spec.problem.dtype, numbered=False)
     return dataset
 

@@ -317,7 +317,7 @@ class _Run:
         }
         objectives = {id(o): o for o in (self.problem.training, self.problem.curvature, self.problem.test)}
         halvings = tuple(pair for objective in objectives.values() for pair in objective.halvings)
-        measured = (self.records, self.spec, self.probes, self.problem, attributes)
+        measured = (self.records, self.spec, self.probes, attributes)
         return Result(to_trajectory(*measured), to_snapshots(*measured), self.state, halvings)
 
     def _report(self) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from analysis.models import build
-from analysis.specs import CNNSpec, MLPSpec, TransformerSpec
+from analysis.models.cnn import Numbers as CNNNumbers
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.transformer import Numbers as TransformerNumbers
 from sharpflat.curvature import DominantSubspace as Subspace
 from sharpflat.curvature import (
     FunctionalHessian,
@@ -24,9 +26,9 @@ pytestmark = [
 ]
 
 MODELS = {
-    "mlp": (MLPSpec(width=32), (1, 14, 14)),
-    "cnn": (CNNSpec(channels=8), (3, 16, 16)),
-    "transformer": (TransformerSpec(width=16, heads=2, feed_forward=16), (50, 12)),
+    "mlp": (MLPNumbers(width=32), (1, 14, 14)),
+    "cnn": (CNNNumbers(channels=8), (3, 16, 16)),
+    "transformer": (TransformerNumbers(width=16, heads=2, feed_forward=16), (50, 12)),
 }
 
 

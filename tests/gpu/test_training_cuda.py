@@ -19,48 +19,45 @@ import torch
 import xarray as xr
 
 from analysis.measurement.energies import energies_along
-from analysis.specs import (
-    AdamSpec,
-    CNNSpec,
-    EnergiesSpec,
-    FilterSpec,
-    MLPSpec,
-    ProbeSpec,
-    ResNetSpec,
-    SAMSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-    TransformerSpec,
-    VGGSpec,
-)
+from analysis.models.cnn import Numbers as CNNNumbers
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.resnet8 import Numbers as ResNetNumbers
+from analysis.models.transformer import Numbers as TransformerNumbers
+from analysis.models.vgg11 import Numbers as VGGNumbers
+from analysis.rules.adam import Numbers as AdamNumbers
+from analysis.rules.sam import Numbers as SAMNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
+from analysis.specs import EnergiesSpec, FilterSpec, SegmentSpec, StopSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from analysis.training import segment as segment_module
 from analysis.training.problem import make_problem
 from analysis.training.segment import Interrupted, Result, train_segment
 from analysis.training.torch_setup import prepare
 from tests.gpu.conftest import NEEDS_CUDA
+from tests.specs import probes
 from tests.unit.test_segment import spec
 from tests.workflow.project import Project
 
 N, CLASSES = 30, 3
 ATTRIBUTES = {"title": "noise", "sha256": "0", "classes": CLASSES, "synthetic": 1, "source": "test"}
 MODELS: dict[str, Any] = {
-    "mlp": MLPSpec(width=8),
-    "cnn": CNNSpec(channels=4),
-    "vgg11": VGGSpec(width=4),
-    "resnet8": ResNetSpec(width=4),
-    "transformer": TransformerSpec(width=8, heads=2, feed_forward=8),
+    "mlp": MLPNumbers(width=8),
+    "cnn": CNNNumbers(channels=4),
+    "vgg11": VGGNumbers(width=4),
+    "resnet8": ResNetNumbers(width=4),
+    "transformer": TransformerNumbers(width=8, heads=2, feed_forward=8),
 }
 RULES: dict[str, Any] = {
-    "sgd": SGDSpec(learning_rate=0.05, batch_size=1),
-    "momentum": SGDSpec(learning_rate=0.02, batch_size=1, momentum=0.9),
-    "adam": AdamSpec(learning_rate=0.01, batch_size=1),
-    "sam": SAMSpec(learning_rate=0.05, batch_size=1, rho=0.1),
+    "sgd": SGDNumbers(learning_rate=0.05, batch_size=1),
+    "momentum": SGDNumbers(learning_rate=0.02, batch_size=1, momentum=0.9),
+    "adam": AdamNumbers(learning_rate=0.01, batch_size=1),
+    "sam": SAMNumbers(learning_rate=0.05, batch_size=1, rho=0.1),
 }
-PROBES = ProbeSpec(loss=4, test=10, spectrum=10, rates=10, snapshots=10, tolerance=1e-4, rates_tolerance=1e-4)
-PLAIN = ProbeSpec(loss=4, test=10, spectrum=None, snapshots=10)
-RARE = ProbeSpec(loss=100, test=100, spectrum=None)
+PROBES = probes(
+    loss=4, test=10, spectrum={"every": 10, "tolerance": 1e-4}, rates={"every": 10, "tolerance": 1e-4}, snapshots=10
+)
+PLAIN = probes(loss=4, test=10, snapshots=10)
+RARE = probes(loss=100, test=100)
 FILTER = FilterSpec(alpha_dom=0.5, beta_bulk=1.5, refresh_every=8, tolerance=1e-4)
 
 
@@ -134,8 +131,8 @@ def test_twenty_steps_in_float32(device: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_run_twice_is_the_same_to_the_bit(model: str, device: str) -> None:
     loose = FilterSpec(alpha_dom=0.5, beta_bulk=1.5, refresh_every=8)
-    probes = ProbeSpec(loss=4, test=10, spectrum=10, snapshots=10)
-    made = wanted(model, "momentum", dtype="float32", filter=loose, probes=probes)
+    measured = probes(loss=4, test=10, spectrum=10, snapshots=10)
+    made = wanted(model, "momentum", dtype="float32", filter=loose, probes=measured)
     one, two = trained(made, device), trained(made, device)
     xr.testing.assert_identical(one.trajectory, two.trajectory)
     xr.testing.assert_identical(one.snapshots, two.snapshots)

@@ -14,7 +14,7 @@ from torch.func import functional_call, hessian, jacrev
 from torch.nn.functional import mse_loss
 
 from analysis.rules import build
-from analysis.specs import SGDSpec
+from analysis.rules.sgd import Numbers as SGDNumbers
 from sharpflat.curvature import Hessian, Objective
 from sharpflat.optim.subspace_filter import SubspaceFilter
 from sharpflat.optim.subspace_sgd import SubspaceSGD
@@ -263,7 +263,7 @@ def test_the_pipelines_rule_and_filter_give_the_same_bits(weights):
         curvature=objective,
         tolerance=1e-3,
     )
-    rule = build(SGDSpec(learning_rate=0.1, batch_size=10, momentum=0.9))
+    rule = build(SGDNumbers(learning_rate=0.1, batch_size=10, momentum=0.9))
     subspace = SubspaceFilter(k=K, refresh_every=4, tolerance=1e-3)
     theta = objective.theta
     state = rule.initial_state(theta)

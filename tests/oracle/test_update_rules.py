@@ -12,9 +12,12 @@ from torch import nn
 from analysis.data import describe, load
 from analysis.data.preprocess import image_tensors, label_tensor
 from analysis.models import build as build_model
+from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.rules import build as build_rule
+from analysis.rules.adam import Numbers as AdamNumbers
+from analysis.rules.sam import Numbers as SAMNumbers
 from analysis.rules.sam import sam_edge
-from analysis.specs import AdamSpec, MLPSpec, SAMSpec, SGDSpec
+from analysis.rules.sgd import Numbers as SGDNumbers
 from sharpflat.curvature import Objective
 
 STEPS = 20
@@ -44,20 +47,20 @@ class SAM:
 
 
 RULES = {
-    "GD": (SGDSpec(learning_rate=0.1, batch_size=None), lambda p: torch.optim.SGD(p, lr=0.1)),
+    "GD": (SGDNumbers(learning_rate=0.1, batch_size=None), lambda p: torch.optim.SGD(p, lr=0.1)),
     "GD(+m)": (
-        SGDSpec(learning_rate=0.01, batch_size=None, momentum=0.9),
+        SGDNumbers(learning_rate=0.01, batch_size=None, momentum=0.9),
         lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
     ),
     "Adam(-m)": (
-        AdamSpec(learning_rate=1e-3, batch_size=None, momentum=0.0),
+        AdamNumbers(learning_rate=1e-3, batch_size=None, momentum=0.0),
         lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.0, 0.999)),
     ),
     "Adam(+m)": (
-        AdamSpec(learning_rate=1e-3, batch_size=None, momentum=0.9),
+        AdamNumbers(learning_rate=1e-3, batch_size=None, momentum=0.9),
         lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999)),
     ),
-    "SAM": (SAMSpec(learning_rate=0.01, batch_size=None, rho=0.1), lambda p: SAM(p, 0.01, 0.1)),
+    "SAM": (SAMNumbers(learning_rate=0.01, batch_size=None, rho=0.1), lambda p: SAM(p, 0.01, 0.1)),
 }
 
 
@@ -69,7 +72,7 @@ def data():
 
 
 def model() -> nn.Module:
-    return build_model(MLPSpec(width=200), (1, 28, 28), 10, torch.Generator().manual_seed(3), torch.float64)
+    return build_model(MLPNumbers(width=200), (1, 28, 28), 10, torch.Generator().manual_seed(3), torch.float64)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -128,7 +131,7 @@ def test_the_stability_threshold_is_where_descent_on_a_quadratic_turns_unstable(
 def test_the_sam_edge_is_where_one_step_keeps_the_gradients_norm(norm):
     """On ½ λ x², SAM's step from x > 0 is x − ηλ(x + ρ): to −x at the edge, so the threshold solves ηλ(1 + ρ/x) = 2
     with the gradient's norm λ x."""
-    spec = SAMSpec(learning_rate=0.01, batch_size=None, rho=0.1)
+    spec = SAMNumbers(learning_rate=0.01, batch_size=None, rho=0.1)
     edge = build_rule(spec).stability_threshold(norm)
     x = torch.tensor([norm / edge], dtype=torch.float64)
     update, _ = build_rule(spec).update(x, lambda at: edge * at, {})
@@ -150,7 +153,7 @@ def test_sam_stays_where_the_gradient_is_zero():
 
 
 def test_adam_without_second_moment_history_is_the_sign_of_the_gradient():
-    rule = build_rule(AdamSpec(learning_rate=0.5, batch_size=None, momentum=0.0, beta2=0.0, epsilon=1e-30))
+    rule = build_rule(AdamNumbers(learning_rate=0.5, batch_size=None, momentum=0.0, beta2=0.0, epsilon=1e-30))
     theta = torch.tensor([3.0, -2.0, 0.5], dtype=torch.float64)
     update, _ = rule.update(theta, lambda at: at, rule.initial_state(theta))
     torch.testing.assert_close(update, -0.5 * theta.sign())

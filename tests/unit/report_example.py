@@ -13,11 +13,15 @@ from typing import Any
 import xarray as xr
 
 from analysis.data.catalogue import describe
+from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.report import write_report
+from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import by_name
-from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
+from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.store.netcdf import write_dataset
-from analysis.training.probes import Records, to_dataset
+from analysis.training.probes import build as build_probes
+from analysis.training.records import Records, to_trajectory
+from tests.specs import probes
 
 HOSTILE = "<script>alert('χ')</script> & \"co\""
 # One pixel.
@@ -161,12 +165,12 @@ def _segment(
         holdout=30,
     )
     spec = SegmentSpec(
-        problem=ProblemSpec(data=data, model=MLPSpec(width=4), loss=loss, k=2),
+        problem=ProblemSpec(data=data, model=MLPNumbers(width=4), loss=loss, k=2),
         seed=7,
-        rule=SGDSpec(learning_rate=0.25, batch_size=20),
+        rule=SGDNumbers(learning_rate=0.25, batch_size=20),
         filter=FilterSpec(alpha_dom=1, beta_bulk=0, k=filtered) if filtered else None,
         stop=StopSpec(step=last),
-        probes=ProbeSpec(loss=5, test=5, spectrum=5),
+        probes=probes(loss=5, test=5, spectrum=5),
         parent=parent,
     )
     records = Records()
@@ -202,4 +206,8 @@ def _segment(
         "unconverged_rates": 0,
     }
     provenance = {"fingerprint": "f", "threads": 1, "seconds": 30.0, "chunk_halvings": []}
-    write_dataset(to_dataset(records, spec, 4, attributes), folder / "segments" / name / "trajectory.nc", provenance)
+    write_dataset(
+        to_trajectory(records, spec, build_probes(spec.probes, {}), attributes),
+        folder / "segments" / name / "trajectory.nc",
+        provenance,
+    )

@@ -16,7 +16,7 @@ from analysis import claims
 from analysis.claims import CLAIMS, judge, song, zakarin_singh
 from analysis.claims.families import mean_with_interval, standard_error
 from analysis.runs.measures import GrowthRate
-from analysis.runs.panels import DIMENSIONS, Member, Panel
+from analysis.runs.panels import Member, Panel
 from analysis.store.netcdf import write_dataset
 
 NAN = math.nan
@@ -786,7 +786,7 @@ def test_families_are_judged_from_files(tmp_path: Path):
         attributes = {"id": name, "status": "diverged" if at >= 0 else "completed", "diverged_at": at}
         dataset = xr.Dataset(
             {"loss": ("step", np.array(loss, dtype=float))},
-            coords={**{d: np.array([], dtype=np.int64) for d in DIMENSIONS}, "step": np.array(steps, dtype=np.int64)},
+            coords={"step": np.array(steps, dtype=np.int64)},
             attrs={**attributes, "first_step": first, "specification": "{}"},
         )
         paths[name] = tmp_path / f"{name}.nc"

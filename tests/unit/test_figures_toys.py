@@ -10,23 +10,20 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3D
 
 from analysis.figures import alignment_runs, style, toy_paths, toy_plane, valley
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.quadratic import Numbers as QuadraticNumbers
+from analysis.models.valley import Numbers as ValleyNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import Panel
-from analysis.specs import (
-    DataSpec,
-    MLPSpec,
-    ProbeSpec,
-    ProblemSpec,
-    QuadraticSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-    ValleySpec,
-)
-from analysis.training.probes import VARIABLES, Records, to_dataset
+from analysis.specs import DataSpec, ProblemSpec, SegmentSpec, StopSpec
+from analysis.training.probes import build as build_probes
+from analysis.training.probes import spectrum
+from analysis.training.records import Records, to_trajectory
 from sharpflat.errors import InputError
+from tests.specs import probes
 
-QUADRATIC = QuadraticSpec(sharp=10, flat=1, noise=2, start=(1, 1))
-VALLEY = ValleySpec(sharp=50, flat=2, bend=0.2, noise=3, start=(0.9, 2))
+QUADRATIC = QuadraticNumbers(sharp=10, flat=1, noise=2, start=(1, 1))
+VALLEY = ValleyNumbers(sharp=50, flat=2, bend=0.2, noise=3, start=(0.9, 2))
 
 
 def run(
@@ -37,18 +34,18 @@ def run(
     spec = SegmentSpec(
         problem=ProblemSpec(data=data, model=model, loss="value", k=1, dtype="float64"),
         seed=0,
-        rule=SGDSpec(learning_rate=1e-4, batch_size=batch),
+        rule=SGDNumbers(learning_rate=1e-4, batch_size=batch),
         filter=None,
         stop=StopSpec(steps=len(x) - 1),
-        probes=ProbeSpec(loss=1, test=1, spectrum=1),
+        probes=probes(loss=1, test=1, spectrum=1),
         parent=None,
     )
     steps = first + np.arange(len(x))
     records = Records()
     for step in steps:
         records.add("spectrum_step", int(step), alignment=chi, eigenvalues=[2.0, 1.0])
-        for name, (dimensions, _) in VARIABLES.items():
-            if "spectrum_step" in dimensions and name not in ("alignment", "eigenvalues"):
+        for name in spectrum.Probe.variables:
+            if name not in ("alignment", "eigenvalues"):
                 records.rows.setdefault(name, []).append(0)
     attributes = {
         "id": "made-up",
@@ -57,7 +54,7 @@ def run(
         "parameters": 2,
         "train_title": "two sides",
     }
-    whole = to_dataset(records, spec, 2, attributes | {"switches": list(switches)})
+    whole = to_trajectory(records, spec, build_probes(spec.probes, {}), attributes | {"switches": list(switches)})
     theta = (("snapshot_step", "parameter"), np.stack([x, y], axis=1))
     return whole.assign_coords(snapshot_step=steps).assign(theta=theta)
 
@@ -218,7 +215,7 @@ def test_what_is_no_toy_or_has_no_snapshots_is_refused():
     bare = Panel("valley", "Valley", {"SGD": panel.runs["SGD"].drop_vars("theta")}, {})
     with pytest.raises(InputError, match="made-up: has no snapshots of theta"):
         valley.draw([bare])
-    mlp = Panel("mlp", "MLP", {"SGD": run(MLPSpec(width=3), np.zeros(3), np.zeros(3))}, {})
+    mlp = Panel("mlp", "MLP", {"SGD": run(MLPNumbers(width=3), np.zeros(3), np.zeros(3))}, {})
     for module in (valley, toy_paths):
         with pytest.raises(InputError, match="setting mlp: this figure shows a toy's plane, and a mlp is no toy"):
             module.draw([mlp])

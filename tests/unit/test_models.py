@@ -10,20 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from analysis.data.catalogue import describe
-from analysis.models import build
-from analysis.models.initialise import initialise
-from analysis.models.sizes import parameter_count
-from analysis.specs import (
-    CNNSpec,
-    DataSpec,
-    MLPSpec,
-    ProblemSpec,
-    QuadraticSpec,
-    ResNetSpec,
-    TransformerSpec,
-    ValleySpec,
-    VGGSpec,
-)
+from analysis.models import build, parameter_count
+from analysis.models.cnn import Numbers as CNNNumbers
+from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.modules.initialise import initialise
+from analysis.models.quadratic import Numbers as QuadraticNumbers
+from analysis.models.resnet8 import Numbers as ResNetNumbers
+from analysis.models.transformer import Numbers as TransformerNumbers
+from analysis.models.valley import Numbers as ValleyNumbers
+from analysis.models.vgg11 import Numbers as VGGNumbers
+from analysis.specs import DataSpec, ProblemSpec
 from sharpflat.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
 
 
@@ -85,14 +81,14 @@ def resnet8() -> nn.Module:
     ("spec", "inputs", "default"),
     [
         (
-            MLPSpec(width=7),
+            MLPNumbers(width=7),
             (1, 4, 5),
             lambda: nn.Sequential(
                 nn.Flatten(), nn.Linear(20, 7), nn.Tanh(), nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 3)
             ),
         ),
         (
-            CNNSpec(channels=4),
+            CNNNumbers(channels=4),
             (3, 8, 8),
             lambda: nn.Sequential(
                 nn.Conv2d(3, 4, 3, padding=1),
@@ -105,8 +101,8 @@ def resnet8() -> nn.Module:
                 nn.Linear(16, 3),
             ),
         ),
-        (VGGSpec(width=2), (2, 8, 8), vgg11),
-        (ResNetSpec(width=2), (2, 8, 8), resnet8),
+        (VGGNumbers(width=2), (2, 8, 8), vgg11),
+        (ResNetNumbers(width=2), (2, 8, 8), resnet8),
     ],
 )
 def test_initialisation_is_pytorchs_own_bit_for_bit(spec, inputs, default):
@@ -119,7 +115,7 @@ def test_initialisation_is_pytorchs_own_bit_for_bit(spec, inputs, default):
     for a, b in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(a, b)
     x = torch.randn(2, *inputs, generator=generator(1))
-    if isinstance(spec, ResNetSpec):  # its normalisation is written out
+    if isinstance(spec, ResNetNumbers):  # its normalisation is written out
         torch.testing.assert_close(model(x), expected(x))
     else:
         assert torch.equal(model(x), expected(x))
@@ -134,7 +130,7 @@ def test_he_initialisation_of_vgg11_is_the_edge_of_stability_codes_bit_for_bit()
                 n = 3 * 3 * module.weight.shape[0]
                 module.weight.data.normal_(0, (2 / n) ** 0.5)
                 module.bias.data.zero_()
-    model = build(VGGSpec(width=2, initialisation="he"), (2, 8, 8), 3, generator(), torch.float32)
+    model = build(VGGNumbers(width=2, initialisation="he"), (2, 8, 8), 3, generator(), torch.float32)
     for a, b in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -155,7 +151,7 @@ def test_initialisation_refuses_a_module_it_does_not_know():
 
 
 def transformer(length: int = 6) -> nn.Module:
-    spec = TransformerSpec(width=8, heads=2, layers=2, feed_forward=5)
+    spec = TransformerNumbers(width=8, heads=2, layers=2, feed_forward=5)
     return build(spec, (11, length), 2, generator(), torch.float64)
 
 
@@ -196,7 +192,7 @@ def test_transformer_has_second_derivatives():
 
 @pytest.mark.parametrize(("side", "poolings"), [(64, 5), (32, 5), (28, 4), (14, 3), (2, 1), (1, 0)])
 def test_vgg11_leaves_out_poolings_that_would_leave_nothing(side, poolings):
-    model = build(VGGSpec(width=1), (3, side, side), 4, generator(), torch.float32)
+    model = build(VGGNumbers(width=1), (3, side, side), 4, generator(), torch.float32)
     assert sum(isinstance(m, nn.MaxPool2d) for m in model) == poolings
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model) == 11
     assert model(torch.zeros(5, 3, side, side)).shape == (5, 4)
@@ -204,7 +200,7 @@ def test_vgg11_leaves_out_poolings_that_would_leave_nothing(side, poolings):
 
 @pytest.mark.parametrize("side", [32, 14, 1])
 def test_resnet8_takes_images_of_any_size_one_by_one(side):
-    model = build(ResNetSpec(width=3), (2, side, side), 4, generator(), torch.float64)
+    model = build(ResNetNumbers(width=3), (2, side, side), 4, generator(), torch.float64)
     x = torch.rand(5, 2, side, side, generator=generator()).double()
     assert model(x).shape == (5, 4)
     torch.testing.assert_close(model(x), torch.cat([model(one[None]) for one in x]), rtol=1e-12, atol=1e-12)
@@ -232,7 +228,7 @@ class Reference:
 
 @pytest.mark.parametrize("together", [True, False], ids=["blocks", "one by one"])
 @pytest.mark.parametrize("chunk_size", [None, 3], ids=["whole", "ragged"])
-@pytest.mark.parametrize(("spec", "default"), [(VGGSpec(width=2), vgg11), (ResNetSpec(width=2), resnet8)])
+@pytest.mark.parametrize(("spec", "default"), [(VGGNumbers(width=2), vgg11), (ResNetNumbers(width=2), resnet8)])
 def test_curvature_products_are_differences_of_gradients(spec, default, chunk_size, together, monkeypatch):
     """Central differences, whose step is too small to meet a kink of a ReLU or a max-pool here."""
     monkeypatch.setattr(operators, "_BLOCK_BYTES", 1 << 40 if together else 0)
@@ -271,15 +267,15 @@ def test_curvature_products_are_differences_of_gradients(spec, default, chunk_si
 @pytest.mark.parametrize(
     ("spec", "train"),
     [
-        (MLPSpec(width=9), "mnist5k"),
-        (MLPSpec(width=9, hidden_layers=3), "cifar5k"),
-        (CNNSpec(channels=5), "cifar5k"),
-        (CNNSpec(channels=5), "mlxtend4k"),
-        (TransformerSpec(width=8, heads=2, feed_forward=16), "sst1k"),
-        (VGGSpec(width=3), "cifar5k"),
-        (VGGSpec(width=3), "mlxtend4k"),
-        (ResNetSpec(width=3), "cifar5k"),
-        (ResNetSpec(width=3), "mlxtend4k"),
+        (MLPNumbers(width=9), "mnist5k"),
+        (MLPNumbers(width=9, hidden_layers=3), "cifar5k"),
+        (CNNNumbers(channels=5), "cifar5k"),
+        (CNNNumbers(channels=5), "mlxtend4k"),
+        (TransformerNumbers(width=8, heads=2, feed_forward=16), "sst1k"),
+        (VGGNumbers(width=3), "cifar5k"),
+        (VGGNumbers(width=3), "mlxtend4k"),
+        (ResNetNumbers(width=3), "cifar5k"),
+        (ResNetNumbers(width=3), "mlxtend4k"),
     ],
 )
 @pytest.mark.parametrize("pooling", [1, 2])
@@ -293,27 +289,27 @@ def test_parameter_count_equals_the_built_model(spec, train, pooling):
 
 
 def test_full_size_mlp_has_the_papers_parameters():
-    assert parameter_count(problem(MLPSpec(width=200), "mnist5k")) == 199_210
+    assert parameter_count(problem(MLPNumbers(width=200), "mnist5k")) == 199_210
 
 
 def test_parameters_of_the_full_size_networks_counted_by_hand():
     convolutions = 132_863_336 - (512 * 49 + 1) * 4096 - 4097 * 4096 - 4097 * 1000  # VGG11's but ImageNet's classifier
     classifier = 2 * (512 + 1) * 512 + (512 + 1) * 10
-    assert parameter_count(problem(VGGSpec(width=64), "cifar5k")) == convolutions + classifier
+    assert parameter_count(problem(VGGNumbers(width=64), "cifar5k")) == convolutions + classifier
     squares = 3 * 16 + 2 * 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64
     shortcuts, norms = 16 * 32 + 32 * 64, 2 * (3 * 16 + 3 * 32 + 3 * 64)
-    assert parameter_count(problem(ResNetSpec(width=16), "cifar5k")) == 9 * squares + shortcuts + norms + 650
+    assert parameter_count(problem(ResNetNumbers(width=16), "cifar5k")) == 9 * squares + shortcuts + norms + 650
 
 
 @pytest.mark.parametrize(
     ("spec", "train", "message"),
     [
-        (MLPSpec(width=9), "sst1k", "a mlp takes image data; sst1k is text"),
-        (CNNSpec(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing of the images"),
-        (TransformerSpec(width=9, heads=2, feed_forward=16), "sst1k", "multiple of the number of heads"),
-        (MLPSpec(width=9), "two-sides", "a mlp takes image data; two-sides is toy"),
-        (VGGSpec(width=2), "sst1k", "a vgg11 takes image data; sst1k is text"),
-        (ResNetSpec(width=2), "polarity1k", "a resnet8 takes image data; polarity1k is text"),
+        (MLPNumbers(width=9), "sst1k", "a mlp takes image data; sst1k is text"),
+        (CNNNumbers(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing of the images"),
+        (TransformerNumbers(width=9, heads=2, feed_forward=16), "sst1k", "multiple of the number of heads"),
+        (MLPNumbers(width=9), "two-sides", "a mlp takes image data; two-sides is toy"),
+        (VGGNumbers(width=2), "sst1k", "a vgg11 takes image data; sst1k is text"),
+        (ResNetNumbers(width=2), "polarity1k", "a resnet8 takes image data; polarity1k is text"),
     ],
 )
 def test_sizes_that_do_not_fit_are_told(spec, train, message):
@@ -321,7 +317,7 @@ def test_sizes_that_do_not_fit_are_told(spec, train, message):
         parameter_count(problem(spec, train))
 
 
-@pytest.mark.parametrize("spec", [QuadraticSpec(), ValleySpec()])
+@pytest.mark.parametrize("spec", [QuadraticNumbers(), ValleyNumbers()])
 def test_toys_have_two_parameters_data_and_a_loss_of_their_own(spec):
     assert parameter_count(problem(spec, "two-sides", "value")) == 2
     with pytest.raises(ValueError, match=f"a {spec.kind} takes toy data; mnist5k is image"):
@@ -329,10 +325,10 @@ def test_toys_have_two_parameters_data_and_a_loss_of_their_own(spec):
     with pytest.raises(ValueError, match=f"the loss of a {spec.kind} is value; the setting's is mse"):
         parameter_count(problem(spec, "two-sides"))
     with pytest.raises(ValueError, match="the loss of a mlp is mse or cross_entropy; the setting's is value"):
-        parameter_count(problem(MLPSpec(width=9), "mnist5k", "value"))
+        parameter_count(problem(MLPNumbers(width=9), "mnist5k", "value"))
 
 
-@pytest.mark.parametrize("spec", [QuadraticSpec(start=(0.5, -3)), ValleySpec(start=(0.5, -3))])
+@pytest.mark.parametrize("spec", [QuadraticNumbers(start=(0.5, -3)), ValleyNumbers(start=(0.5, -3))])
 def test_a_toy_starts_where_its_specification_says(spec):
     source = generator()
     before = source.get_state()
@@ -341,7 +337,7 @@ def test_a_toy_starts_where_its_specification_says(spec):
     assert torch.equal(source.get_state(), before), "something was drawn"
 
 
-@pytest.mark.parametrize("spec", [MLPSpec(width=2), VGGSpec(width=2), ResNetSpec(width=2)])
+@pytest.mark.parametrize("spec", [MLPNumbers(width=2), VGGNumbers(width=2), ResNetNumbers(width=2)])
 def test_images_averaged_away_are_told(spec):
     with pytest.raises(ValueError, match=r"data\.pooling averages 29 × 29 pixels, which leaves nothing of the images"):
         parameter_count(problem(spec, "mlxtend4k", pooling=29))

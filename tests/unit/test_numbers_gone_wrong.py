@@ -28,8 +28,11 @@ from analysis.measurement import energies as energies_module
 from analysis.measurement.distances import measure_distances
 from analysis.measurement.energies import energies_along, measure_energies
 from analysis.plan.names import canonical
+from analysis.rules.adam import Numbers as AdamNumbers
+from analysis.rules.sam import Numbers as SAMNumbers
+from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import Member, Panel, concatenate
-from analysis.specs import AdamSpec, EnergiesSpec, FilterSpec, ProbeSpec, SAMSpec, SegmentSpec, SGDSpec, StopSpec
+from analysis.specs import EnergiesSpec, FilterSpec, SegmentSpec, StoppedBy, StopSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 from analysis.training import segment as segment_module
 from analysis.training.batch import train_batch
@@ -42,17 +45,20 @@ from sharpflat.curvature.operators import CurvatureOperator
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter as filter_module
 from sharpflat.optim.subspace_sgd import SubspaceSGD
+from tests.specs import probes
 from tests.unit.test_segment import TEST, TRAIN, K, N, spec
 
 STEPS = 4
 RULES: dict[str, Any] = {
-    "sgd": SGDSpec(learning_rate=0.1, batch_size=5),
-    "gd": SGDSpec(learning_rate=0.1, batch_size=None),
-    "momentum": SGDSpec(learning_rate=0.1, batch_size=5, momentum=0.9),
-    "adam": AdamSpec(learning_rate=0.05, batch_size=5),
-    "sam": SAMSpec(learning_rate=0.1, batch_size=None, rho=0.2),
+    "sgd": SGDNumbers(learning_rate=0.1, batch_size=5),
+    "gd": SGDNumbers(learning_rate=0.1, batch_size=None),
+    "momentum": SGDNumbers(learning_rate=0.1, batch_size=5, momentum=0.9),
+    "adam": AdamNumbers(learning_rate=0.05, batch_size=5),
+    "sam": SAMNumbers(learning_rate=0.1, batch_size=None, rho=0.2),
 }
-PROBES = ProbeSpec(loss=1, test=2, spectrum=1, rates=2, snapshots=1, tolerance=1e-2, rates_tolerance=1e-2)
+PROBES = probes(
+    loss=1, test=2, spectrum={"every": 1, "tolerance": 1e-2}, rates={"every": 2, "tolerance": 1e-2}, snapshots=1
+)
 FILTER = FilterSpec(alpha_dom=0.0, beta_bulk=1.0, tolerance=1e-2)
 
 
@@ -122,7 +128,7 @@ def test_a_segment_diverges_where_the_first_number_does(rule, place, filtered, m
             check_diverged(found, whole, at)
             assert re.fullmatch(f"x: diverged at step {at}: {MESSAGES[place]}", caplog.messages[0])
             t = child.trajectory
-            assert (t.attrs["status"], t.attrs["stopped_by"]) == ("diverged", "divergence of an earlier segment")
+            assert (t.attrs["status"], t.attrs["stopped_by"]) == ("diverged", StoppedBy.EARLIER_DIVERGENCE)
             assert (t.attrs["first_step"], t.attrs["last_step"], t.attrs["diverged_at"]) == (at, at, at)
             assert {d: n for d, n in t.sizes.items() if d != "index" and n} == {}
 
@@ -153,7 +159,7 @@ def check_diverged(found: Result, whole: Result, at: int) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_it_diverges_by_its_update_where_nothing_is_measured(rule, place, monkeypatch, caplog):
     """Probes are due at the first and last step alone; a product is then the filter's."""
-    rare = ProbeSpec(loss=100, test=100, spectrum=None)
+    rare = probes(loss=100, test=100)
     poison(monkeypatch, place, math.nan, 2)
     t = trained(wanted(rule, filtered=place == "product", probes=rare)).trajectory
     assert (t.attrs["status"], t.attrs["diverged_at"], t.attrs["last_step"]) == ("diverged", 2, 2)
@@ -393,7 +399,7 @@ def test_a_loss_of_zero_with_a_hessian_of_zero(rule, monkeypatch):
 @pytest.mark.parametrize("batch", [1, N - 1, N], ids=["one", "a ragged last one", "all, shuffled"])
 def test_minibatches_of_extreme_sizes(batch):
     made = wanted()
-    made = made.model_copy(update={"rule": SGDSpec(learning_rate=0.1, batch_size=batch)})
+    made = made.model_copy(update={"rule": SGDNumbers(learning_rate=0.1, batch_size=batch)})
     problem = make_problem(made.problem, TRAIN, TEST, 7)
     path = trained(made).snapshots.theta.values
     for step, (one, other) in enumerate(pairwise(path)):
@@ -464,7 +470,7 @@ def test_a_subspace_is_verified_where_it_enters_and_at_refreshes_alone(tmp_path:
         verified.append(verify)
         init(self, basis, verify=verify)
 
-    quiet = wanted(filtered=True, probes=ProbeSpec(loss=6, test=6, spectrum=None))
+    quiet = wanted(filtered=True, probes=probes(loss=6, test=6))
     quiet = quiet.model_copy(update={"filter": FILTER.model_copy(update={"refresh_every": 4})})
     with monkeypatch.context() as patch:
         patch.setattr(DominantSubspace, "__init__", counted)

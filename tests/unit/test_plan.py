@@ -112,7 +112,7 @@ BELOW_LEFT = {("mlp", n) for n in ("left", "leaf", "other-leaf")}
         ("data/pooling", 2, ALL_OF_MLP),
         ("data/test_examples", 50, ALL_OF_MLP),
         ("probes/spectrum", 7, ALL_OF_MLP),
-        ("probes/ema_factor", 0.5, ALL_OF_MLP),
+        ("probes/spectrum", {"every": 10, "ema_factor": 0.5}, ALL_OF_MLP),
         ("model/activation", "relu", ALL_OF_MLP),
         # Only what is filtered depends on the filter's numbers, or what descends from it.
         ("refresh_every", 2, BELOW_LEFT),
@@ -123,6 +123,9 @@ BELOW_LEFT = {("mlp", n) for n in ("left", "leaf", "other-leaf")}
         ("model/activation", "tanh", set()),
         ("segments/leaf/learning_rate", 0.1, set()),
         ("learning_rate", "1e-1", set()),
+        ("probes/spectrum", {"every": 10, "tolerance": 0.01}, set()),
+        # What nothing measures here
+        ("probes/rates", {"every": 3, "tolerance": 0.1}, set()),
         ("k", 10, set()),
     ],
 )
@@ -305,7 +308,23 @@ def test_params_say_all_that_a_job_needs(tmp_path: Path) -> None:
 def test_probes_are_the_settings_with_the_segments_own(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, EXPERIMENTS, PROFILE)
     probes = {n: plan.segments[plan.runs["mlp", n][-1]].spec.probes for n in ("dom", "sam", "adam")}
-    assert [(p.spectrum, p.rates, p.snapshots) for p in probes.values()] == [(10, None, None), (4, None, 5), (10, 2, 5)]
+    intervals = [{kind: numbers.every for kind, numbers in of.items()} for of in probes.values()]
+    usual = {"loss": 5, "spectrum": 10, "test": 10}
+    assert intervals == [usual, {**usual, "spectrum": 4, "snapshots": 5}, {**usual, "rates": 2, "snapshots": 5}]
+
+
+def test_a_segment_overrides_single_numbers_of_a_probe(tmp_path: Path) -> None:
+    profile = changed(PROFILE, "settings/mlp/probes/spectrum", {"every": 10, "ema_factor": 0.5})
+    own = {"spectrum": {"tolerance": 0.1}, "loss": 7}
+    plan = plan_of(tmp_path, EXPERIMENTS, changed(profile, "settings/mlp/segments/gd/probes", own))
+    probes = plan.segments[plan.runs["mlp", "gd"][-1]].spec.probes
+    assert probes["spectrum"].model_dump() == {"every": 10, "ema_factor": 0.5, "tolerance": 0.1}
+    assert probes["loss"].every == 7
+
+
+def test_a_usual_probe_can_be_left_out(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, changed(EXPERIMENTS, "segments/gd/without", ["spectrum", "test"]), PROFILE)
+    assert set(plan.segments[plan.runs["mlp", "gd"][-1]].spec.probes) == {"loss"}
 
 
 def test_rules_have_their_own_numbers(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from analysis.archive.checks import SCHEMAS
 from analysis.measurement.distances import SCHEMA as DISTANCES
 from analysis.measurement.energies import SCHEMA as ENERGIES
 from analysis.plan.join import load_plan
-from analysis.training.probes import SCHEMA as TRAJECTORY
+from analysis.training.records import SCHEMA as TRAJECTORY
 
 ROOT = Path(__file__).parents[2]
 ARCHIVES = sorted(path.parent for path in (ROOT / "results" / archive.REFERENCE).glob("*/manifest.json"))

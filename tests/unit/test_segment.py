@@ -11,24 +11,18 @@ from torch import nn
 from torch.func import functional_call
 
 from analysis.models import build
+from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.rules import build as build_rule
+from analysis.rules.adam import Numbers as AdamNumbers
+from analysis.rules.sam import Numbers as SAMNumbers
 from analysis.rules.sam import sam_edge
-from analysis.specs import (
-    AdamSpec,
-    DataSpec,
-    FilterSpec,
-    MLPSpec,
-    ProbeSpec,
-    ProblemSpec,
-    SAMSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-)
+from analysis.rules.sgd import Numbers as SGDNumbers
+from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Interrupted, train_segment
 from sharpflat.curvature import Objective
 from sharpflat.errors import InputError
+from tests.specs import probes
 
 N, K = 23, 3
 
@@ -64,9 +58,9 @@ def spec(
         weights = FilterSpec(alpha_dom=alpha, beta_bulk=beta, refresh_every=every, k=k, tolerance=1e-10)
     given = {
         "stop": StopSpec(steps=10),
-        "probes": ProbeSpec(loss=2, test=5, spectrum=3, tolerance=1e-9),
+        "probes": probes(loss=2, test=5, spectrum={"every": 3, "tolerance": 1e-9}),
         "filter": weights,
-        "rule": SGDSpec(learning_rate=lr, batch_size=batch),
+        "rule": SGDNumbers(learning_rate=lr, batch_size=batch),
         **other,
     }
     return SegmentSpec(
@@ -80,7 +74,7 @@ def spec(
                 test_examples=11,
                 holdout=holdout,
             ),
-            model=MLPSpec(width=4, hidden_layers=1),
+            model=MLPNumbers(width=4, hidden_layers=1),
             loss="mse",
             k=K,
             dtype="float64",
@@ -98,7 +92,7 @@ class Reference:
         self.trained = slice(None, N - holdout)
         self.curved = slice(N - holdout, None) if holdout else slice(None)
         generator = torch.Generator().manual_seed(7)
-        self.model: nn.Module = build(MLPSpec(width=4, hidden_layers=1), (1, 3, 3), K, generator, torch.float64)
+        self.model: nn.Module = build(MLPNumbers(width=4, hidden_layers=1), (1, 3, 3), K, generator, torch.float64)
         self.theta = torch.cat([p.detach().flatten() for p in self.model.parameters()])
         self.x = torch.from_numpy(TRAIN.inputs.values[:, None]).double() / 255
         self.y = nn.functional.one_hot(torch.from_numpy(TRAIN.labels.values.astype(np.int64)), K).double()
@@ -317,7 +311,7 @@ def test_equal_weights_ask_for_no_curvature():
 
 
 def test_a_spectrum_that_is_not_wanted_is_not_measured():
-    quiet = spec(alpha=0, probes=ProbeSpec(loss=2, test=5, spectrum=None))
+    quiet = spec(alpha=0, probes=probes(loss=2, test=5))
     t = train_segment(quiet, "x", TRAIN, TEST, None)
     assert t.trajectory.attrs["probe_products"] == t.trajectory.sizes["spectrum_step"] == 0
     assert torch.equal(t.state.theta, train_segment(spec(alpha=0), "x", TRAIN, TEST, None).state.theta)
@@ -339,13 +333,15 @@ def test_a_parent_that_does_not_fit_is_refused():
 
 # ---------------------------------------------------------------- other rules, and what else is measured
 RULES = {
-    "gd": SGDSpec(learning_rate=0.5, batch_size=None),
-    "momentum": SGDSpec(learning_rate=0.1, batch_size=5, momentum=0.9),
-    "sam": SAMSpec(learning_rate=0.5, batch_size=None, rho=0.2),
-    "adam": AdamSpec(learning_rate=0.05, batch_size=None),
-    "adam-plain": AdamSpec(learning_rate=0.05, batch_size=5, momentum=0.0),
+    "gd": SGDNumbers(learning_rate=0.5, batch_size=None),
+    "momentum": SGDNumbers(learning_rate=0.1, batch_size=5, momentum=0.9),
+    "sam": SAMNumbers(learning_rate=0.5, batch_size=None, rho=0.2),
+    "adam": AdamNumbers(learning_rate=0.05, batch_size=None),
+    "adam-plain": AdamNumbers(learning_rate=0.05, batch_size=5, momentum=0.0),
 }
-ALL_PROBES = ProbeSpec(loss=2, test=5, spectrum=3, rates=2, snapshots=4, tolerance=1e-9, rates_tolerance=1e-9)
+ALL_PROBES = probes(
+    loss=2, test=5, spectrum={"every": 3, "tolerance": 1e-9}, rates={"every": 2, "tolerance": 1e-9}, snapshots=4
+)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -376,10 +372,13 @@ def test_effective_learning_rates_equal_their_definition(name):
 
 def test_rates_have_a_tolerance_of_their_own():
     """A subspace as loose as the spectrum's may be would count some of the bulk's gradient as dominant."""
-    given = {"loss": 100, "test": 100, "spectrum": 1, "rates": 1}
     runs = [
         train_segment(
-            spec(rule=RULES["momentum"], stop=StopSpec(steps=40), probes=ProbeSpec(**given, tolerance=tolerance)),
+            spec(
+                rule=RULES["momentum"],
+                stop=StopSpec(steps=40),
+                probes=probes(loss=100, test=100, spectrum={"every": 1, "tolerance": tolerance}, rates=1),
+            ),
             "x",
             TRAIN,
             TEST,

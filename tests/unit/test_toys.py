@@ -10,29 +10,23 @@ import xarray as xr
 from analysis import toys
 from analysis.data import load
 from analysis.data.preprocess import side_tensor
+from analysis.models.quadratic import Numbers as QuadraticNumbers
+from analysis.models.valley import Numbers as ValleyNumbers
 from analysis.plan.join import load_plan
+from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.words import what_was_run
-from analysis.specs import (
-    DataSpec,
-    FilterSpec,
-    ProbeSpec,
-    ProblemSpec,
-    QuadraticSpec,
-    SegmentSpec,
-    SGDSpec,
-    StopSpec,
-    ValleySpec,
-)
+from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.training.problem import make_problem
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Result, train_segment
 from sharpflat.curvature import Hessian, Objective, top_eigenspace
 from sharpflat.errors import InputError
+from tests.specs import probes
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, message, write
 
 SIDES = load("two-sides")
-QUADRATIC = QuadraticSpec(sharp=1000, flat=1, noise=100, start=(1, 1))
-VALLEY = ValleySpec(sharp=80, flat=2, bend=0.3, noise=5, start=(0.4, 1.5))  # no default, so that none is hidden
+QUADRATIC = QuadraticNumbers(sharp=1000, flat=1, noise=100, start=(1, 1))
+VALLEY = ValleyNumbers(sharp=80, flat=2, bend=0.3, noise=5, start=(0.4, 1.5))  # no default, so that none is hidden
 TOYS = {"quadratic": QUADRATIC, "valley": VALLEY}
 POINTS = [(1.0, 1.0), (-0.3, 0.7), (0.2, -1.6), (0.0, 0.0)]
 
@@ -52,10 +46,10 @@ def spec(
     return SegmentSpec(
         problem=ProblemSpec(data=data, model=toy, loss="value", k=1, dtype="float64"),
         seed=0,
-        rule=SGDSpec(learning_rate=lr, batch_size=batch),
+        rule=SGDNumbers(learning_rate=lr, batch_size=batch),
         filter=FilterSpec(alpha_dom=1, beta_bulk=0) if dominant else None,
         stop=StopSpec(steps=steps),
-        probes=ProbeSpec(loss=every, test=100, spectrum=every),
+        probes=probes(loss=every, test=100, spectrum=every),
         parent=parent,
     )
 
@@ -67,7 +61,7 @@ def train(wanted: SegmentSpec, parent: Result | None = None) -> Result:
 def side_values(toy: toys.ToySpec, x: float, y: float, s: int) -> tuple[float, list[float], list[list[float]]]:
     """Value, gradient and Hessian of ℓ_s at (x, y), derived by hand."""
     S, f, n = toy.sharp, toy.flat, toy.noise
-    if isinstance(toy, QuadraticSpec):
+    if isinstance(toy, QuadraticNumbers):
         value = S * x**2 / 2 + f * y**2 / 2 + s * n * x * y
         return value, [S * x + s * n * y, f * y + s * n * x], [[S, s * n], [s * n, f]]
     b = toy.bend
@@ -105,10 +99,10 @@ def test_values_gradients_and_hessians_are_the_closed_forms(kind, point):
 def test_the_quadratic_is_the_papers():
     x, y = np.array([1.0, 0.3]), np.array([1.0, -2.0])
     L = 0.5 * (1000 * x**2 + y**2)
-    np.testing.assert_allclose(toys.loss(QuadraticSpec(), x, y), L, rtol=1e-15)
-    np.testing.assert_allclose(toys.loss(QuadraticSpec(), x, y, 1), L + 100 * x * y, rtol=1e-15)
-    np.testing.assert_allclose(toys.loss(QuadraticSpec(), x, y, -1), L - 100 * x * y, rtol=1e-15)
-    assert QuadraticSpec().start == (1, 1)
+    np.testing.assert_allclose(toys.loss(QuadraticNumbers(), x, y), L, rtol=1e-15)
+    np.testing.assert_allclose(toys.loss(QuadraticNumbers(), x, y, 1), L + 100 * x * y, rtol=1e-15)
+    np.testing.assert_allclose(toys.loss(QuadraticNumbers(), x, y, -1), L - 100 * x * y, rtol=1e-15)
+    assert QuadraticNumbers().start == (1, 1)
 
 
 @pytest.mark.parametrize("kind", TOYS)
@@ -193,7 +187,7 @@ def test_dom_sgd_on_the_quadratic_moves_x_alone():
 
 
 def test_in_the_valley_of_the_defaults_sgd_goes_down_across_it_and_dom_sgd_does_not():
-    toy = ValleySpec()
+    toy = ValleyNumbers()
     first = train(spec(toy, 80, 5e-3))
     on, dominant = (train(spec(toy, 200, 5e-3, dominant=d, parent="x"), first) for d in (False, True))
     y0, y_on, y_dominant = (float(r.state.theta[1]) for r in (first, on, dominant))
@@ -273,7 +267,7 @@ def test_a_toy_is_planned_like_any_setting(tmp_path):
     assert name.startswith("toy-two-sides.sgd-")
     planned = plan.segments[name]
     assert planned.spec.problem.k == 1
-    assert planned.spec.problem.model == QuadraticSpec(noise=50)
+    assert planned.spec.problem.model == QuadraticNumbers(noise=50)
     assert len(set(planned.subsets)) == 1
     assert SegmentSpec.model_validate_json(planned.spec.model_dump_json()) == planned.spec
     result = train_segment(planned.spec, name, SIDES, SIDES, None)

@@ -53,7 +53,6 @@ def everything(folder: Path) -> dict[str, int]:
             "module: ../style",
             ": figures.loss.module: found '../style'; string sho",
         ),
-        (EXPERIMENTS, "  spectrum:\n", "  con:\n", ": figures.con: found 'con'; no file can have this name on Windows"),
         (
             EXPERIMENTS,
             "song-lowrank:",

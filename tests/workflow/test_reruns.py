@@ -154,7 +154,7 @@ def another_segment(project: Project) -> None:
         "  long: {settings: [long,",
         "  more: {settings: [mlp], parent: late-gd, rule: sam}\n  long: {settings: [long,",
     )
-    project.edit(NUMBERS, "late-gd: {steps: 4}", "late-gd: {steps: 4}\n      more: {steps: 4, rho: 0.1}")
+    project.edit(NUMBERS, "late-gd: {steps: 4}", "late-gd: {steps: 4}\n      more: {steps: 4, rule: {rho: 0.1}}")
 
 
 def another_figure(content: dict[str, Any]) -> None:

@@ -133,8 +133,13 @@ class BaseProbe:
     def __init__(self, numbers: Any, kept: Kept) -> None:
         self.numbers, self.kept = numbers, kept
 
-    def lengths(self, problem: Problem) -> dict[str, int]:
-        """The lengths of its variables' dimensions beyond its own."""
+    def lengths(self, k: int, parameters: int) -> dict[str, int]:
+        """The lengths of its variables' dimensions beyond its own.
+
+        Args:
+            k: dimension of the dominant subspace.
+            parameters: their number.
+        """
         return {}
 
     def measure(self, moment: Moment) -> Row:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from analysis.specs import ProbeNumbers
 from analysis.specs.kinds import Measurement
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
-
-if TYPE_CHECKING:
-    from analysis.training.problem import Problem
 
 
 class Numbers(ProbeNumbers):
@@ -23,8 +18,8 @@ class Probe(BaseProbe):
     dimension = "snapshot_step"
     variables = {"theta": Variable("parameters", ("parameter",), dtype=None)}
 
-    def lengths(self, problem: Problem) -> dict[str, int]:
-        return {"parameter": problem.training.theta.numel()}
+    def lengths(self, k: int, parameters: int) -> dict[str, int]:
+        return {"parameter": parameters}
 
     def measure(self, moment: Moment) -> Row:
         return {"theta": moment.theta.cpu().numpy().copy()}

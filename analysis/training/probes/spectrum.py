@@ -13,8 +13,6 @@ from analysis.training.probes import BaseProbe, Moment, Row, Variable, finite
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from analysis.training.problem import Problem
-
 
 class Numbers(ProbeNumbers):
     """`tolerance`: residuals of the eigenpairs relative to the smallest eigenvalue asked for."""
@@ -44,19 +42,19 @@ class Probe(BaseProbe):
         "filter_products": Variable("Hessian products used by the subspace filter so far", dtype="int64"),
     }
 
-    def lengths(self, problem: Problem) -> dict[str, int]:
-        return {"index": min(2 * problem.spec.k, problem.training.theta.numel())}
+    def lengths(self, k: int, parameters: int) -> dict[str, int]:
+        return {"index": min(2 * k, parameters)}
 
     def measure(self, moment: Moment) -> Row:
         from sharpflat.curvature import DominantSubspace
 
         gradient = moment.gradient
         norm = finite(gradient.norm(), "the gradient's norm")
-        width = self.lengths(moment.problem)["index"]
-        found = moment.top_eigenspace(width, self.kept.get("start"), self.numbers.tolerance)
+        k = moment.spec.problem.k
+        found = moment.top_eigenspace(min(2 * k, moment.theta.numel()), self.kept.get("start"), self.numbers.tolerance)
         self.kept["start"] = found.start.contiguous()
         moment.found = found
-        self.dominant = DominantSubspace(found.eigenvectors[:, : moment.spec.problem.k])
+        self.dominant = DominantSubspace(found.eigenvectors[:, :k])
         alignment = float(self.dominant.alignment(gradient))
         average = self.kept.setdefault("alignment_ema", 0.0)
         # A segment's first measurement is its parent's last one: it enters the average once.
