@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, fields
 
 from analysis.data.catalogue import describe
-from analysis.models import parameter_count
+from analysis.plan.problems import parameter_count
 from analysis.specs import EnergiesSpec, ProbeNumbers, ProblemSpec, SegmentSpec
 
 GUARD = 2  # vectors that the eigensolver carries along beyond k, see sharpflat.curvature.eigensolver

@@ -6,12 +6,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from analysis.data.catalogue import describe
-
 if TYPE_CHECKING:
     import torch
 
-    from analysis.specs import ModelNumbers, ProblemSpec
+    from analysis.specs import ModelNumbers
 
 
 def build(
@@ -38,27 +36,3 @@ def build(
     if getattr(numbers, "initialisation", "default") == "he":
         redraw_convolutions(model, generator)
     return model
-
-
-def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
-    """P of a problem's model, without building it; for text a lower bound unless the vocabulary's size is given.
-
-    Raises:
-        ValueError: if the model and the data, or the model and the loss, do not fit; the message says how.
-    """
-    info, model, pooling = describe(problem.data.train), problem.model, problem.data.pooling
-    toy = model.takes == "toy"
-    if toy != (problem.loss == "value"):
-        takes = "value" if toy else "mse or cross_entropy"
-        raise ValueError(f"the loss of a {model.kind} is {takes}; the setting's is {problem.loss}")
-    if info.kind != model.takes:
-        raise ValueError(f"a {model.kind} takes {model.takes} data; {problem.data.train} is {info.kind}")
-    if toy:
-        return model.parameter_count((1,), info.classes)
-    if model.takes == "text":
-        return model.parameter_count((vocabulary, problem.data.max_length), info.classes)
-    channels, rows, columns = (1, *info.shape)[-3:]
-    rows, columns = rows // pooling, columns // pooling
-    if rows * columns == 0:
-        raise ValueError(f"data.pooling averages {pooling} × {pooling} pixels, which leaves nothing of the images")
-    return model.parameter_count((channels, rows, columns), info.classes)

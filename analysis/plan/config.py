@@ -7,7 +7,6 @@ a model, an update rule or a probe is in the file of its kind (`analysis.specs.k
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
@@ -157,7 +156,6 @@ class Data(Frozen):
     max_length: Count = 64
 
 
-@cache
 def some_of(numbers: type[Frozen], base: type[Frozen] = Frozen) -> type[Frozen]:
     """A model of some of the numbers that a kind has beyond those of `base`; those that are given are checked."""
     types = get_type_hints(numbers, include_extras=True)
@@ -176,9 +174,8 @@ def _of_probes(name: str, doc: str, *, some: bool) -> type[Frozen]:
     fields: dict[str, Any] = {}
     for kind in kinds(PROBES):
         numbers = numbers_of(PROBES, kind)
-        needed = numbers.everywhere and not some
-        of = Annotated[some_of(numbers) if some else numbers, BeforeValidator(with_every)]
-        fields[kind] = (of, ...) if needed else (of | None, None)  # type: ignore[operator]
+        of: Any = Annotated[some_of(numbers) if some else numbers, BeforeValidator(with_every)]
+        fields[kind] = (of, ...) if numbers.everywhere and not some else (of | None, None)
     return create_model(name, __base__=Frozen, __doc__=doc, **fields)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from analysis.plan import config
 from analysis.plan.fingerprint import defined, fingerprint, submodules
 from analysis.plan.mistakes import Mistakes
-from analysis.plan.names import canonical, distances_id, energies_fingerprint, energies_id
+from analysis.plan.names import canonical, descriptions, distances_id, energies_fingerprint, energies_id
 from analysis.plan.papers import read_papers
 from analysis.plan.plan import Planned, PlannedDistances, PlannedEnergies, PlannedMember, PlannedSegment, panel_paths
 from analysis.plan.yaml import suggest
@@ -70,7 +70,8 @@ class Wanted:
                 "caption": entry.caption,
                 "panels": panels,
                 "absent": self._absent(entry),
-            }
+            },
+            descriptions(self.segments[i].spec for panel in panels for path in panel_paths(panel) for i in path),
         )
 
     def _claims(self) -> Planned:
@@ -147,15 +148,25 @@ class Wanted:
         return planned.id
 
 
-def planned_figure(figure: Mapping[str, Any]) -> Planned:
+def planned_figure(figure: Mapping[str, Any], described_by: Sequence[str] | None = None) -> Planned:
     """A figure or table from its name, module, caption, panels, and the settings that are absent with the reason.
+
+    Args:
+        figure: see above.
+        described_by: code that says in words what was run (`descriptions`); by default that of all kinds.
 
     Raises:
         KeyError: if there is no such module.
     """
     name, module = figure["name"], f"analysis.figures.{figure['module'].replace('-', '_')}"
     formats = ["pdf", "png", *(["csv"] if "table" in defined(module) else [])]
-    params = canonical({**figure, "module": module, "code": fingerprint(module)})
+    params = canonical(
+        {
+            **figure,
+            "module": module,
+            "code": fingerprint(module, *(descriptions() if described_by is None else described_by)),
+        }
+    )
     return Planned(name, datasets_of(figure["panels"]), tuple(f"figures/{name}.{f}" for f in formats), params)
 
 
@@ -183,7 +194,7 @@ def planned_report(
         "claims": json.loads(claims.params),
         "papers": [paper.model_dump() for paper in read_papers(PAPERS)],
         "base": datasets,
-        "code": fingerprint("analysis.report"),
+        "code": fingerprint("analysis.report", *descriptions()),
         "texts": [_hash(path) for path in (TEMPLATE, DEVIATIONS)],
     }
     return Planned("report", tuple(inputs), ("report.html",), canonical(params))

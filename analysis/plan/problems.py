@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 from analysis.data.catalogue import describe, names
-from analysis.models import parameter_count
 from analysis.plan import config
 from analysis.plan.mistakes import Mistakes
 from analysis.plan.yaml import suggest, validate
@@ -19,6 +18,30 @@ def problem_of(
 ) -> ProblemSpec | None:
     """The problem of a setting; None, with a mistake added, if there is none."""
     return _Problem(setting, entry, numbers, profile_path, mistakes).join()
+
+
+def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
+    """P of a problem's model, without building it; for text a lower bound unless the vocabulary's size is given.
+
+    Raises:
+        ValueError: if the model and the data, or the model and the loss, do not fit; the message says how.
+    """
+    info, model, pooling = describe(problem.data.train), problem.model, problem.data.pooling
+    toy = model.takes == "toy"
+    if toy != (problem.loss == "value"):
+        takes = "value" if toy else "mse or cross_entropy"
+        raise ValueError(f"the loss of a {model.kind} is {takes}; the setting's is {problem.loss}")
+    if info.kind != model.takes:
+        raise ValueError(f"a {model.kind} takes {model.takes} data; {problem.data.train} is {info.kind}")
+    if toy:
+        return model.parameter_count((1,), info.classes)
+    if model.takes == "text":
+        return model.parameter_count((vocabulary, problem.data.max_length), info.classes)
+    channels, rows, columns = (1, *info.shape)[-3:]
+    rows, columns = rows // pooling, columns // pooling
+    if rows * columns == 0:
+        raise ValueError(f"data.pooling averages {pooling} × {pooling} pixels, which leaves nothing of the images")
+    return model.parameter_count((channels, rows, columns), info.classes)
 
 
 class _Problem:

@@ -43,8 +43,8 @@ class _Checks:
     def check(self) -> None:
         e, p = self.experiments, self.profile
         for name, setting in e.settings.items():
-            if setting.model not in (known := kinds(MODELS)):
-                hint = suggest(setting.model, list(known))
+            if setting.model not in kinds(MODELS):
+                hint = suggest(setting.model, list(kinds(MODELS)))
                 self._wrong(self.experiments_path, f"settings.{name}.model", f"unknown model {setting.model!r}{hint}")
         for name, segment in e.segments.items():
             key = f"segments.{name}"

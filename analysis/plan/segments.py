@@ -119,7 +119,7 @@ class SegmentJoin:
 
     def _probes(self) -> dict[str, ProbeNumbers] | None:
         """The numbers of the probes that measure here, by kind."""
-        settings, own = self.numbers.probes, self.own.probes.model_dump(exclude_unset=True)
+        settings, own = self.numbers.probes, cast("Frozen", self.own.probes).model_dump(exclude_unset=True)
         probes: dict[str, ProbeNumbers] = {}
         whole = True
         for kind in kinds(PROBES):

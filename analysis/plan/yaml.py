@@ -117,7 +117,7 @@ def _explain(detail: ErrorDetails, model: type[BaseModel], content: Any, key: st
     return f"{path}: found {shown}; {message}"
 
 
-def _depth(location: tuple[int | str, ...], content: Any) -> int:
+def _depth(location: tuple[Any, ...], content: Any) -> int:
     """How many parts of a location the content has: a bare number can stand for a mapping (`with_every`)."""
     for depth, part in enumerate(location):
         if not isinstance(content, dict | list):

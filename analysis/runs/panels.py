@@ -164,7 +164,7 @@ def _own_dimension(variable: xr.DataArray) -> str:
 @cache
 def _known_variables() -> dict[str, tuple[str, ...]]:
     """The dimensions of what a trajectory can have, by variable."""
-    known = dict(_REFRESHES)
+    known: dict[str, tuple[str, ...]] = {**_REFRESHES}
     for kind in kinds(PROBES):
         if not numbers_of(PROBES, kind).apart:
             probe = import_module(f"analysis.{PROBES}.{kind}").Probe

@@ -454,7 +454,9 @@ def test_parents_at_random(number: int, tmp_path: Path) -> None:
     parents = {name: draw.choice([None, *names, "nobody" if draw.random() < 0.2 else None]) for name in names}
     experiments = {
         "settings": {"mlp": {"title": "MLP", "model": "mlp"}},
-        "segments": {n: {"settings": ["mlp"], "rule": {"kind": "sgd", "momentum": 0.1}, "parent": p} for n, p in parents.items()},
+        "segments": {
+            n: {"settings": ["mlp"], "rule": {"kind": "sgd", "momentum": 0.1}, "parent": p} for n, p in parents.items()
+        },
         "figures": {},
     }
     segments = {name: {"steps": i + 1} for i, name in enumerate(names)}

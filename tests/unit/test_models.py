@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.data.catalogue import describe
-from analysis.models import build, parameter_count
+from analysis.models import build
+from analysis.plan.problems import parameter_count
 from analysis.models.cnn import Numbers as CNNNumbers
 from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.models.modules.initialise import initialise
