@@ -14,12 +14,13 @@ def draw(panels: Sequence[Panel]) -> Figure:
     """χ_k(∇L) of each run, one panel a setting; the run named first lies on top."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
+        looks = style.looks_of(panel.runs)
         for i, (label, run) in enumerate(panel.runs.items()):
-            axes.plot(run.spectrum_step, run.alignment, **style.look_of(label) | {"linewidth": 1.0}, zorder=5 - i)
-            style.mark_divergence(axes, run, style.look_of(label)["color"])
+            axes.plot(run.spectrum_step, run.alignment, **looks[label] | {"linewidth": 1.0}, zorder=5 - i)
+            style.mark_divergence(axes, run, looks[label]["color"])
         axes.set_ylim(-0.03, 1.03)  # a run at 0 is seen above the axis
         k = specification(run)["problem"]["k"]
         style.describe(axes, f"{panel.title} (k = {k})", panel.runs)
     all_axes[0].set_ylabel("alignment χₖ(∇L)")
-    style.legend_below(figure, [(label, style.look_of(label)) for label in panels[0].runs])
+    style.legend_of_runs(figure, panels)
     return figure

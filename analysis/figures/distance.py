@@ -14,10 +14,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
     """‖θ_t − θ_switch‖ over the steps since the switch, one panel a setting."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
+        looks = style.looks_of(panel.runs)
         for label, run in panel.runs.items():
             switch = run.attrs["switches"][-1]
             after = run.sel(step=run.step >= switch)
-            look = style.look_of(label)
+            look = looks[label]
             axes.plot(after.step - switch, after.distance, **look)
             style.mark_divergence(axes, run, look["color"], origin=switch)
         style.describe(axes, panel.title, panel.runs)

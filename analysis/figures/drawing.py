@@ -75,10 +75,10 @@ def traces(
     axes: Axes, panel: Panel, variable: str, *, branches: bool, factor: float = 1.0, width: float | None = None
 ) -> None:
     """A variable along steps, times `factor`, of all runs; `branches` as for `losses`."""
-    first = next(iter(panel.runs.values()))
+    first, looks = next(iter(panel.runs.values())), style.looks_of(panel.runs)
     for label, run in panel.runs.items():
         own = since_switch(run, variable) if branches and run is not first else run[variable]
-        look = style.look_of(label) | ({} if width is None else {"linewidth": width})
+        look = looks[label] | ({} if width is None else {"linewidth": width})
         axes.plot(own[own.dims[0]], factor * own, **look)
         style.mark_divergence(axes, run, look["color"])
 

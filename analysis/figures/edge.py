@@ -37,9 +37,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
         drawing.losses(right, panel, branches=True)
         right.set_ylabel(drawing.LOSS)
         style.head(right, "(c) training loss")
-    labels = dict.fromkeys(label for panel in panels for label in panel.runs)
+    looks = style.looks_of(label for panel in panels for label in panel.runs)
     style.legend_below(
         figure,
-        [*drawing.FIRST_AND_NEXT_K, *thresholds.items(), *((label, style.look_of(label)) for label in labels)],
+        [*drawing.FIRST_AND_NEXT_K, *thresholds.items(), *looks.items()],
     )
     return figure

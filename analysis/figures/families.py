@@ -121,9 +121,10 @@ def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
     for line in beginnings(lines):
         before = line.run.loss.sel(step=line.run.step <= line.switch)
         axes.plot(before.step, before, color=color(line, scale), linewidth=_width(line, lines), zorder=1.9)
+    looks = _looks(lines)
     for line in lines:
         loss = line.run.loss if line.value is None else drawing.since_switch(line.run, "loss")
-        look = {"linestyle": style.look_of(line.label)["linestyle"], "linewidth": _width(line, lines)}
+        look = {"linestyle": looks[line.label]["linestyle"], "linewidth": _width(line, lines)}
         axes.plot(loss.step, loss, color=color(line, scale), **look)
         style.mark_divergence(axes, line.run, color(line, scale))
     drawing.log_losses(axes, [line.run for line in lines])
@@ -200,13 +201,13 @@ def over(
         measure: NaN where there is no number.
         diverged_at: height, as a fraction of the panel, at which runs without a number that diverged are marked.
     """
-    labels = _varying(lines)
+    labels, looks = _varying(lines), _looks(lines)
     for place, label in enumerate(labels):
         own = [line for line in lines if line.label == label and line.value is not None]
         numbers = [(line.value or 0.0, measure(line.run), line.diverged) for line in own]
         values = sorted({value for value, _, _ in numbers})
         means = [float(np.mean([y for x, y, _ in numbers if x == value])) for value in values]
-        axes.plot(values, means, color=style.GREY, linestyle=style.look_of(label)["linestyle"], linewidth=1.0, zorder=2)
+        axes.plot(values, means, color=style.GREY, linestyle=looks[label]["linestyle"], linewidth=1.0, zorder=2)
         aside = ScaledTranslation(APART * (place - (len(labels) - 1) / 2) / 72, 0, axes.figure.dpi_scale_trans)
         mark = MARKERS[place % len(MARKERS)]
         for value, number, diverged in numbers:
@@ -218,7 +219,7 @@ def over(
                 axes.plot(value, diverged_at, marker="x", label=style.DIVERGED, transform=where, zorder=3, **look)
     for line in lines:
         if line.value is None and np.isfinite(height := measure(line.run)):
-            dashes = style.look_of(line.label)["linestyle"]
+            dashes = looks[line.label]["linestyle"]
             axes.axhline(height, color=SHARED, linestyle=dashes, linewidth=THIN, zorder=1)
     _axis(axes, scale)
     if not any(np.isfinite(measure(line.run)) for line in lines):
@@ -256,16 +257,21 @@ def legend(figure: Figure, panels: Sequence[Panel], scale: Scale) -> None:
     style.legend_below(figure, list(found.items()))
 
 
+def _looks(lines: Sequence[Line]) -> dict[str, style.Look]:
+    return style.looks_of(line.label for line in lines)
+
+
 def _entries(lines: Sequence[Line], scale: Scale) -> Iterator[tuple[str, style.Look]]:
     """Of the legend: references, labels, values, and what is shared before the switch."""
+    looks = _looks(lines)
     for label in dict.fromkeys(line.label for line in lines if line.value is None):
-        yield label, {"color": SHARED, "linestyle": style.look_of(label)["linestyle"], "linewidth": MEDIUM}
+        yield label, {"color": SHARED, "linestyle": looks[label]["linestyle"], "linewidth": MEDIUM}
     for line in beginnings(lines):
         if line.value is None:
             yield f"{rule_name(rules(line.run)[0])} before the switch", {"color": SHARED, "linewidth": MEDIUM}
     labels = _varying(lines)
     for place, label in enumerate(labels):
-        dashes = style.look_of(label)["linestyle"]
+        dashes = looks[label]["linestyle"]
         yield label, {"color": style.GREY, "linestyle": dashes, "linewidth": MEDIUM, **MARKERS[place % len(MARKERS)]}
     for value in scale.values:
         dot = _dot(scale.color(value)) if scale.name == "step" else {"color": scale.color(value)}

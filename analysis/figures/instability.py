@@ -44,7 +44,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     below = 0.0  # points that tables take
     for row, panel in zip(rows, panels, strict=True):
         families = drawing.every_run(panel)
-        labels |= {label: style.look_of(label) for label in families}
+        labels |= style.looks_of(families)
         first = next(iter(families.values()))[0].run
         for axes, (names, values_of) in zip(row, QUANTITIES.items(), strict=True):
             name, symbol = names
@@ -70,9 +70,9 @@ def _draw_quantity(
     axes: Axes, families: Mapping[str, Sequence[Member]], values_of: Callable[[xr.Dataset], xr.DataArray]
 ) -> list[Row]:
     """Draws it and its fits; returns these in words."""
-    rows = []
+    rows, looks = [], style.looks_of(families)
     for place, (label, members) in enumerate(families.items()):
-        look = style.look_of(label) | MEASURED
+        look = looks[label] | MEASURED
         for member in members:
             values = values_of(member.run)
             (dimension,) = values.dims

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.runs.panels import Panel
 from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_run
 from analysis.specs import StoppedBy
 from analysis.store.atomic import write_atomically
-from sharpflat.errors import InputError
 
 # Okabe & Ito's palette.
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#6E6E6E"
@@ -41,7 +42,14 @@ METHODS: dict[str, Look] = {  # with and without momentum: told apart by their d
     "Adam(−m)": {"color": VERMILION, "linestyle": DOTTED},
     "Adam(+m)": {"color": BLACK, "linestyle": DASH_DOTTED},
 }
-RULES = ("SGD", "GD", "SAM", "Adam")
+RULES = ("SGD", "GD", "SAM", "Adam")  # alone in their figures, or beside GD: all but GD look alike
+FILTERED = {"Dom": DOMINANT, "Bulk": BULK}
+_COLORS, _DASHES = (SKY, ORANGE, VERMILION, GREEN, BLACK, BLUE, GREY), (DASHED, DASH_DOTTED, DOTTED, SOLID)
+OTHERS: list[Look] = [  # of labels without a look of their own: neighbours differ in both
+    {"color": color, "linestyle": _DASHES[(place + turn) % len(_DASHES)]}
+    for turn in range(len(_DASHES))
+    for place, color in enumerate(_COLORS)
+]
 # Of numbers: ever darker, so grey prints keep the order; never as dark as black, which is a reference's.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F5B22D", "#E0602F", "#A82468", "#3D1B75"])
 
@@ -49,6 +57,8 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
 LEGEND_HEIGHT = 0.35
 TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
 ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
+DESCRIPTION_SIZE = 6.8  # points
+AXIS_WIDTH = 0.45  # inches, that the numbers and the label of a vertical axis take at least
 USUAL_LINES = 3  # of a panel's description; more of them make the figure taller
 DIVERGED = "diverged"
 DPI = 160
@@ -80,26 +90,47 @@ def applied() -> Iterator[None]:
         yield
 
 
-def look_of(label: str) -> Look:
-    """Colour and dashes of a run, always the same for the same label.
+def looks_of(labels: Iterable[str]) -> dict[str, Look]:
+    """Colour and dashes of the runs of one figure, no two alike.
 
-    Args:
-        label: an update rule ("SGD"), a filtered one ("Dom-SGD", "Bulk-SGD"), one after another ("SGD to GD"), or a
-            method of `METHODS`.
-
-    Raises:
-        InputError: for any other label.
+    An update rule ("SGD"), a filtered one ("Dom-SGD", "Bulk-SGD"), one after another ("SGD to GD") and the methods of
+    `METHODS` always have the same look, unless an earlier label of the figure has it. Any other label has the next of
+    `OTHERS` that is free.
     """
+    labels = list(dict.fromkeys(labels))
+    looks: dict[str, Look] = {}
+    for label in labels:
+        look = _usual_look(label)
+        if look is not None and look not in looks.values():
+            looks[label] = look
+    for label in labels:
+        if label not in looks:
+            looks[label] = _free_look(list(looks.values()))
+    return {label: looks[label] for label in labels}
+
+
+def look_of(label: str) -> Look:
+    """Colour and dashes of a run that has none beside it."""
+    return looks_of([label])[label]
+
+
+def _usual_look(label: str) -> Look | None:
     if label in METHODS:
         return METHODS[label]
     first, _, rule = label.rpartition("-")
-    look = {"": GD if rule == "GD" else BASE, "Dom": DOMINANT, "Bulk": BULK}.get(first)
-    if look is None or any(name not in RULES for name in rule.split(" to ")):
-        raise InputError(
-            f"run label {label!r}: found no look for it; allowed: {', '.join([*RULES, *METHODS])}, "
-            f"'Dom-' or 'Bulk-' before a rule, 'A to B' of two rules (analysis/figures/style.py)"
-        )
-    return look
+    if first in FILTERED:
+        return FILTERED[first]
+    if any(name not in RULES for name in label.split(" to ")):
+        return None
+    return GD if rule == "GD" else BASE
+
+
+def _free_look(taken: Sequence[Look]) -> Look:
+    """One with colour and dashes that none has; then a pair that none has."""
+    colors, dashes = ([look[part] for look in taken] for part in ("color", "linestyle"))
+    apart = (look for look in OTHERS if look["color"] not in colors and look["linestyle"] not in dashes)
+    free = (look for look in OTHERS if look not in taken)
+    return next(apart, None) or next(free, OTHERS[len(taken) % len(OTHERS)])
 
 
 def shades_of(count: int) -> list[str]:
@@ -150,6 +181,7 @@ def describe(
 def entitle(axes: Axes, title: str, lines: Sequence[str], heading: str | None = None) -> None:
     """The panel's title as `describe` sets it, with `lines` for a description."""
     above = 0 if heading is None else HEADING_HEIGHT
+    lines = [part for line in lines for part in _broken(line, _inches_to_the_edge(axes))]
     axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=TITLE_GAP + LINE_HEIGHT * len(lines) + above)
     description = axes.annotate(
         "\n".join(lines),
@@ -157,7 +189,7 @@ def entitle(axes: Axes, title: str, lines: Sequence[str], heading: str | None = 
         xycoords="axes fraction",
         xytext=(0, 4 + above),
         textcoords="offset points",
-        fontsize=6.8,
+        fontsize=DESCRIPTION_SIZE,
         color="#404040",
         va="bottom",
         linespacing=1.25,
@@ -170,6 +202,33 @@ def entitle(axes: Axes, title: str, lines: Sequence[str], heading: str | None = 
     assert figure is not None
     taller = (LINE_HEIGHT * (len(lines) - USUAL_LINES) + above) / 72
     figure.set_figheight(max(figure.get_figheight(), PANEL_HEIGHT + LEGEND_HEIGHT + taller))
+
+
+def _inches_to_the_edge(axes: Axes) -> float:
+    """From a panel's left axis to the figure's right edge, about: the layout is made later."""
+    figure, place = axes.get_figure(root=True), axes.get_subplotspec()
+    assert figure is not None
+    before = 0.0 if place is None else place.colspan.start / place.get_gridspec().ncols
+    return figure.get_figwidth() * (1 - before) - AXIS_WIDTH
+
+
+def _broken(line: str, inches: float) -> list[str]:
+    """The line of a description, or several where it is longer: broken after commas."""
+    lines: list[str] = []
+    for part in line.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines else part
+        if lines and _text_inches(longer) > inches:
+            lines[-1] += ","
+            lines.append(f"   {part}")
+        else:
+            lines[-1:] = [longer]
+    return lines
+
+
+def _text_inches(text: str) -> float:
+    font = FontProperties(family=_RC["font.family"], size=DESCRIPTION_SIZE)
+    width: float = TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
+    return width / 72
 
 
 def head(axes: Axes, heading: str, *, steps: bool = True) -> None:
@@ -281,8 +340,7 @@ def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, Any]]
 
 def legend_of_runs(figure: Figure, panels: Sequence[Panel]) -> None:
     """The legend of the runs' labels, each once."""
-    labels = dict.fromkeys(label for panel in panels for label in panel.runs)
-    legend_below(figure, [(label, look_of(label)) for label in labels])
+    legend_below(figure, list(looks_of(label for panel in panels for label in panel.runs).items()))
 
 
 def save(figure: Figure, outputs: Mapping[str, Path]) -> None:

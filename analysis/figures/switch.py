@@ -30,6 +30,6 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure.set_figheight(figure.get_figheight() + style.LINE_HEIGHT * (lines - style.USUAL_LINES) / 72)
     upper[0].set_ylabel(drawing.LOSS)
     lower[0].set_ylabel(drawing.ACCURACY)
-    labels = dict.fromkeys(label for panel in panels for label in drawing.every_run(panel))
-    style.legend_below(figure, [(label, style.look_of(label)) for label in labels])
+    labels = (label for panel in panels for label in drawing.every_run(panel))
+    style.legend_below(figure, list(style.looks_of(labels).items()))
     return figure

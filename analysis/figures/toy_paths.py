@@ -34,7 +34,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         style.describe(axes, panel.title, panel.runs)
         toy_plane.name_axes(axes)
         _magnified(axes, toy, paths)
-    entries = [(label, style.look_of(label)) for label in panels[0].runs]
+    entries = style.looks_of(panels[0].runs).items()
     style.legend_below(figure, [*entries, ("L = 1, 3, 10, …", toy_plane.CONTOUR)])
     return figure
 
@@ -42,8 +42,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
 def _paths(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
     """The path that moves most across the valley thin and at the bottom, the others wide and above it."""
     restless = {label: -float(np.abs(np.diff(toys.across(toy, x, y))).sum()) for label, (x, y) in paths.items()}
+    looks = style.looks_of(paths)
     for i, label in enumerate(sorted(paths, key=restless.__getitem__)):
-        axes.plot(*paths[label], **style.look_of(label) | {"linewidth": 1.6 if i else 0.5}, zorder=2 + i)
+        axes.plot(*paths[label], **looks[label] | {"linewidth": 1.6 if i else 0.5}, zorder=2 + i)
 
 
 def _magnified(axes: Axes, toy: toys.Toy, paths: Paths) -> None:

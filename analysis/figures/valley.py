@@ -34,16 +34,17 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     for row, panel in enumerate(panels):
-        toy, paths = toy_plane.toy_of(panel), _paths(panel)
+        toy, paths, looks = toy_plane.toy_of(panel), _paths(panel), style.looks_of(panel.runs)
         above = figure.add_subplot(len(panels), 2, 2 * row + 1)
-        _from_above(above, toy, paths)
+        _from_above(above, toy, paths, looks)
         style.describe(above, panel.title, panel.runs)
         toy_plane.name_axes(above)
         surface = figure.add_subplot(len(panels), 2, 2 * row + 2, projection="3d", computed_zorder=False)
-        _surface(surface, toy, paths)
-    looks = [(label, _look(label, i)) for i, label in enumerate(panels[0].runs)]
+        _surface(surface, toy, paths, looks)
+    looks = style.looks_of(panels[0].runs)
+    shown = [(label, _look(looks[label], i)) for i, label in enumerate(panels[0].runs)]
     dots = {"markersize": 4}
-    entries = [(label, look | dots if "marker" in look else look) for label, look in looks]
+    entries = [(label, look | dots if "marker" in look else look) for label, look in shown]
     style.legend_below(figure, [*entries, ("bottom of the valley", BOTTOM), ("contours of L", toy_plane.CONTOUR)])
     return figure
 
@@ -59,8 +60,8 @@ def _paths(panel: Panel) -> Paths:
     return paths
 
 
-def _look(label: str, place: int) -> dict[str, Any]:
-    return style.look_of(label) | (DOTS if place else {"linewidth": 0.9})
+def _look(look: style.Look, place: int) -> style.Look:
+    return look | (DOTS if place else {"linewidth": 0.9})
 
 
 def _limits(toy: toys.Toy, paths: Paths) -> tuple[float, tuple[float, float]]:
@@ -69,7 +70,7 @@ def _limits(toy: toys.Toy, paths: Paths) -> tuple[float, tuple[float, float]]:
     return 1.6 * widest, toy_plane.span(*(y for _, y in paths.values()))
 
 
-def _from_above(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
+def _from_above(axes: Axes, toy: toys.Toy, paths: Paths, looks: Mapping[str, style.Look]) -> None:
     half, (low, high) = _limits(toy, paths)
     y = np.linspace(low, high, 200)
     bottom = toys.bottom(toy, y)
@@ -79,11 +80,11 @@ def _from_above(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
     toy_plane.contours(axes, toy, highest * np.linspace(0, 1, 16)[1:] ** 2)  # denser below, where the runs are
     axes.plot(bottom, y, zorder=2, **BOTTOM)
     for i, (label, path) in enumerate(paths.items()):
-        axes.plot(*path, zorder=3 + i, **_look(label, i))
+        axes.plot(*path, zorder=3 + i, **_look(looks[label], i))
     toy_plane.mark_start(axes, next(iter(paths.values())))
 
 
-def _surface(axes: Any, toy: toys.Toy, paths: Paths) -> None:
+def _surface(axes: Any, toy: toys.Toy, paths: Paths, looks: Mapping[str, style.Look]) -> None:
     half, (low, high) = _limits(toy, paths)
     # A strip along the bottom, so that it ends in the same height on both sides.
     offset, y = np.meshgrid(np.linspace(-half, half, 41), np.linspace(low, high, 61))
@@ -95,7 +96,7 @@ def _surface(axes: Any, toy: toys.Toy, paths: Paths) -> None:
     middle = offset.shape[1] // 2
     axes.plot(x[:, middle], y[:, middle], z[:, middle], zorder=2, **BOTTOM)
     for i, (label, (px, py)) in enumerate(paths.items()):
-        axes.plot(px, py, toys.loss(toy, px, py), zorder=3 + i, **_look(label, i))
+        axes.plot(px, py, toys.loss(toy, px, py), zorder=3 + i, **_look(looks[label], i))
     axes.view_init(**VIEW)
     axes.set_box_aspect((1.2, 1.5, 0.8), zoom=1.2)
     axes.set_xlabel("x", labelpad=-6)

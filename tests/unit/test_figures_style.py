@@ -25,7 +25,6 @@ from analysis.figures import style
 from analysis.plan.outputs import figure_modules
 from analysis.runs.panels import Panel, concatenate
 from analysis.runs.words import how_it_was_run, how_they_were_run, rule_name
-from sharpflat.errors import InputError
 from tests.unit.test_figures import panel, segment, without_rows
 from tests.unit.test_figures_methods import METHODS, RULES
 
@@ -106,10 +105,23 @@ def test_the_four_methods_are_told_apart_by_dashes_alone_and_by_colour_alone():
     assert len({to_hex(look["color"]) for look in looks}) == 4
 
 
-@pytest.mark.parametrize("label", ["", "sgd", "Dom-", "Dom-GD(−m)", "Half-SGD", "SGD to", "SGD to Dom-GD", "GD(-m)"])
-def test_unknown_labels_are_refused(label: str):
-    with pytest.raises(InputError, match=r"found no look for it; allowed: SGD, GD, SAM, Adam, GD\(−m\)"):
-        style.look_of(label)
+@pytest.mark.parametrize(
+    "labels", [["SGD", "Adam", "SAM"], ["GD", "SignGD", "Lion", "SGD to"], ["Dom-SGD", "Dom-Lion"]]
+)
+def test_runs_of_one_figure_look_different(labels: list[str]):
+    """In colour and in dashes; what has a look of its own keeps it."""
+    looks = style.looks_of(labels)
+    assert list(looks) == labels
+    for part in ("color", "linestyle"):
+        assert len({str(look[part]) for look in looks.values()}) == len(labels), part
+    assert looks[labels[0]] == style.look_of(labels[0])
+    assert looks == style.looks_of(labels), "the same each time"
+
+
+def test_many_runs_look_different():
+    looks = style.looks_of(f"run {i}" for i in range(len(style.OTHERS)))
+    assert len({str(look) for look in looks.values()}) == len(style.OTHERS) == 28
+    assert len(style.looks_of(f"run {i}" for i in range(100))) == 100
 
 
 # ---------------------------------------------------------------- how it was run

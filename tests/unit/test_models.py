@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from analysis.data.catalogue import describe
 from analysis.models import build
-from analysis.plan.problems import parameter_count
 from analysis.models.cnn import Numbers as CNNNumbers
 from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.models.modules.initialise import initialise
@@ -20,6 +19,7 @@ from analysis.models.resnet8 import Numbers as ResNetNumbers
 from analysis.models.transformer import Numbers as TransformerNumbers
 from analysis.models.valley import Numbers as ValleyNumbers
 from analysis.models.vgg11 import Numbers as VGGNumbers
+from analysis.plan.problems import parameter_count
 from analysis.specs import DataSpec, ProblemSpec
 from sharpflat.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
 
