@@ -43,7 +43,7 @@ def reached(entries: Iterable[str]) -> frozenset[str]:
     todo = [entry.partition(":")[0] for entry in entries]
     while todo:
         module = todo.pop()
-        if module in found:
+        if module in found or module == "analysis.data":  # whose catalogue no training reaches
             continue
         if module not in graph.modules:
             raise KeyError(f"{module} is no module of the package {PACKAGE}")

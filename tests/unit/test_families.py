@@ -138,10 +138,9 @@ def test_figures_tell_families_from_runs(tmp_path: Path) -> None:
 
 def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
     experiments = copy.deepcopy(EXPERIMENTS)
-    experiments["segments"]["grid"]["spectrum"] = False
+    experiments["segments"]["grid"]["without"] = ["spectrum"]
     plan = plan_of(tmp_path, experiments)
-    probes = {plan.segments[m.path[-1]].spec.probes.spectrum for m in plan.families["mlp", "grid"]}
-    assert probes == {None}
+    assert all("spectrum" not in plan.segments[m.path[-1]].spec.probes for m in plan.families["mlp", "grid"])
 
 
 @pytest.mark.parametrize(
@@ -156,8 +155,8 @@ def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
         ),
         (
             "start",
-            {"stop": "aligned", "spectrum": False},
-            "segments.start.spectrum: must be true: the segment stops by it",
+            {"stop": "aligned", "without": ["spectrum"]},
+            "segments.start.without: must not name spectrum: the segment stops by the alignment",
         ),
         (
             "grid",

@@ -245,10 +245,10 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "the interval of a probe that one segment has": (numbers("rates: 2", "rates: 3"), trains("adam")),
     "the tolerance of a probe that one segment has": (
-        numbers("rates: 2", "rates: 2, rates_tolerance: 1e-3"),
+        numbers("rates: 2", "rates: {every: 2, tolerance: 1e-3}"),
         trains("adam"),
     ),
-    "the probes' tolerance": (numbers("rates: 2", "rates: 2, tolerance: 0.02"), EVERY_SEGMENT),
+    "the probes' tolerance": (numbers("spectrum: 5", "spectrum: {every: 5, tolerance: 0.02}"), EVERY_SEGMENT),
     "the filter's tolerance": (numbers("k: 3", "k: 3\n    tolerance: 0.02"), trains("dom-sgd", "bulk-sgd")),
     "k": (numbers("k: 3", "k: 4"), EVERY_SEGMENT),
     "the seed": (numbers("k: 3", "k: 3\n    seed: 1"), EVERY_SEGMENT),
