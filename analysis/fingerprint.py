@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 
-from analysis.scopes import BY_VALUE_TOKEN, LOGGER, Project, Reference, Scope, at_run_time
+from analysis.scopes import LOGGER, Project, Reference, Scope, at_run_time
 
 PACKAGES = ("analysis", "sharpflat")  # of the project, where they exist
 BY_VALUE = ("analysis.specs",)  # hashed as the values themselves, see analysis.names
@@ -154,7 +154,7 @@ class _Writer(ast.NodeVisitor):
 
     def _put(self, found: str) -> None:
         if isinstance(found, Reference):
-            self.parts += ["@", BY_VALUE_TOKEN if self._project.is_by_value(found.module) else found]
+            self.parts += ["@", found]
         else:
             self.parts.append(f"Import({found})")
 
@@ -236,7 +236,7 @@ class Code:
     """The code of some packages below a folder, each module parsed and each definition hashed at most once."""
 
     def __init__(self, root: Path, packages: Iterable[str] = PACKAGES, by_value: Iterable[str] = BY_VALUE) -> None:
-        self.project = Project(root, packages, by_value)
+        self.project, self.by_value = Project(root, packages), tuple(by_value)
         self._nodes: dict[str, _Node] = {}
         self._hashes: dict[str, str] = {}
         self._fingerprints: dict[tuple[str, ...], str] = {}
@@ -252,7 +252,7 @@ class Code:
 
     def reached(self, entries: Iterable[str]) -> frozenset[str]:
         """See the function `reached`."""
-        return frozenset(str(key) for key in self._reached(entries) if ":" in key)
+        return frozenset(str(key) for key in self._reached(entries) if ":" in key and not self._is_by_value(key.module))
 
     def _reached(self, entries: Iterable[str]) -> set[Reference]:
         found: set[Reference] = set()
@@ -268,7 +268,7 @@ class Code:
             loaded = [key.module, *node.modules]
             while loaded:
                 name = loaded.pop()
-                if name in imported or name not in self.project or self.project.is_by_value(name):
+                if name in imported or name not in self.project or self._is_by_value(name):
                     continue
                 imported.add(name)
                 module = self.project.module(name)
@@ -314,6 +314,8 @@ class Code:
         return self._nodes[key]
 
     def _written(self, key: Reference) -> _Node:
+        if self._is_by_value(key.module):
+            return _Node(["<by value>"])
         module, name = self.project.module(key.module), key.partition(":")[2]
         if "#" in key:
             statements = [module.effects[int(key.partition("#")[2])]]
@@ -346,6 +348,9 @@ class Code:
         target = source.typed.get(name)
         shown = [] if target is None else [self.project.target(target)]
         return _Node([f"{name} by ", Reference(f"{module}:__getattr__"), *shown])
+
+    def _is_by_value(self, module: str) -> bool:
+        return any(f"{module}.".startswith(f"{prefix}.") for prefix in self.by_value)
 
 
 _CODE = Code(ROOT)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-BY_VALUE_TOKEN, LOGGER = "<by value>", "<logger>"
+LOGGER = "<logger>"
 
 
 class Reference(str):
@@ -180,11 +180,10 @@ class Project:
 
     Attributes:
         packages: those that exist.
-        by_value: modules, with all below them, whose definitions are all alike here.
     """
 
-    def __init__(self, root: Path, packages: Iterable[str], by_value: Iterable[str] = ()) -> None:
-        self.root, self.by_value = root, tuple(by_value)
+    def __init__(self, root: Path, packages: Iterable[str]) -> None:
+        self.root = root
         self.packages = tuple(package for package in packages if (root / package).is_dir())
         self._modules: dict[str, Module] = {}
         self._missing: set[str] = set()
@@ -203,8 +202,6 @@ class Project:
             no definition or import binds (builtins).
         """
         source = self.module(module)
-        if self.is_by_value(module):
-            return BY_VALUE_TOKEN
         target = source.imports.get(name)
         if target is not None and target != (module, name):
             return self.target(target)
@@ -222,9 +219,6 @@ class Project:
             return ".".join(filter(None, target))
         found = self.find(target.module, target.name) if target.name else None
         return Reference(target.module) if found is None else found
-
-    def is_by_value(self, module: str) -> bool:
-        return any(f"{module}.".startswith(f"{prefix}.") for prefix in self.by_value)
 
     def module(self, name: str) -> Module:
         """The parsed module; KeyError if there is none of that name."""

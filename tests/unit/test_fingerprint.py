@@ -332,6 +332,11 @@ def test_these_changes_rename_just_what_reaches_them(edit: Edit, expected: set[s
     assert projects.renamed(edited(edit)) == expected
 
 
+def test_where_the_fields_given_by_keyword_begin_counts(projects: Projects) -> None:
+    text = "class f:\n    _: {}\n    x: int"
+    assert projects.of(text.format("KW_ONLY")) != projects.of(text.format("int"))
+
+
 def test_swapping_two_modules_renames_just_what_reaches_them(projects: Projects) -> None:
     files = {**FILES, "app/other.py": "def clip(value):\n    return max(value, -1.0)\n"}
     files["app/train.py"] = files["app/train.py"].replace("import tools\n", "import tools, other\n")
@@ -441,8 +446,9 @@ def test_a_lazy_package_counts_for_what_it_defines(projects: Projects) -> None:
     lazy = {"lib.lazy:clip", "lib.lazy:__getattr__", "lib.lazy:where", "app.elsewhere:B"}
     assert code.reached(["app.it:f"]) == {"app.it:f", *lazy, CLIP, "app.tools:LIMIT"}
     assert code.reached(["app.it:g"]) == {"app.it:g", "lib.lazy.sub:A", "lib.lazy:where"}
-    other = projects.code({**files, "app/it.py": files["app/it.py"].replace("clip", "clap")})
-    assert other.fingerprint("app.it:f") != code.fingerprint("app.it:f"), "the name that it is asked for"
+    texts = [files["app/it.py"].replace("clip", name) for name in ("clip", "clap", "clop")]
+    found = {projects.code({**files, "app/it.py": text}).fingerprint("app.it:f") for text in texts}
+    assert len(found) == 3, "the name that it is asked for"
 
 
 def test_no_star_imports_from_the_project(projects: Projects) -> None:
@@ -500,6 +506,8 @@ def test_specifications_count_by_value(projects: Projects) -> None:
         ("class f:\n    x = 1\n    class g:\n        y = helper", True),
         ("def f(x):\n    match x:\n        case helper.A: return 1", True),
         ("def f():\n    global helper\n    helper = 3\n    return helper", True),
+        ("class f:\n    helper = 1\n    def g(self): return helper", True),
+        ("def f():\n    helper = 1\n    def g():\n        global helper\n        return helper\n    return g", True),
         ("def f():\n    class helper: pass\n    return 1\ng = helper", False),
         ("def f(helper): return helper", False),
         ("def f(*helper): return helper", False),
