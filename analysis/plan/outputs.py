@@ -131,7 +131,7 @@ class Wanted:
             self._wrong(f"{key}.reads", f"distances are between two runs; {count} are given")
             return ""
         first, second = (tuple(path) for _, path in panel["runs"])
-        code = fingerprint("analysis.measurement.distances")
+        code = fingerprint("analysis.measurement.distances:write_distances")
         planned = PlannedDistances(distances_id((first, second), code), (first, second), code)
         self.distances[planned.id] = planned
         return planned.id
@@ -151,18 +151,20 @@ def planned_figure(figure: Mapping[str, Any]) -> Planned:
     """A figure or table from its name, module, caption, panels, and the settings that are absent with the reason.
 
     Raises:
-        KeyError: if there is no such module.
+        KeyError: if there is no such module, or it does not draw.
     """
     name, module = figure["name"], f"analysis.figures.{figure['module'].replace('-', '_')}"
-    formats = ["pdf", "png", *(["csv"] if "table" in defined(module) else [])]
-    params = canonical({**figure, "module": module, "code": fingerprint(module)})
+    tables = ["table"] if "table" in defined(module) else []
+    formats = ["pdf", "png", *("csv" for _ in tables)]
+    code = fingerprint("analysis.figures:draw_figures", *(f"{module}:{function}" for function in ["draw", *tables]))
+    params = canonical({**figure, "module": module, "code": code})
     return Planned(name, datasets_of(figure["panels"]), tuple(f"figures/{name}.{f}" for f in formats), params)
 
 
 def planned_claims(claims: Sequence[Mapping[str, Any]]) -> Planned:
     """All claims, each from its name, panels, and the settings that are absent with the reason."""
     inputs = datasets_of(panel for claim in claims for panel in claim["panels"])
-    params = canonical({"claims": list(claims), "code": fingerprint("analysis.claims")})
+    params = canonical({"claims": list(claims), "code": fingerprint("analysis.claims:judge")})
     return Planned("claims", inputs, ("claims.json", "claims.csv"), params)
 
 
@@ -183,7 +185,7 @@ def planned_report(
         "claims": json.loads(claims.params),
         "papers": [paper.model_dump() for paper in read_papers(PAPERS)],
         "base": datasets,
-        "code": fingerprint("analysis.report"),
+        "code": fingerprint("analysis.report:write_report"),
         "texts": [_hash(path) for path in (TEMPLATE, DEVIATIONS)],
     }
     return Planned("report", tuple(inputs), ("report.html",), canonical(params))
