@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler, swa_utils
 
-from sharpflat.curvature import LossHessian, NonFiniteProductError, Objective, top_eigenspace
+from sharpflat.curvature.closure import LossHessian
+from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter
 from sharpflat.optim.subspace_filter import Refresh
