@@ -221,7 +221,7 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
                     theta = self._theta()
                     order = numbers_of(self.param_groups, theta)
                     check_fits(memory, order, size=sum(p.numel() for p in theta), k=self.k)
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
 
 def _checked(curvature: Curvature | None) -> Curvature | None:

@@ -535,7 +535,7 @@ def test_sparse_gradients_are_sgds_only():
     optimizer = SubspaceSGD(
         embedding.parameters(),
         0.1,
-        lambda step: 1.0 if step < 1 else 0.0,
+        alpha_dom=lambda step: 1.0 if step < 1 else 0.0,
         curvature=lambda: embedding.weight.pow(4).sum(),
     )
     reference = torch.optim.SGD(plain.parameters(), 0.1)
