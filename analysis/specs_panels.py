@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from analysis.specs import Frozen
@@ -91,7 +91,7 @@ class ClaimSpec(Frozen):
 
     name: Name
     panels: tuple[PanelSpec, ...]
-    absent: Absent = {}
+    absent: Absent = Field(default_factory=dict)
 
 
 class FigureSpec(ClaimSpec):

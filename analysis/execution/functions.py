@@ -10,9 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from analysis.execution.records import check, recorded
-from analysis.plan.outputs import DEVIATIONS
-from analysis.plan.plan import PlannedClaims, PlannedDistances, PlannedEnergies, PlannedFigure, PlannedReport
-from analysis.plan.plan import PlannedSegment
+from analysis.plan.plan import (
+    PlannedClaims,
+    PlannedDistances,
+    PlannedEnergies,
+    PlannedFigure,
+    PlannedReport,
+    PlannedSegment,
+)
 
 Files = Mapping[str, Sequence[str]]
 
@@ -49,9 +54,7 @@ def segments(
     )
 
 
-def energies(
-    planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, *, threads: int, device: str
-) -> None:
+def energies(planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, *, threads: int, device: str) -> None:
     """Energies and spectral densities along segments, from their snapshots."""
     from analysis.measurement.energies import measure_energies
 
@@ -93,6 +96,7 @@ def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> N
 
 def report(planned: Sequence[PlannedReport], inputs: Files, outputs: Files) -> None:
     """The report, from figures, verdicts and the datasets behind them; what it shows is what was recorded."""
+    from analysis.plan.outputs import DEVIATIONS
     from analysis.report import write_report
     from analysis.runs.panels import by_name
 

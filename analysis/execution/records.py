@@ -49,10 +49,7 @@ def is_made(drawn: Drawn, results: Path) -> bool:
 def missing(plan: Plan, results: Path) -> set[str]:
     """Files of the plan that are not there, and the records of results that were made from something else, or whose
     bytes are others. Both are relative to the results."""
-    segments = (file for segment in plan.segments.values() for file in segment.files)
-    measured = (planned.file for planned in (*plan.energies.values(), *plan.distances.values()))
-    data = (f"data/{subset}.nc" for subset in plan.subsets)
-    absent = {file for file in (*data, *segments, *measured) if not (results / file).exists()}
+    absent = {file for file in plan.files if not (results / file).exists()}
     return absent | {drawn.record for drawn in plan.drawn if not is_made(drawn, results)}
 
 

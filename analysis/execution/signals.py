@@ -133,9 +133,9 @@ def pass_on(number: int, *, cancel: bool = False) -> None:
 
 
 def _stop_jobs() -> None:
-    import psutil  # here: a machine that only trains may lack it
+    import psutil  # type: ignore[import-untyped]  # here: a machine that only trains may lack it
 
-    stopped = set()
+    stopped: set[psutil.Process] = set()
     while True:  # until the engine ends: a job may be starting just now
         for child in set(psutil.Process().children()) - stopped:
             with suppress(psutil.NoSuchProcess):

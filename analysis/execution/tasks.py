@@ -6,13 +6,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from analysis.costs.workload import memory_bytes
 from analysis.plan.missing import Exists, batches, energies_missing, untrained
-from analysis.plan.plan import Drawn, Plan, PlannedDistances, PlannedEnergies, PlannedSegment
+from analysis.plan.plan import Drawn, Plan, PlannedDistances, PlannedEnergies, PlannedSegment, data_file
 
 Rule = Literal["data", "segments", "energies", "distances", "figures", "claims", "report"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 Planned = PlannedSegment | PlannedEnergies | PlannedDistances | Drawn
 Files = Mapping[str, tuple[str, ...]]  # relative to the results, by the names that the rule's function gives them
 
@@ -75,10 +76,6 @@ def tasks(plan: Plan, there: Exists, asked: Collection[str] = ()) -> list[Task]:
     needed = {*asked, *(file for task in measured for file in task.inputs["data"])}
     data = [file for file in map(data_file, plan.subsets) if file in needed and not there(file)]
     return [*_data(data), *measured, *_distances(plan, there), *_drawn(plan, todo)]
-
-
-def data_file(subset: str) -> str:
-    return f"data/{subset}.nc"
 
 
 def _each_once(files: Iterable[str]) -> tuple[str, ...]:

@@ -98,9 +98,7 @@ def outputs(
             )
             figures[name] = planned_figure(spec)
     claims = [
-        ClaimSpec(
-            name=name, panels=_panels(sources, f"claims.{name}", claim, wrong), absent=_absent(claim, profile)
-        )
+        ClaimSpec(name=name, panels=_panels(sources, f"claims.{name}", claim, wrong), absent=_absent(claim, profile))
         for name, claim in experiments.claims.items()
     ]
     return Outputs(figures, planned_claims(claims), sources.distances, sources.energies)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from analysis.plan.names import canonical, hash8, subset_id
 from analysis.specs import DataSpec, EnergiesSpec, Frozen, SegmentSpec
@@ -25,6 +26,10 @@ class _Planned(Frozen):
     def params(self) -> str:
         """As sorted JSON, for the workflow engine; `model_validate_json` reads it back."""
         return canonical(self.model_dump())
+
+
+def data_file(subset: str) -> str:
+    return f"data/{subset}.nc"
 
 
 def _subsets(data: DataSpec) -> tuple[str, str]:
@@ -96,6 +101,8 @@ class Drawn(_Planned):
     """A figure, a table, the claims or the report. Its name is plain, so a record says what it was made from
     (`analysis.execution.records`); it is made again when that differs."""
 
+    rule: ClassVar[str]  # that makes it
+
     @property
     def name(self) -> str:
         raise NotImplementedError
@@ -123,6 +130,7 @@ class Drawn(_Planned):
 class PlannedFigure(Drawn):
     """A figure, or with `table` one that is also a table."""
 
+    rule: ClassVar[str] = "figures"
     spec: FigureSpec
     table: bool
 
@@ -140,6 +148,7 @@ class PlannedFigure(Drawn):
 
 
 class PlannedClaims(Drawn):
+    rule: ClassVar[str] = "claims"
     claims: tuple[ClaimSpec, ...]
 
     @property
@@ -156,6 +165,7 @@ class PlannedClaims(Drawn):
 
 
 class PlannedReport(Drawn):
+    rule: ClassVar[str] = "report"
     spec: ReportSpec
 
     @property
@@ -212,6 +222,17 @@ class Plan:
     def datasets(self) -> tuple[str, ...]:
         """What figures and claims are made from, each once."""
         return tuple(dict.fromkeys(file for drawn in (*self.figures.values(), self.claims) for file in drawn.inputs))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that can be made, relative to the results; of what is drawn without the records."""
+        return (
+            *map(data_file, self.subsets),
+            *(file for segment in self.segments.values() for file in segment.files),
+            *(energies.file for energies in self.energies.values()),
+            *(distances.file for distances in self.distances.values()),
+            *(file for drawn in self.drawn for file in drawn.files),
+        )
 
     @property
     def drawn(self) -> tuple[Drawn, ...]:
