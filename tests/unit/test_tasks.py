@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -325,8 +324,3 @@ def test_every_rule_has_its_file_its_script_and_its_function() -> None:
         assert f'TASKS["{rule}"]' in rules
         assert f"scripts/{rule}.py" in rules
         assert len(script.splitlines()) <= 40
-
-
-def test_the_table_waits_for_no_heavy_library() -> None:
-    code = "import sys, analysis.execution.tasks; print(sorted({'torch', 'xarray', 'matplotlib'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
