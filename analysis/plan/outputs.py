@@ -178,7 +178,7 @@ def _energies(sources: _Sources, setting: str, segment: str) -> str:
 def planned_figure(spec: FigureSpec) -> PlannedFigure:
     """
     Raises:
-        KeyError: if there is no such module.
+        KeyError: if there is no such module, or it does not draw.
     """
     return PlannedFigure(spec=spec, table=_is_table(spec.module), fingerprint=_figure_code(spec.module))
 
@@ -223,22 +223,23 @@ def _is_table(module: str) -> bool:
 
 
 def _figure_code(module: str) -> str:
-    return fingerprint(_module(module))
+    functions = ["draw", "table"] if _is_table(module) else ["draw"]
+    return fingerprint("analysis.figures:draw_figures", *(f"{_module(module)}:{name}" for name in functions))
 
 
 def _distances_code() -> str:
-    return fingerprint("analysis.measurement.distances")
+    return fingerprint("analysis.measurement.distances:write_distances")
 
 
 def _claims_code() -> str:
-    return fingerprint("analysis.claims")
+    return fingerprint("analysis.claims:judge")
 
 
 def _report_code(shown: Iterable[Drawn]) -> str:
     """Of the code, its own and that of what it shows, and of its texts."""
     codes = {drawn.name: drawn.fingerprint for drawn in shown}
     texts = {path.name: _hash(path) for path in (TEMPLATE, DEVIATIONS)}
-    return hash8({"code": fingerprint("analysis.report"), "shown": codes, "texts": texts})
+    return hash8({"code": fingerprint("analysis.report:write_report"), "shown": codes, "texts": texts})
 
 
 def _hash(path: Path) -> str:

@@ -77,12 +77,12 @@ def numbers(old: str, new: str) -> Change:
 
 
 def line(*modules: str) -> Change:
-    """Another line of code at the end."""
+    """Another line of code at the end, which runs when the module is imported."""
 
     def change(project: Project) -> None:
         for module in modules:
             with (project.path / module).open("a", encoding="utf-8") as file:
-                file.write("\n\nANOTHER_LINE = 1\n")
+                file.write("\n\nsorted([])\n")
 
     return change
 
@@ -300,6 +300,10 @@ TABLE: dict[str, tuple[Change, Expected]] = {
             "import torch\n",
             "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import analysis.rules.sam\n",
         ),
+        NOTHING,
+    ),
+    "another function": (
+        edit("analysis/store/netcdf.py", "\nPROVENANCE = ", "\ndef unused():\n    pass\n\n\nPROVENANCE = "),
         NOTHING,
     ),
     "a module for type checkers alone": (line("sharpflat/optim/subspace_sgd.py"), NOTHING),
