@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -698,7 +697,7 @@ def test_what_renames_nothing_of_this_project(tree: Path, before: dict[str, str]
         (place("eigensolver.py"), "def top_eigenspace", "UNRELATED = 1\n\n\ndef top_eigenspace"),
         (place("problem.py"), '"{spec.data.holdout} of', '"of {spec.data.examples} only {spec.data.holdout} of'),
         (place("segment.py"), "begins at step %d", "starts at step %d"),
-        (place("jobs.py"), "ONE_SIGNAL = 1.0", "ONE_SIGNAL = 2.0"),
+        (place("signals.py"), "ONE_SIGNAL_SECONDS = 1.0", "ONE_SIGNAL_SECONDS = 2.0"),
         (place("subspace_sgd.py"), "_MEMORY = ", "_MEMORY = 2 * "),
         (place("style.py"), "import seaborn as sns", "import os\nimport seaborn as sns"),
     ]
@@ -780,6 +779,7 @@ print(fingerprint(*{SGD_ON_MLP!r}), *({{"torch", "xarray", "numpy", "grimp"}} & 
 
 def test_no_function_that_trains_escapes(tmp_path: Path) -> None:
     """What training calls, by whatever way it comes to it, is in its fingerprint."""
+    from analysis.plan.plan import PlannedSegment
     from analysis.specs import ProbeSpec, StopSpec
     from analysis.store.netcdf import write_dataset
     from tests.unit.test_segment import TEST, TRAIN, spec
@@ -801,11 +801,11 @@ def test_no_function_that_trains_escapes(tmp_path: Path) -> None:
     from analysis.training.batch import train_batch
 
     folders = [tmp_path / "results" / "segments" / name for name in specs]
-    params = [json.dumps({"id": n, "spec": s.model_dump(), "fingerprint": ""}) for n, s in specs.items()]
+    planned = [PlannedSegment(id=name, spec=own, fingerprint="") for name, own in specs.items()]
     before = sys.gettrace()
     sys.settrace(note)
     try:
-        for parent, segment, folder in zip((None, folders[0]), params, folders, strict=True):
+        for parent, segment, folder in zip((None, folders[0]), planned, folders, strict=True):
             train_batch(
                 [segment],
                 data=files,
