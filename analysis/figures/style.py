@@ -57,6 +57,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
 LEGEND_HEIGHT = 0.35
 TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
 ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
+FONT = "DejaVu Sans"
 DESCRIPTION_SIZE = 6.8  # points
 AXIS_WIDTH = 0.45  # inches, that the numbers and the label of a vertical axis take at least
 USUAL_LINES = 3  # of a panel's description; more of them make the figure taller
@@ -67,7 +68,7 @@ _RC = {
     "axes.grid": True,
     "axes.labelsize": 9,
     "axes.titlesize": 9.5,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.family": FONT,  # ships with matplotlib: the same on every machine
     "font.size": 9,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.6,
@@ -226,7 +227,7 @@ def _broken(line: str, inches: float) -> list[str]:
 
 
 def _text_inches(text: str) -> float:
-    font = FontProperties(family=_RC["font.family"], size=DESCRIPTION_SIZE)
+    font = FontProperties(family=FONT, size=DESCRIPTION_SIZE)
     width: float = TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
     return width / 72
 

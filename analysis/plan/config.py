@@ -27,12 +27,7 @@ from analysis.specs import (
     StopSpec,
 )
 from analysis.specs.kinds import PROBES, RULES, kinds, numbers_of, with_every
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable() or text != text.strip():
-        raise PydanticCustomError("text", "input should be one line of printable characters, no space around it")
-    return text
+from analysis.specs.panels import Label, Name, one_line
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,13 +36,9 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-# Names become parts of paths, so they hold nothing that could leave a folder.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 Kind = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=60)]  # a file is named after it
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)]
-# Labels are drawn: a dollar would begin a formula.
-Label = Annotated[str, StringConstraints(pattern=r"^[^<>&\"'\\/$]+$", max_length=80), AfterValidator(_one_line)]
-Caption = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_one_line)]
+Caption = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(one_line)]
 
 
 # ---------------------------------------------------------------- experiments.yaml

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from analysis.plan import config
 from analysis.plan.mistakes import Mistakes
 from analysis.plan.names import segment_fingerprint, segment_id
-from analysis.plan.outputs import Wanted, planned_report
+from analysis.plan.outputs import outputs, planned_report
 from analysis.plan.plan import Plan, PlannedMember, PlannedSegment
 from analysis.plan.problems import problem_of
 from analysis.plan.references import check_references
@@ -93,21 +93,22 @@ class _Join:
                     begun = members.get((setting, entry.parent), ()) if entry.parent else (PlannedMember({}, ()),)
                     members[setting, segment_name] = self._family(setting, segment_name, problem, begun, segments)
         self.mistakes.stop()
-        wanted = Wanted(self.experiments, self.profile, segments, members, self.experiments_path, self.mistakes)
+        drawn = outputs(self.experiments, self.profile, segments, members, self.experiments_path, self.mistakes)
         self.mistakes.stop()
+        title = self.profile.title
         return Plan(
-            name,
-            self.profile.title,
-            self.profile.batch_steps,
-            self.profile.batch_figures,
-            segments,
-            wanted.distances,
-            wanted.energies,
-            wanted.figures,
-            wanted.claims,
-            planned_report(name, self.profile.title, wanted.figures.values(), wanted.claims),
-            {key: found[0].path for key, found in members.items() if not found[0].varied},
-            {key: found for key, found in members.items() if found[0].varied},
+            profile=name,
+            title=title,
+            batch_steps=self.profile.batch_steps,
+            batch_figures=self.profile.batch_figures,
+            segments=segments,
+            distances=drawn.distances,
+            energies=drawn.energies,
+            figures=drawn.figures,
+            claims=drawn.claims,
+            report=planned_report(name, title, drawn.figures.values(), drawn.claims),
+            runs={key: found[0].path for key, found in members.items() if not found[0].varied},
+            families={key: found for key, found in members.items() if found[0].varied},
         )
 
     def _family(
@@ -128,7 +129,7 @@ class _Join:
                 spec = join.spec(problem, before.path[-1] if before.path else None, varied)
                 if spec is not None:
                     code = segment_fingerprint(spec)
-                    planned = PlannedSegment(segment_id(setting, spec, code), spec, code)
+                    planned = PlannedSegment(id=segment_id(setting, spec, code), spec=spec, fingerprint=code)
                     segments.setdefault(planned.id, planned)
                     members.append(PlannedMember(varied, (*before.path, planned.id)))
         return tuple(members)

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.data.catalogue import describe
 from analysis.plan.fingerprint import fingerprint
 from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
-from analysis.specs.kinds import MODELS, RULES, kinds
+from analysis.specs.kinds import MODELS, RULES
 
 
 def canonical(value: Any) -> str:
@@ -61,16 +61,10 @@ def segment_fingerprint(spec: SegmentSpec) -> str:
     )
 
 
-def descriptions(specs: Iterable[SegmentSpec] | None = None) -> tuple[str, ...]:
-    """The code that says in words what was run: the `Numbers` of the kinds that the segments have, or of all.
-
-    It decides no dataset, but a figure's title.
-    """
-    if specs is None:
-        found = {f"{package}.{kind}" for package in (MODELS, RULES) for kind in kinds(package)}
-    else:
-        found = {name for s in specs for name in (f"models.{s.problem.model.kind}", f"rules.{s.rule.kind}")}
-    return tuple(f"analysis.{name}:Numbers" for name in sorted(found))
+def kinds_of(specs: Iterable[SegmentSpec]) -> tuple[str, ...]:
+    """The models and update rules of segments, as modules of `analysis`, each once."""
+    found = {name for spec in specs for name in (f"{MODELS}.{spec.problem.model.kind}", f"{RULES}.{spec.rule.kind}")}
+    return tuple(sorted(found))
 
 
 def _setting(setting: str, problem: ProblemSpec) -> str:

@@ -9,16 +9,11 @@ from analysis.models import build
 from analysis.models.cnn import Numbers as CNNNumbers
 from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.models.transformer import Numbers as TransformerNumbers
-from sharpflat.curvature import DominantSubspace as Subspace
-from sharpflat.curvature import (
-    FunctionalHessian,
-    GaussNewton,
-    Hessian,
-    Objective,
-    energy_decomposition,
-    joint_products,
-    top_eigenspace,
-)
+from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.energy import energy_decomposition
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
+from sharpflat.curvature.subspace import DominantSubspace as Subspace
 
 pytestmark = [
     pytest.mark.cuda,

@@ -18,7 +18,7 @@ from analysis.rules.adam import Numbers as AdamNumbers
 from analysis.rules.sam import Numbers as SAMNumbers
 from analysis.rules.sam import sam_edge
 from analysis.rules.sgd import Numbers as SGDNumbers
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 
 STEPS = 20
 DATA_DIR = Path(os.environ.get("DATA_DIR", "data"))

@@ -27,7 +27,7 @@ from analysis.figures import training_loss
 from analysis.measurement import energies as energies_module
 from analysis.measurement.distances import measure_distances
 from analysis.measurement.energies import energies_along, measure_energies
-from analysis.plan.names import canonical
+from analysis.plan.plan import PlannedEnergies, PlannedSegment
 from analysis.rules.adam import Numbers as AdamNumbers
 from analysis.rules.sam import Numbers as SAMNumbers
 from analysis.rules.sgd import Numbers as SGDNumbers
@@ -39,9 +39,11 @@ from analysis.training.batch import train_batch
 from analysis.training.problem import device_name, make_problem
 from analysis.training.segment import Result, train_segment
 from analysis.training.state import read_checkpoint, write_checkpoint
-from sharpflat.curvature import DominantSubspace, Hessian, Objective, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.energy import energy_decomposition
-from sharpflat.curvature.operators import CurvatureOperator
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import CurvatureOperator, Hessian
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter as filter_module
 from sharpflat.optim.subspace_sgd import SubspaceSGD
@@ -419,7 +421,7 @@ def files_of(folder: Path, made: SegmentSpec) -> tuple[dict[str, Any], dict[str,
     place = folder / "segments" / "x"
     snapshots = [str(place / "snapshots.nc")]
     train_batch(
-        [canonical({"id": "x", "spec": made.model_dump(), "fingerprint": "f"})],
+        [PlannedSegment(id="x", spec=made, fingerprint="f")],
         data=data,
         parents=[],
         trajectories=[str(place / "trajectory.nc")],
@@ -427,8 +429,8 @@ def files_of(folder: Path, made: SegmentSpec) -> tuple[dict[str, Any], dict[str,
         snapshots=snapshots,
         threads=1,
     )
-    params = canonical({"id": "e", "spec": ENERGIES.model_dump(), "fingerprint": "f"})
-    measure_energies([params], data=data, snapshots=snapshots, outputs=[str(folder / "e.nc")], threads=1)
+    planned = PlannedEnergies(id="e", spec=ENERGIES, fingerprint="f")
+    measure_energies([planned], data=data, snapshots=snapshots, outputs=[str(folder / "e.nc")], threads=1)
     paths = (place / "trajectory.nc", folder / "e.nc")
     found = [json.loads(read_dataset(path).attrs[PROVENANCE]) for path in paths]
     return found[0], found[1]

@@ -20,7 +20,7 @@ from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Interrupted, train_segment
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 from tests.specs import probes
 

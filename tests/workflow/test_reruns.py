@@ -52,7 +52,7 @@ def drawn_by(*modules: str) -> Expected:
 
     def jobs(plan: Plan) -> set[str]:
         names = {f"analysis.figures.{module}" for module in modules}
-        drawn = {name: json.loads(figure.params)["module"] for name, figure in plan.figures.items()}
+        drawn = {name: figure.spec.module for name, figure in plan.figures.items()}
         assert names <= set(drawn.values())
         return {f"figure {name}" for name, module in drawn.items() if module in names} | {"report"}
 
@@ -77,12 +77,12 @@ def numbers(old: str, new: str) -> Change:
 
 
 def line(*modules: str) -> Change:
-    """Another line of code at the end."""
+    """Another line of code at the end, which runs when the module is imported."""
 
     def change(project: Project) -> None:
         for module in modules:
             with (project.path / module).open("a", encoding="utf-8") as file:
-                file.write("\n\nANOTHER_LINE = 1\n")
+                file.write("\n\nsorted([])\n")
 
     return change
 
@@ -302,6 +302,10 @@ TABLE: dict[str, tuple[Change, Expected]] = {
         ),
         NOTHING,
     ),
+    "another function": (
+        edit("analysis/store/netcdf.py", "\nPROVENANCE = ", "\ndef unused():\n    pass\n\n\nPROVENANCE = "),
+        NOTHING,
+    ),
     "a module for type checkers alone": (line("sharpflat/optim/subspace_sgd.py"), NOTHING),
     "an optimizer": (
         edit("analysis/rules/sgd.py", "-self.learning_rate *", "-1.0 * self.learning_rate *"),
@@ -348,7 +352,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     "rules and scripts": (
         after(
             edit("workflow/rules/train.smk", "for batch in", "# A remark.\nfor batch in"),
-            edit("workflow/scripts/train_segment.py", "with job", "# A remark.\nwith job"),
+            edit("workflow/scripts/segments.py", "with job", "# A remark.\nwith job"),
         ),
         NOTHING,
     ),

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from analysis.specs import SegmentSpec
     from analysis.specs.kinds import ProbeSpecs
     from analysis.training.problem import Problem
-    from sharpflat.curvature import Hessian, TopEigenspace
+    from sharpflat.curvature.eigensolver import TopEigenspace
+    from sharpflat.curvature.operators import Hessian
 
 Row = dict[str, Any]  # values by variable, each a number or an array
 Kept = dict[str, Any]  # tensors and numbers, by name
@@ -87,7 +88,7 @@ class Moment:
 
     def hessian(self) -> Hessian:
         """The Hessian at `theta`, on the held-out examples where there are any."""
-        from sharpflat.curvature import Hessian
+        from sharpflat.curvature.operators import Hessian
 
         return Hessian(self.problem.curvature, self.theta)
 
@@ -99,7 +100,7 @@ class Moment:
             start: block [P, ≥ k] to start from, as `start` of an earlier result.
             tolerance: of the residuals, relative to the smallest eigenvalue asked for.
         """
-        from sharpflat.curvature import top_eigenspace
+        from sharpflat.curvature.eigensolver import top_eigenspace
 
         found = top_eigenspace(self.hessian(), k, start=start, tolerance=tolerance)
         self.count("probe_products", found.products)

@@ -35,7 +35,7 @@ class Probe(BaseProbe):
 
     def measure(self, moment: Moment) -> Row:
         """The dominant subspace, to a tolerance of its own; the spectrum's block is a start."""
-        from sharpflat.curvature import DominantSubspace
+        from sharpflat.curvature.subspace import DominantSubspace
 
         k, start = moment.spec.problem.k, self.kept.get("start")
         if moment.found is not None:

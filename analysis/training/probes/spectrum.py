@@ -46,7 +46,7 @@ class Probe(BaseProbe):
         return {"index": min(2 * k, parameters)}
 
     def measure(self, moment: Moment) -> Row:
-        from sharpflat.curvature import DominantSubspace
+        from sharpflat.curvature.subspace import DominantSubspace
 
         gradient = moment.gradient
         norm = finite(gradient.norm(), "the gradient's norm")
