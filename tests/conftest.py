@@ -12,7 +12,9 @@ BEGUN = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--strict-speed", action="store_true", help="fail slow tests without the marker (as where CI is set)")
+    parser.addoption(
+        "--strict-speed", action="store_true", help="fail slow tests without the marker (as where CI is set)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -127,9 +127,9 @@ class Project:
         assert done.returncode == 0, done.stdout
         return jobs(done.stdout)
 
-    def python(self, code: str) -> str:
-        """What the code prints, run with the copy's own package."""
-        command, options = [sys.executable, "-c", code], {"cwd": self.path, "env": self.environment, "text": True}
+    def python(self, *arguments: str) -> str:
+        """What Python prints, run with the copy's own packages."""
+        command, options = [sys.executable, *arguments], {"cwd": self.path, "env": self.environment, "text": True}
         return subprocess.run(command, **options, stdout=subprocess.PIPE, timeout=60, check=True).stdout
 
     # ------------------------------------------------------------ looking and changing
@@ -138,7 +138,7 @@ class Project:
 
         Ids are those of the copy's own code and configuration: a job that these do not ask for keeps its id.
         """
-        names = json.loads(self.python(NAMES.format(profile=profile)))
+        names = json.loads(self.python("-c", NAMES.format(profile=profile)))
         return {names.get(job, job) for job in jobs}
 
     def plan(self, profile: str = "tiny") -> Plan:

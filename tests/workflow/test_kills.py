@@ -68,11 +68,9 @@ def remove_some(project: Project, chance: random.Random, stage: str) -> None:
         path.unlink()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project.of_sources(tmp_path_factory.mktemp("undisturbed"))
-    project.reproduce()
-    return project
+@pytest.fixture
+def undisturbed(finished: Project) -> Project:
+    return finished
 
 
 def wait_for(stage: str, process: subprocess.Popen[bytes]) -> None:
