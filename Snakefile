@@ -11,23 +11,17 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        [result(file) for file in everything()],
+        everything("segments", "energies", "distances", "figures", "claims", "report"),
     message:
         "Everything is there"
 
 
-rule claims:
-    input:
-        [result(file) for file in (*PLAN.claims.files, PLAN.claims.record)],
-    message:
-        "The claims are judged"
-
-
 include: "workflow/rules/hooks.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/curvature.smk"
+include: "workflow/rules/segments.smk"
+include: "workflow/rules/energies.smk"
 include: "workflow/rules/distances.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/paths.smk"

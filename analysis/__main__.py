@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             own.add_argument("--gpu-tflops", type=float, help="10¹² operations a second of a GPU, for its hours")
         if command is _run:
             own.add_argument("--only", action="append", default=[], help="a figure, claim or segment; may be repeated")
+            own.add_argument("--draw", action="store_true", help="also draw, judge and write the report")
             own.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
             own.add_argument("--device", default="cpu", help="cpu, cuda (the GPU with the fewest jobs) or as in cuda:1")
     given = parser.parse_args(arguments)
@@ -44,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     plan = load_plan(given.profile, given.config_dir)
-    return run(plan, given.results / plan.profile, only=given.only, jobs=given.jobs, device=given.device)
+    return run(
+        plan, given.results / plan.profile, only=given.only, jobs=given.jobs, device=given.device, draw=given.draw
+    )
 
 
 def _tree(given: argparse.Namespace) -> int:
@@ -176,7 +179,7 @@ def stale(plan: Plan, results: Path) -> list[Path]:
         "distances": set(plan.distances),
         "energies": set(plan.energies),
         "figures": set(plan.figures),
-        "made-from": {Path(planned.record).stem for planned in (*plan.figures.values(), plan.claims, plan.report)},
+        "made-from": {Path(drawn.record).stem for drawn in (*plan.figures.values(), plan.claims, plan.report)},
     }
     return sorted(
         path

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from analysis.execution.stopped import STOPPED
+from analysis.execution.signals import STOPPED
 
 
 def stop(number, frame):

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import StringConstraints
 
-from analysis.plan import config
 from analysis.plan.fingerprint import keys
 from analysis.plan.join import RESERVED
 from analysis.plan.outputs import figure_modules, planned_claims, planned_figure, planned_report
 from analysis.plan.plan import Plan
 from analysis.plan.yaml import suggest, validate
 from analysis.specs import Frozen
+from analysis.specs_panels import ClaimSpec, FigureSpec, Label, Name
 from analysis.store.atomic import write_text
 from sharpflat.errors import InputError
 
@@ -55,40 +55,6 @@ class Entry(Frozen):
     environment: str
 
 
-Ids = tuple[str, ...]  # ids of segments
-
-
-class Panel(Frozen):
-    """One setting of a figure or claim, as `analysis.runs.panels.read_panels` takes it.
-
-    `absent` are members of families that were not run.
-    """
-
-    setting: config.Name
-    title: config.Label
-    runs: tuple[tuple[str, Ids], ...]
-    families: tuple[tuple[str, tuple[tuple[dict[str, int | float], Ids], ...]], ...]
-    snapshots: bool | None = None
-    distances: str | None = None
-    energies: dict[str, str] | None = None
-    absent: tuple[str, ...] | None = None
-
-
-class Claim(Frozen):
-    """A claim as `analysis.plan.outputs.planned_claims` takes it; `absent` are settings, with the reason."""
-
-    name: config.Name
-    panels: tuple[Panel, ...]
-    absent: dict[str, str]
-
-
-class Figure(Claim):
-    """A figure or table as `analysis.plan.outputs.planned_figure` takes it."""
-
-    module: config.Name
-    caption: str
-
-
 class Manifest(Frozen):
     """What an archive holds.
 
@@ -101,11 +67,11 @@ class Manifest(Frozen):
     """
 
     schema_version: Literal["archive-1"] = "archive-1"
-    profile: config.Name
-    title: config.Label
+    profile: Name
+    title: Label
     complete: bool
-    figures: tuple[Figure, ...]
-    claims: tuple[Claim, ...]
+    figures: tuple[FigureSpec, ...]
+    claims: tuple[ClaimSpec, ...]
     datasets: dict[DatasetFile, Entry]
     environments: dict[str, dict[str, Any]]
     outputs: dict[OutputFile, Sha256]
@@ -113,8 +79,8 @@ class Manifest(Frozen):
 
     def plan(self) -> Plan:
         """What is made from the archive, by the present code."""
-        figures = {figure.name: planned_figure(figure.model_dump(exclude_none=True)) for figure in self.figures}
-        claims = planned_claims([claim.model_dump(exclude_none=True) for claim in self.claims])
+        figures = {figure.name: planned_figure(figure) for figure in self.figures}
+        claims = planned_claims(self.claims)
         nothing: dict[Any, Any] = {}
         return Plan(
             profile=self.profile,
@@ -177,7 +143,7 @@ def write_manifest(manifest: Manifest, archive: Path) -> None:
     """Write it.
 
     Raises:
-        InputError: if the folder or the disk does not take it.
+        InputError: if it cannot be written.
     """
     content = manifest.model_dump(exclude_none=True)
     write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", archive / MANIFEST)

@@ -45,7 +45,7 @@ def compare(manifest: Manifest, made: Path) -> dict[str, str]:
 def outputs_of(manifest: Manifest) -> tuple[str, ...]:
     """All that is made from an archive, relative to the results."""
     plan = manifest.plan()
-    return tuple(file for made in (*plan.figures.values(), plan.claims, plan.report) for file in made.files)
+    return tuple(file for drawn in (*plan.figures.values(), plan.claims, plan.report) for file in drawn.files)
 
 
 def versions() -> dict[str, str]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from analysis.archive.checks import check_name, describe
-from analysis.archive.manifest import MANIFEST, Claim, Figure, Manifest, read_archive, stored, write_manifest
-from analysis.plan.outputs import datasets_of
-from analysis.plan.plan import Plan, panel_paths
+from analysis.archive.manifest import MANIFEST, Manifest, read_archive, stored, write_manifest
+from analysis.plan.plan import Plan
+from analysis.specs_panels import ClaimSpec, FigureSpec, Ids, PanelSpec
 from sharpflat.errors import InputError
 
 NOT_RUN = "not run"
+Spec = TypeVar("Spec", FigureSpec, ClaimSpec)
 WasRun = Callable[[str], bool]  # whether a dataset, relative to the results, is there
-Kept = Mapping[tuple[str, str], dict[str, Any]]  # (figure or claim, setting) -> panel that is archived
+Kept = Mapping[tuple[str, str], PanelSpec]  # (figure or claim, setting) -> panel that is archived
 
 
 def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
@@ -37,8 +37,8 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
         return source(file).is_file()
 
     kept = _panels(read_archive(archive)) if (archive / MANIFEST).is_file() else {}
-    figures = [_figure(json.loads(planned.params), was_run, kept) for planned in plan.figures.values()]
-    claims = [Claim.model_validate(_made(claim, was_run, kept)) for claim in json.loads(plan.claims.params)["claims"]]
+    figures = [_as_run(planned.spec, was_run, kept) for planned in plan.figures.values()]
+    claims = [_as_run(claim, was_run, kept) for claim in plan.claims.claims]
     manifest = Manifest(
         profile=plan.profile,
         title=plan.title,
@@ -72,52 +72,43 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
 
 
 def _panels(manifest: Manifest) -> Kept:
-    made: list[Claim] = [*manifest.figures, *manifest.claims]
-    return {(m.name, panel.setting): panel.model_dump(exclude_none=True) for m in made for panel in m.panels}
+    shown: list[ClaimSpec] = [*manifest.figures, *manifest.claims]
+    return {(one.name, panel.setting): panel for one in shown for panel in one.panels}
 
 
-def _figure(figure: Mapping[str, Any], was_run: WasRun, kept: Kept) -> Figure:
-    own = {
-        "name": figure["name"],
-        "module": figure["module"].rpartition(".")[2].replace("_", "-"),
-        "caption": figure["caption"],
-    }
-    return Figure.model_validate({**_made(figure, was_run, kept), **own})
-
-
-def _made(made: Mapping[str, Any], was_run: WasRun, kept: Kept) -> dict[str, Any]:
-    """A figure's or claim's name, panels and absent settings, as far as they were run."""
-    panels, absent = [], dict(made["absent"])
-    for planned in made["panels"]:
+def _as_run(spec: Spec, was_run: WasRun, kept: Kept) -> Spec:
+    """A figure or claim with the panels that were run, or that are archived; its other settings are absent."""
+    panels, absent = [], dict(spec.absent)
+    for planned in spec.panels:
         panel = _run_of_panel(planned, was_run)
-        if panel is None or "absent" in panel:
-            panel = kept.get((made["name"], planned["setting"]), panel)
+        if panel is None or panel.absent:
+            panel = kept.get((spec.name, planned.setting), panel)
         if panel is None:
-            absent[planned["setting"]] = NOT_RUN
+            absent[planned.setting] = NOT_RUN
         else:
             panels.append(panel)
-    return {"name": made["name"], "panels": tuple(panels), "absent": absent}
+    return spec.model_copy(update={"panels": tuple(panels), "absent": dict(sorted(absent.items()))})
 
 
-def _run_of_panel(panel: Mapping[str, Any], was_run: WasRun) -> dict[str, Any] | None:
+def _run_of_panel(panel: PanelSpec, was_run: WasRun) -> PanelSpec | None:
     """The panel with those members of its families that were run; None if a run, or a whole family, was not."""
 
-    def ran(path: list[str]) -> bool:
-        return all(map(was_run, datasets_of([{**panel, "runs": [["", path]], "families": []}])))
+    def ran(path: Ids) -> bool:
+        alone = panel.model_copy(update={"runs": (("", path),), "families": ()})
+        return all(map(was_run, alone.datasets()))
 
-    families = [[label, [m for m in members if ran(m[1])]] for label, members in panel["families"]]
-    if not all(ran(path) for _, path in panel["runs"]) or not all(members for _, members in families):
+    families = tuple((label, tuple(m for m in members if ran(m[1]))) for label, members in panel.families)
+    if not all(ran(path) for _, path in panel.runs) or not all(members for _, members in families):
         return None
-    found = {**panel, "families": families}
-    absent = [
+    absent = tuple(
         ", ".join([label, *(f"{name} {value:g}" for name, value in varied.items())])
-        for label, members in panel["families"]
+        for label, members in panel.families
         for varied, path in members
         if not ran(path)
-    ]
-    if absent:
-        found["absent"] = absent
-    if "energies" in panel:
-        ids = {i for path in panel_paths(found) for i in path}
-        found["energies"] = {i: energies for i, energies in panel["energies"].items() if i in ids}
-    return found
+    )
+    panel = panel.model_copy(update={"families": families, "absent": absent or None})
+    if panel.energies is not None:
+        ids = {segment for path in panel.paths() for segment in path}
+        energies = {segment: name for segment, name in panel.energies.items() if segment in ids}
+        panel = panel.model_copy(update={"energies": energies})
+    return panel

@@ -12,6 +12,7 @@ from analysis.claims import song, song_dynamics, zakarin_singh
 from analysis.claims.measured import NotMeasured
 from analysis.runs.panels import Panel, read_panels
 from analysis.runs.tables import as_csv
+from analysis.specs_panels import ClaimSpec
 from analysis.store.atomic import write_text
 from analysis.store.netcdf import read_dataset
 
@@ -78,11 +79,11 @@ class Verdict:
     runs: str
 
 
-def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]) -> list[Verdict]:
+def judge(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path], outputs: Mapping[str, Path]) -> list[Verdict]:
     """Judge every claim in every setting and write the verdicts as JSON and CSV.
 
     Args:
-        params: what `analysis.plan.join` says of the claims (JSON).
+        claims: what is judged.
         datasets: the files of the datasets that the claims name (`analysis.runs.panels.by_name`).
         outputs: path by format, "json" and "csv".
 
@@ -91,15 +92,15 @@ def judge(params: str, datasets: Mapping[str, Path], outputs: Mapping[str, Path]
     """
     read = {name: read_dataset(path) for name, path in datasets.items()}
     verdicts = []
-    for claim in json.loads(params)["claims"]:
+    for claim in claims:
         verdicts += [
-            _judge(claim["name"], panel, planned.get("absent", []))
-            for planned, panel in zip(claim["panels"], read_panels(claim, read), strict=True)
+            _judge(claim.name, panel, planned.absent or ())
+            for planned, panel in zip(claim.panels, read_panels(claim.panels, read), strict=True)
         ]
-        says, threshold, _ = CLAIMS[claim["name"]]
+        says, threshold, _ = CLAIMS[claim.name]
         verdicts += [
-            Verdict(claim["name"], says, setting, "not measured", reason, threshold, "")
-            for setting, reason in claim["absent"].items()
+            Verdict(claim.name, says, setting, "not measured", reason, threshold, "")
+            for setting, reason in claim.absent.items()
         ]
     rows = [asdict(v) for v in verdicts]
     write_text(as_csv(rows), outputs["csv"])

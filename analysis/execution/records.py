@@ -9,41 +9,48 @@ from hashlib import sha256
 from pathlib import Path
 
 from analysis.plan.names import canonical
-from analysis.plan.plan import Planned
+from analysis.plan.plan import Drawn, Plan
 from analysis.store.atomic import write_text
 from sharpflat.errors import InputError
 
 
 @contextmanager
-def recorded(params: Sequence[str], records: Sequence[str], files: Sequence[str]) -> Iterator[None]:
+def recorded(drawn: Sequence[Drawn], records: Sequence[str], files: Sequence[str]) -> Iterator[None]:
     """Around the making of results: each has at most one record `<name>-<8 hex>.json`, and only once it is made.
 
     Args:
-        params: what each result is made from (`Planned.params`).
-        records: the file of each (`Planned.record`); other records of the same name go before anything is made.
-        files: all that is made (`Planned.files` of each, together).
+        drawn: the results.
+        records: the file of each one's record; other records of the same name go before anything is made.
+        files: all that is made.
 
     Raises:
-        InputError: if the folder or the disk does not take a record.
+        InputError: if a record cannot be written.
     """
     paths = [Path(record) for record in records]
     for path in paths:
         for old in path.parent.glob(f"{_name(path)}-????????.json"):
             old.unlink()
     yield
-    for made_from, path in zip(params, paths, strict=True):
+    for one, path in zip(drawn, paths, strict=True):
         results = path.parent.parent
         own = {f.relative_to(results).as_posix(): f for f in map(Path, files) if f.stem == _name(path)}
-        write_text(_record(made_from, own), path)
+        write_text(_record(one, own), path)
 
 
-def is_made(planned: Planned, results: Path) -> bool:
+def is_made(drawn: Drawn, results: Path) -> bool:
     """Whether there is a record that says that the result was made from just this, and has these bytes."""
     try:
-        found = (results / planned.record).read_text(encoding="utf-8")
-        return found == _record(planned.params, {file: results / file for file in planned.files})
+        text = (results / drawn.record).read_text(encoding="utf-8")
+        return text == _record(drawn, {file: results / file for file in drawn.files})
     except (OSError, ValueError):
         return False
+
+
+def missing(plan: Plan, results: Path) -> set[str]:
+    """Files of the plan that are not there, and the records of results that were made from something else, or whose
+    bytes are others. Both are relative to the results."""
+    absent = {file for file in plan.files if not (results / file).exists()}
+    return absent | {drawn.record for drawn in plan.drawn if not is_made(drawn, results)}
 
 
 def check(record: Path) -> None:
@@ -59,20 +66,20 @@ def check(record: Path) -> None:
     for file, expected in recorded:
         path = record.parent.parent / file
         try:
-            found = _sha256(path)
+            actual = _sha256(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); run again") from error
-        if found != expected:
-            raise InputError(f"{path}: has SHA-256 {found}, not the one of its record, {record}; run again")
+        if actual != expected:
+            raise InputError(f"{path}: has SHA-256 {actual}, not the one of its record, {record}; run again")
 
 
 def _name(record: Path) -> str:
     return record.stem.rpartition("-")[0]
 
 
-def _record(params: str, files: Mapping[str, Path]) -> str:
+def _record(drawn: Drawn, files: Mapping[str, Path]) -> str:
     hashes = {file: _sha256(path) for file, path in files.items()}
-    return canonical({"made_from": json.loads(params), "sha256": hashes})
+    return canonical({"made_from": drawn.model_dump(), "sha256": hashes})
 
 
 def _sha256(path: Path) -> str:

@@ -45,7 +45,7 @@ class Needs(Frozen):
 
 
 class Stages(Frozen):
-    """The stages whose jobs a cluster runs; all others run beside the engine."""
+    """The rules whose jobs a cluster runs; the jobs of all others run beside the engine."""
 
-    train_segment: Needs = Needs()
-    curvature: Needs = Needs()
+    segments: Needs = Needs()
+    energies: Needs = Needs()

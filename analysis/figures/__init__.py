@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from analysis.specs_panels import FigureSpec
 
-def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: Sequence[Path]) -> None:
+
+def draw_figures(figures: Sequence[FigureSpec], datasets: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Draw several figures and write each in the formats that `outputs` has under its name.
 
     Args:
-        params: what `analysis.plan.join` says of each figure (JSON).
+        figures: what is drawn.
         datasets: the files of the datasets that the figures name (`analysis.runs.panels.by_name`).
         outputs: paths <folder>/<name>.<format> with formats "pdf", "png" and, of tables, "csv".
 
@@ -27,9 +28,10 @@ def draw_figures(params: Sequence[str], datasets: Mapping[str, Path], outputs: S
     from analysis.store.netcdf import read_dataset
 
     read = {name: read_dataset(path) for name, path in datasets.items()}
-    for figure in map(json.loads, params):
-        files = {path.suffix[1:]: path for path in outputs if path.stem == figure["name"]}
-        module, panels = import_module(figure["module"]), read_panels(figure, read)
+    for figure in figures:
+        files = {path.suffix[1:]: path for path in outputs if path.stem == figure.name}
+        module = import_module(f"{__name__}.{figure.module.replace('-', '_')}")
+        panels = read_panels(figure.panels, read)
         if "csv" in files:
             write_text(as_csv(module.table(panels)), files.pop("csv"))
         with style.applied():

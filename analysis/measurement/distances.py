@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -12,14 +13,19 @@ import xarray as xr
 from analysis.store.netcdf import read_dataset, write_dataset
 from sharpflat.errors import InputError
 
+if TYPE_CHECKING:
+    from analysis.plan.plan import PlannedDistances
+
 SCHEMA = "distances-1"
 
 
-def write_distances(params: Sequence[str], snapshots: Iterable[str | Path], outputs: Sequence[str | Path]) -> None:
+def write_distances(
+    pairs: Sequence[PlannedDistances], snapshots: Iterable[str | Path], outputs: Sequence[str | Path]
+) -> None:
     """Measure the distances of planned pairs of runs, and write them.
 
     Args:
-        params: `PlannedDistances.params` (JSON), one a pair.
+        pairs: as planned.
         snapshots: files of all segments on the way, each in a folder with the segment's id for a name.
         outputs: paths, one a pair.
 
@@ -27,11 +33,11 @@ def write_distances(params: Sequence[str], snapshots: Iterable[str | Path], outp
         InputError: as `measure_distances`; also if an output cannot be written.
     """
     of = {Path(file).parent.name: Path(file) for file in snapshots}
-    for wanted, output in zip(map(json.loads, params), outputs, strict=True):
-        first, second = ([of[i] for i in run] for run in wanted["spec"]["runs"])
-        found = measure_distances(first, second)
-        found = found.assign_attrs(id=wanted["id"], specification=json.dumps(wanted["spec"], sort_keys=True))
-        write_dataset(found, Path(output), {"fingerprint": wanted["fingerprint"]})
+    for pair, output in zip(pairs, outputs, strict=True):
+        first, second = ([of[i] for i in run] for run in pair.spec.runs)
+        specification = json.dumps(pair.spec.model_dump(), sort_keys=True)
+        measured = measure_distances(first, second).assign_attrs(id=pair.id, specification=specification)
+        write_dataset(measured, Path(output), {"fingerprint": pair.fingerprint})
 
 
 def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Dataset:

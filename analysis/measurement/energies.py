@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from sharpflat.curvature import (
 )
 from sharpflat.curvature.energy import OPERATORS
 
+if TYPE_CHECKING:
+    from analysis.plan.plan import PlannedEnergies
+
 SCHEMA = "energies-1"
 GRID = 400  # points of a density
 ENERGIES = (  # what `energy_decomposition` gives
@@ -46,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 def measure_energies(
-    params: Sequence[str],
+    energies: Sequence[PlannedEnergies],
     *,
     data: Sequence[str],
     snapshots: Sequence[str],
@@ -57,7 +61,7 @@ def measure_energies(
     """The energies along several segments of the same data, from files to files.
 
     Args:
-        params: `PlannedEnergies.params` of each.
+        energies: as planned.
         data: files of the training and the test subset.
         snapshots: file of each segment's snapshots.
         outputs: file of each.
@@ -69,22 +73,20 @@ def measure_energies(
     """
     on = prepare(device, threads)
     train, test = (read_dataset(Path(path)) for path in data)
-    for text, file, output in zip(params, snapshots, outputs, strict=True):
-        wanted, begun = json.loads(text), time.monotonic()
-        spec = EnergiesSpec.model_validate(wanted["spec"])
-        taken = read_dataset(Path(file))
+    for planned, file, output in zip(energies, snapshots, outputs, strict=True):
+        spec, begun = planned.spec, time.monotonic()
         problem = make_problem(spec.problem, train, test, spec.seed, on)
-        found = energies_along(spec, problem, taken)
+        measured = energies_along(spec, problem, read_dataset(Path(file)))
         seconds = time.monotonic() - begun
         provenance = {
-            "fingerprint": wanted["fingerprint"],
+            "fingerprint": planned.fingerprint,
             "device": device_name(problem.curvature.theta),
             "threads": threads,
             "seconds": round(seconds, 2),
             "chunk_halvings": problem.curvature.halvings,
         }
-        write_dataset(found.assign_attrs(id=wanted["id"]), Path(output), provenance)
-        log.info("%s: %d snapshots, %.0f s", wanted["id"], found.sizes["snapshot_step"], seconds)
+        write_dataset(measured.assign_attrs(id=planned.id), Path(output), provenance)
+        log.info("%s: %d snapshots, %.0f s", planned.id, measured.sizes["snapshot_step"], seconds)
 
 
 def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) -> xr.Dataset:

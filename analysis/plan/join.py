@@ -13,7 +13,7 @@ from analysis.models.sizes import parameter_count
 from analysis.plan import config
 from analysis.plan.mistakes import Mistakes
 from analysis.plan.names import segment_fingerprint, segment_id
-from analysis.plan.outputs import Wanted, planned_report
+from analysis.plan.outputs import outputs, planned_report
 from analysis.plan.plan import Plan, PlannedMember, PlannedSegment
 from analysis.plan.references import check_references
 from analysis.plan.yaml import read, suggest, validate
@@ -102,21 +102,22 @@ class _Join:
                             found.append(PlannedMember(varied, (*before.path, planned.id)))
                 members[setting, segment_name] = tuple(found)
         self.mistakes.stop()
-        wanted = Wanted(self.experiments, self.profile, segments, members, self.experiments_path, self.mistakes)
+        drawn = outputs(self.experiments, self.profile, segments, members, self.experiments_path, self.mistakes)
         self.mistakes.stop()
+        title = self.profile.title
         return Plan(
-            name,
-            self.profile.title,
-            self.profile.batch_steps,
-            self.profile.batch_figures,
-            segments,
-            wanted.distances,
-            wanted.energies,
-            wanted.figures,
-            wanted.claims,
-            planned_report(name, self.profile.title, wanted.figures.values(), wanted.claims),
-            {key: found[0].path for key, found in members.items() if not found[0].varied},
-            {key: found for key, found in members.items() if found[0].varied},
+            profile=name,
+            title=title,
+            batch_steps=self.profile.batch_steps,
+            batch_figures=self.profile.batch_figures,
+            segments=segments,
+            distances=drawn.distances,
+            energies=drawn.energies,
+            figures=drawn.figures,
+            claims=drawn.claims,
+            report=planned_report(name, title, drawn.figures.values(), drawn.claims),
+            runs={key: found[0].path for key, found in members.items() if not found[0].varied},
+            families={key: found for key, found in members.items() if found[0].varied},
         )
 
     def _combinations(self, setting: str, name: str) -> list[Varied]:
@@ -253,7 +254,7 @@ class _Join:
             parent=path[-1] if path else None,
         )
         code = segment_fingerprint(spec)
-        return PlannedSegment(segment_id(setting, spec, code), spec, code)
+        return PlannedSegment(id=segment_id(setting, spec, code), spec=spec, fingerprint=code)
 
     def _filter(self, setting: str, name: str, own: Varied) -> FilterSpec | None:
         entry, numbers = self.experiments.segments[name], self.profile.settings[setting]

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from analysis.plan import config
 from analysis.plan.fingerprint import defined, fingerprint, submodules
 from analysis.plan.mistakes import Mistakes
 from analysis.plan.names import canonical, distances_id, energies_fingerprint, energies_id
 from analysis.plan.papers import read_papers
-from analysis.plan.plan import Planned, PlannedDistances, PlannedEnergies, PlannedMember, PlannedSegment, panel_paths
+from analysis.plan.plan import (
+    PlannedClaims,
+    PlannedDistances,
+    PlannedEnergies,
+    PlannedFigure,
+    PlannedMember,
+    PlannedReport,
+    PlannedSegment,
+)
 from analysis.plan.yaml import suggest
 from analysis.specs import EnergiesSpec
+from analysis.specs_panels import ClaimSpec, DistancesSpec, FigureSpec, PanelSpec, ReportSpec
 from sharpflat.errors import InputError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +34,8 @@ NOT_IN_PROFILE = "not in this profile"
 Members = Mapping[tuple[str, str], tuple[PlannedMember, ...]]  # (setting, segment); of one that does not vary, one
 
 
-class Wanted:
+@dataclass(frozen=True)
+class Outputs:
     """The figures and claims of a plan, and the distances and energies that they read.
 
     Attributes:
@@ -35,158 +45,197 @@ class Wanted:
         energies: by id.
     """
 
-    def __init__(
-        self,
-        experiments: config.Experiments,
-        profile: config.Profile,
-        segments: Mapping[str, PlannedSegment],
-        members: Members,
-        experiments_path: str,
-        mistakes: Mistakes,
-    ) -> None:
-        self.experiments, self.profile, self.experiments_path = experiments, profile, experiments_path
-        self.segments, self.members = segments, members
-        self.mistakes = mistakes
-        self.distances: dict[str, PlannedDistances] = {}
-        self.energies: dict[str, PlannedEnergies] = {}
-        figures = {name: self._figure(name) for name in experiments.figures}
-        self.figures = {name: figure for name, figure in figures.items() if figure.inputs}
-        self.claims = self._claims()
+    figures: dict[str, PlannedFigure]
+    claims: PlannedClaims
+    distances: dict[str, PlannedDistances]
+    energies: dict[str, PlannedEnergies]
 
-    def _wrong(self, key: str, message: str) -> None:
-        self.mistakes.add(self.experiments_path, key, message)
 
-    def _figure(self, name: str) -> Planned:
-        entry = self.experiments.figures[name]
-        panels = self._panels(f"figures.{name}", entry)
-        if entry.module not in (known := figure_modules()):
-            hint = suggest(entry.module, known)
-            self._wrong(f"figures.{name}.module", f"unknown module {entry.module!r}{hint}")
-            return Planned(name, (), (), "")
-        return planned_figure(
-            {
-                "name": name,
-                "module": entry.module,
-                "caption": entry.caption,
-                "panels": panels,
-                "absent": self._absent(entry),
-            }
+@dataclass(frozen=True)
+class _Sources:
+    """What panels are put together from, and the distances and energies that they turned out to read."""
+
+    experiments: config.Experiments
+    profile: config.Profile
+    segments: Mapping[str, PlannedSegment]
+    members: Members
+    distances: dict[str, PlannedDistances] = field(default_factory=dict)
+    energies: dict[str, PlannedEnergies] = field(default_factory=dict)
+
+
+def outputs(
+    experiments: config.Experiments,
+    profile: config.Profile,
+    segments: Mapping[str, PlannedSegment],
+    members: Members,
+    path: str,
+    mistakes: Mistakes,
+) -> Outputs:
+    """The figures and claims of a plan.
+
+    Args:
+        experiments: says which there are.
+        profile: says which settings there are.
+        segments: by id.
+        members: the runs that end in each segment of each setting.
+        path: of `experiments.yaml`, for messages.
+        mistakes: collects what is wrong.
+    """
+    sources = _Sources(experiments, profile, segments, members)
+    wrong = partial(mistakes.add, path)
+    figures = {}
+    for name, figure in experiments.figures.items():
+        panels = _panels(sources, f"figures.{name}", figure, wrong)
+        if figure.module not in (known := figure_modules()):
+            wrong(f"figures.{name}.module", f"unknown module {figure.module!r}{suggest(figure.module, known)}")
+        elif panels:
+            spec = FigureSpec(
+                name=name,
+                module=figure.module,
+                caption=figure.caption,
+                panels=panels,
+                absent=_absent(figure, profile),
+            )
+            figures[name] = planned_figure(spec)
+    claims = [
+        ClaimSpec(name=name, panels=_panels(sources, f"claims.{name}", claim, wrong), absent=_absent(claim, profile))
+        for name, claim in experiments.claims.items()
+    ]
+    return Outputs(figures, planned_claims(claims), sources.distances, sources.energies)
+
+
+def _absent(user: config.Figure | config.Claim, profile: config.Profile) -> dict[str, str]:
+    return {setting: NOT_IN_PROFILE for setting in user.settings if setting not in profile.settings}
+
+
+def _panels(
+    sources: _Sources, key: str, user: config.Figure | config.Claim, wrong: partial[None]
+) -> tuple[PanelSpec, ...]:
+    panels = []
+    for setting in user.settings:
+        if setting not in sources.profile.settings:
+            continue
+        members = {label: sources.members[setting, run] for label, run in user.runs.items()}
+        panel = PanelSpec(
+            setting=setting,
+            title=sources.experiments.settings[setting].title,
+            runs=tuple((label, own[0].path) for label, own in members.items() if not own[0].varied),
+            families=tuple(
+                (label, tuple((member.varied, member.path) for member in own))
+                for label, own in members.items()
+                if own[0].varied
+            ),
+            snapshots=True if user.reads == "snapshots" else None,
         )
-
-    def _claims(self) -> Planned:
-        return planned_claims(
-            [
-                {"name": name, "panels": self._panels(f"claims.{name}", claim), "absent": self._absent(claim)}
-                for name, claim in self.experiments.claims.items()
-            ]
-        )
-
-    def _absent(self, user: config.Figure | config.Claim) -> dict[str, str]:
-        return {setting: NOT_IN_PROFILE for setting in user.settings if setting not in self.profile.settings}
-
-    def _panels(self, key: str, user: config.Figure | config.Claim) -> list[dict[str, Any]]:
-        panels = []
-        for setting in user.settings:
-            if setting not in self.profile.settings:
-                continue
-            found = {label: self.members[setting, run] for label, run in user.runs.items()}
-            panel: dict[str, Any] = {
-                "setting": setting,
-                "title": self.experiments.settings[setting].title,
-                "runs": [[label, list(m[0].path)] for label, m in found.items() if not m[0].varied],  # in order
-                "families": [
-                    [label, [[m.varied, list(m.path)] for m in members]]
-                    for label, members in found.items()
-                    if members[0].varied
-                ],
-            }
-            if user.reads != "trajectories":
-                self._check_snapshots(key, user, setting)
-            if user.reads == "snapshots":
-                panel["snapshots"] = True
-            if user.reads == "distances":
-                panel["distances"] = self._distances(key, panel)
-            if user.reads == "energies":
-                ids = dict.fromkeys(i for path in panel_paths(panel) for i in path)
-                panel["energies"] = {i: self._energies(setting, i) for i in ids}
-            panels.append(panel)
-        return panels
-
-    def _check_snapshots(self, key: str, user: config.Figure | config.Claim, setting: str) -> None:
-        for label, run in user.runs.items():
-            on_the_way = [run]  # as the ids of a member's path
-            while (parent := self.experiments.segments[on_the_way[0]].parent) is not None:
-                on_the_way.insert(0, parent)
-            path = self.members[setting, run][0].path
-            for name, i in zip(on_the_way, path, strict=True):
-                if self.segments[i].spec.probes.snapshots is None:
-                    message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting"
-                    place = f"segments.{name}.measures.snapshots"
-                    self._wrong(f"{key}.reads", f"{message} {setting!r}; {place} has to name it")
-                    break
-
-    def _distances(self, key: str, panel: Mapping[str, Any]) -> str:
-        if len(panel["runs"]) != 2 or panel["families"]:
-            count = len(panel_paths(panel))
-            self._wrong(f"{key}.reads", f"distances are between two runs; {count} are given")
-            return ""
-        first, second = (tuple(path) for _, path in panel["runs"])
-        code = fingerprint("analysis.measurement.distances")
-        planned = PlannedDistances(distances_id((first, second), code), (first, second), code)
-        self.distances[planned.id] = planned
-        return planned.id
-
-    def _energies(self, setting: str, segment: str) -> str:
-        numbers, of = self.profile.settings[setting], self.segments[segment]
-        spec = EnergiesSpec(
-            problem=of.spec.problem, segment=segment, seed=of.spec.seed, **numbers.energies.model_dump()
-        )
-        code = energies_fingerprint(spec)
-        planned = PlannedEnergies(energies_id(spec, code), spec, code, of.subsets)
-        self.energies[planned.id] = planned
-        return planned.id
+        if user.reads != "trajectories":
+            _check_snapshots(sources, key, user, setting, wrong)
+        if user.reads == "distances":
+            panel = panel.model_copy(update={"distances": _distances(sources, key, panel, wrong)})
+        if user.reads == "energies":
+            ids = dict.fromkeys(segment for path in panel.paths() for segment in path)
+            panel = panel.model_copy(update={"energies": {i: _energies(sources, setting, i) for i in ids}})
+        panels.append(panel)
+    return tuple(panels)
 
 
-def planned_figure(figure: Mapping[str, Any]) -> Planned:
-    """A figure or table from its name, module, caption, panels, and the settings that are absent with the reason.
+def _check_snapshots(
+    sources: _Sources, key: str, user: config.Figure | config.Claim, setting: str, wrong: partial[None]
+) -> None:
+    for label, run in user.runs.items():
+        on_the_way = [run]  # as the ids of a member's path
+        while (parent := sources.experiments.segments[on_the_way[0]].parent) is not None:
+            on_the_way.insert(0, parent)
+        path = sources.members[setting, run][0].path
+        for name, segment in zip(on_the_way, path, strict=True):
+            if sources.segments[segment].spec.probes.snapshots is None:
+                message = f"reads {user.reads}, but the snapshots of {label} are not measured in setting"
+                place = f"segments.{name}.measures.snapshots"
+                wrong(f"{key}.reads", f"{message} {setting!r}; {place} has to name it")
+                break
 
+
+def _distances(sources: _Sources, key: str, panel: PanelSpec, wrong: partial[None]) -> str:
+    if len(panel.runs) != 2 or panel.families:
+        wrong(f"{key}.reads", f"distances are between two runs; {len(panel.paths())} are given")
+        return ""
+    spec = DistancesSpec(runs=(panel.runs[0][1], panel.runs[1][1]))
+    code = _distances_code()
+    planned = PlannedDistances(id=distances_id(spec.runs, code), spec=spec, fingerprint=code)
+    sources.distances[planned.id] = planned
+    return planned.id
+
+
+def _energies(sources: _Sources, setting: str, segment: str) -> str:
+    numbers, of = sources.profile.settings[setting], sources.segments[segment]
+    spec = EnergiesSpec(problem=of.spec.problem, segment=segment, seed=of.spec.seed, **numbers.energies.model_dump())
+    code = energies_fingerprint(spec)
+    planned = PlannedEnergies(id=energies_id(spec, code), spec=spec, fingerprint=code)
+    sources.energies[planned.id] = planned
+    return planned.id
+
+
+def planned_figure(spec: FigureSpec) -> PlannedFigure:
+    """
     Raises:
         KeyError: if there is no such module.
     """
-    name, module = figure["name"], f"analysis.figures.{figure['module'].replace('-', '_')}"
-    formats = ["pdf", "png", *(["csv"] if "table" in defined(module) else [])]
-    params = canonical({**figure, "module": module, "code": fingerprint(module)})
-    return Planned(name, datasets_of(figure["panels"]), tuple(f"figures/{name}.{f}" for f in formats), params)
+    return PlannedFigure(spec=spec, table=_is_table(spec.module), fingerprint=_figure_code(spec.module))
 
 
-def planned_claims(claims: Sequence[Mapping[str, Any]]) -> Planned:
-    """All claims, each from its name, panels, and the settings that are absent with the reason."""
-    inputs = datasets_of(panel for claim in claims for panel in claim["panels"])
-    params = canonical({"claims": list(claims), "code": fingerprint("analysis.claims")})
-    return Planned("claims", inputs, ("claims.json", "claims.csv"), params)
+def planned_claims(claims: Iterable[ClaimSpec]) -> PlannedClaims:
+    """All claims together."""
+    return PlannedClaims(claims=tuple(claims), fingerprint=_claims_code())
 
 
 def planned_report(
-    profile: str, title: str, figures: Iterable[Planned], claims: Planned, datasets: str = ""
-) -> Planned:
-    """The report on figures and claims; `datasets` is the way from it to the folder of the datasets.
+    profile: str, title: str, figures: Iterable[PlannedFigure], claims: PlannedClaims, base: str = ""
+) -> PlannedReport:
+    """The report on figures and claims; `base` leads from it to the folder of the datasets.
 
     Raises:
         InputError: if a text that it needs cannot be read.
     """
-    figures = list(figures)
-    inputs = dict.fromkeys(file for made in (*figures, claims) for file in made.inputs)
-    params = {
-        "profile": profile,
-        "title": title,
-        "figures": [json.loads(figure.params) for figure in figures],
-        "claims": json.loads(claims.params),
-        "papers": [paper.model_dump() for paper in read_papers(PAPERS)],
-        "base": datasets,
-        "code": fingerprint("analysis.report"),
-        "texts": [_hash(path) for path in (TEMPLATE, DEVIATIONS)],
-    }
-    return Planned("report", tuple(inputs), ("report.html",), canonical(params))
+    spec = ReportSpec(
+        profile=profile,
+        title=title,
+        figures=tuple(figure.spec for figure in figures),
+        claims=claims.claims,
+        papers=read_papers(PAPERS),
+        base=base,
+    )
+    return PlannedReport(spec=spec, fingerprint=_report_code())
+
+
+def figure_modules() -> list[str]:
+    """Modules that draw, as configurations name them."""
+    return [m.replace("_", "-") for m in submodules("analysis.figures") if "draw" in defined(f"analysis.figures.{m}")]
+
+
+# ---------------------------------------------------------------- the code that decides each result
+def _module(name: str) -> str:
+    return f"analysis.figures.{name.replace('-', '_')}"
+
+
+def _is_table(module: str) -> bool:
+    return "table" in defined(_module(module))
+
+
+def _figure_code(module: str) -> str:
+    return fingerprint(_module(module))
+
+
+def _distances_code() -> str:
+    return fingerprint("analysis.measurement.distances")
+
+
+def _claims_code() -> str:
+    return fingerprint("analysis.claims")
+
+
+def _report_code() -> str:
+    """Of the code and of the texts that it shows."""
+    texts = {path.name: _hash(path) for path in (TEMPLATE, DEVIATIONS)}
+    return canonical({"code": fingerprint("analysis.report"), **texts})
 
 
 def _hash(path: Path) -> str:
@@ -194,23 +243,3 @@ def _hash(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); the report needs it") from error
-
-
-def datasets_of(panels: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The datasets that panels are made from, each once."""
-    found: dict[str, None] = {}
-    for panel in panels:
-        ids = [i for path in panel_paths(panel) for i in path]
-        found |= dict.fromkeys(f"segments/{i}/trajectory.nc" for i in ids)
-        if panel.get("snapshots"):
-            found |= dict.fromkeys(f"segments/{i}/snapshots.nc" for i in ids)
-        if panel.get("distances"):
-            found[f"distances/{panel['distances']}.nc"] = None
-        if panel.get("energies"):
-            found |= dict.fromkeys(f"energies/{panel['energies'][i]}.nc" for i in ids)
-    return tuple(found)
-
-
-def figure_modules() -> list[str]:
-    """Modules that draw, as configurations name them."""
-    return [m.replace("_", "-") for m in submodules("analysis.figures") if "draw" in defined(f"analysis.figures.{m}")]

@@ -1,44 +1,13 @@
-"""What the papers say that their figures and tables show (`workflow/report/papers.yaml`). Free of heavy libraries."""
+"""What the papers say about their figures and tables (`workflow/report/papers.yaml`). Free of heavy libraries."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import StringConstraints
-
-from analysis.plan import config
 from analysis.plan.yaml import read
 from analysis.specs import Frozen
+from analysis.specs_panels import Paper
 from sharpflat.errors import InputError
-
-Text = Annotated[str, StringConstraints(min_length=1)]
-
-
-class PaperFigure(Frozen):
-    """A figure or table of a paper.
-
-    Attributes:
-        id: as in `experiments.yaml`.
-        number: as the paper numbers it ("Figure 1"), or what it shows where it has none.
-        says: what the paper says that it shows.
-        claims: judged beside it.
-    """
-
-    id: config.Name
-    number: Text
-    says: Text
-    claims: tuple[config.Name, ...]
-
-
-class Paper(Frozen):
-    """A paper with its figures and tables, in its order; `note` is what holds for all of them."""
-
-    title: Text
-    authors: Text
-    year: int
-    note: Text
-    figures: tuple[PaperFigure, ...]
 
 
 class _Papers(Frozen):
@@ -56,8 +25,6 @@ def read_papers(path: Path) -> tuple[Paper, ...]:
     for p, paper in enumerate(papers):
         for f, figure in enumerate(paper.figures):
             if figure.id in seen:
-                raise InputError(
-                    f"{path}: papers.{p}.figures.{f}.id: found {figure.id!r} again; each stands there once"
-                )
+                raise InputError(f"{path}: papers.{p}.figures.{f}.id: found {figure.id!r} again; list each id once")
             seen.add(figure.id)
     return papers

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from analysis.specs_panels import ReportSpec
+
 
 def write_report(
-    params: str, datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path, output: Path
+    report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path, output: Path
 ) -> None:
     """Write the report. Its bytes depend on nothing but what the arguments and the files hold.
 
     Args:
-        params: canonical JSON: `profile` and its `title`; `figures`, the parameters of each planned figure; `claims`,
-            those of the claims; `papers` (`analysis.plan.papers`) as plain values; `base`, the relative path from the
-            report to the folder of the datasets, "" or ending in "/".
+        report: what it shows.
         datasets: the files of the datasets that the figures name (`analysis.runs.panels.by_name`).
         files: by name relative to the results, "figures/<id>.png" (".pdf", ".csv") and "claims.json".
         deviations: Markdown.
@@ -23,9 +23,7 @@ def write_report(
     Raises:
         InputError: if a dataset or file is missing or damaged, or the output cannot be written.
     """
-    import json
-
     from analysis.report.page import page
     from analysis.store.atomic import write_text
 
-    write_text(page(json.loads(params), datasets, files, deviations), output)
+    write_text(page(report, datasets, files, deviations), output)

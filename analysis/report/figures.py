@@ -7,13 +7,13 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from analysis.report import words
 from analysis.report.runs import Datasets, Link, Runs, runs_of
 from analysis.report.tables import Table, read_table
 from analysis.report.verdicts import Judged, Verdict, by_claim
+from analysis.specs_panels import FigureSpec, PanelSpec, PaperFigure
 from sharpflat.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -56,8 +56,8 @@ class Figure:
 
 
 def figure_of(
-    planned: Mapping[str, Any],
-    listed: Mapping[str, Any] | None,
+    planned: FigureSpec,
+    listed: PaperFigure | None,
     verdicts: Sequence[Verdict],
     labels: Mapping[str, str],
     datasets: Datasets,
@@ -68,7 +68,7 @@ def figure_of(
     Raises:
         InputError: if a file or dataset is missing or damaged.
     """
-    name = planned["name"]
+    name = planned.name
     made = {kind: f"figures/{name}.{kind}" for kind in ("pdf", "png", "csv")}
     if made["png"] not in files:
         raise InputError(f"{made['png']}: the report shows it, but it is not among the report's files")
@@ -76,28 +76,25 @@ def figure_of(
         if file in files and not files[file].is_file():
             raise InputError(f"{files[file]}: there is no such file")
     csv = files.get(made["csv"])
-    listed = listed or {}
     return Figure(
         name,
-        listed.get("number", ""),
-        planned["caption"],
-        listed.get("says", ""),
+        "" if listed is None else listed.number,
+        planned.caption,
+        "" if listed is None else listed.says,
         _image(files[made["png"]], alternative(planned, labels, is_table=csv is not None)),
         None if csv is None else read_table(csv),
         [Link(kind.upper(), quote(file)) for kind, file in made.items() if file in files],
         by_claim(verdicts),
         _absent(planned, labels),
-        [runs_of(panel, datasets) for panel in planned["panels"]],
+        [runs_of(panel, datasets) for panel in planned.panels],
     )
 
 
-def _absent(planned: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+def _absent(planned: FigureSpec, labels: Mapping[str, str]) -> list[str]:
     """Settings, and members of families, that the figure would have too."""
-    settings = [f"{labels.get(s, s)} ({reason})" for s, reason in planned.get("absent", {}).items()]
+    settings = [f"{labels.get(s, s)} ({reason})" for s, reason in planned.absent.items()]
     members = [
-        f"{labels[panel['setting']]}: {member} (not run)"
-        for panel in planned["panels"]
-        for member in panel.get("absent", [])
+        f"{labels[panel.setting]}: {member} (not run)" for panel in planned.panels for member in panel.absent or ()
     ]
     return settings + members
 
@@ -113,25 +110,25 @@ def _image(path: Path, alt: str) -> Image:
     return Image(f"data:image/png;base64,{base64.b64encode(content).decode()}", alt, width, height)
 
 
-def alternative(planned: Mapping[str, Any], labels: Mapping[str, str], *, is_table: bool) -> str:
+def alternative(planned: FigureSpec, labels: Mapping[str, str], *, is_table: bool) -> str:
     """What the image shows, in words: its caption, the settings and the runs in each."""
     together: dict[str, list[str]] = {}
-    for panel in planned["panels"]:
-        together.setdefault(_drawn(panel), []).append(labels[panel["setting"]])
+    for panel in planned.panels:
+        together.setdefault(_drawn(panel), []).append(labels[panel.setting])
     what = "; ".join(f"{words.listed(settings)}: {drawn}" for drawn, settings in together.items())
     kind = "Table, also in text below" if is_table else "Plot"
-    return f"{kind}. {planned['caption']}. {what}."
+    return f"{kind}. {planned.caption}. {what}."
 
 
-def _drawn(panel: Mapping[str, Any]) -> str:
-    found = [label for label, _ in panel["runs"]]
-    for label, members in panel["families"]:
+def _drawn(panel: PanelSpec) -> str:
+    runs = [label for label, _ in panel.runs]
+    for label, members in panel.families:
         values: dict[str, list[float]] = {}
         for varied, _ in members:
             for name, value in varied.items():
                 values.setdefault(name, []).append(value)
-        found.append(f"{label} by {words.listed(_values(n, v) for n, v in values.items())}")
-    return f"runs {words.listed(found)}" if len(found) > 1 else f"run {found[0]}"
+        runs.append(f"{label} by {words.listed(_values(n, v) for n, v in values.items())}")
+    return f"runs {words.listed(runs)}" if len(runs) > 1 else f"run {runs[0]}"
 
 
 def _values(name: str, values: Sequence[float]) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import xarray as xr
 
 from analysis.data.catalogue import describe
 from analysis.report import words
-from analysis.report.runs import Datasets, members_of, provenance
+from analysis.report.runs import Datasets, provenance
 from analysis.runs.panels import specification
 from analysis.runs.words import what_was_run
+from analysis.specs_panels import PanelSpec
 
 SOFTWARE = {"python": "Python", "torch": "torch", "numpy": "numpy", "xarray": "xarray", "netcdf4": "netCDF4"}
 MACHINE = {"machine": "machine", "device": "device", "threads": "threads of each process"}
@@ -45,12 +45,12 @@ class Subset:
     sha256: str
 
 
-def settings_of(panels: Iterable[Mapping[str, Any]], labels: Mapping[str, str], datasets: Datasets) -> list[Setting]:
+def settings_of(panels: Iterable[PanelSpec], labels: Mapping[str, str], datasets: Datasets) -> list[Setting]:
     """A row for each setting whose runs were read."""
     segments: dict[str, dict[str, xr.Dataset]] = {}
     for panel in panels:
-        ids = [name for _, _, path in members_of(panel) for name in path if name in datasets.read]
-        segments.setdefault(panel["setting"], {}).update({name: datasets[name] for name in ids})
+        ids = [name for path in panel.paths() for name in path if name in datasets.read]
+        segments.setdefault(panel.setting, {}).update({name: datasets[name] for name in ids})
     return [_setting(name, labels[name], list(read.values())) for name, read in segments.items() if read]
 
 

@@ -13,6 +13,7 @@ from analysis.report import overview, prose
 from analysis.report.figures import Figure, figure_of
 from analysis.report.runs import Datasets, labels_of
 from analysis.report.verdicts import ELSEWHERE, Summary, Verdict, by_claim, counted, placed, read_verdicts, summarise
+from analysis.specs_panels import FigureSpec, Paper, ReportSpec
 from sharpflat.errors import InputError
 
 CLAIMS = "claims.json"
@@ -31,19 +32,18 @@ class Part:
     missing: list[str]
 
 
-def page(params: Mapping[str, Any], datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path) -> str:
+def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path) -> str:
     """The report as HTML; see `analysis.report.write_report`."""
-    read = Datasets(datasets, params["base"])
-    papers, planned = params["papers"], {figure["name"]: figure for figure in params["figures"]}
-    claims = params["claims"]["claims"]
-    judged = [panel for claim in claims for panel in claim["panels"]]
-    panels = [panel for figure in planned.values() for panel in figure["panels"]]
+    read = Datasets(datasets, report.base)
+    papers, planned = report.papers, {figure.name: figure for figure in report.figures}
+    judged = [panel for claim in report.claims for panel in claim.panels]
+    panels = [panel for figure in report.figures for panel in figure.panels]
     labels = labels_of([*panels, *judged], read)
-    listed = {figure["id"]: figure for paper in papers for figure in paper["figures"]}
+    listed = {figure.id: figure for paper in papers for figure in paper.figures}
     further = [name for name in planned if name not in listed]
     order = [name for name in listed if name in planned]
     verdicts = _verdicts(files) if judged else []
-    beside = placed(verdicts, {n: (listed[n]["claims"], _settings(planned[n])) for n in order})
+    beside = placed(verdicts, {n: (listed[n].claims, _settings(planned[n])) for n in order})
 
     def shown(name: str) -> Figure:
         return figure_of(planned[name], listed.get(name), beside.get(name, []), labels, read, files)
@@ -51,20 +51,20 @@ def page(params: Mapping[str, Any], datasets: Mapping[str, Path], files: Mapping
     parts = [
         Part(
             f"Paper-{place}",
-            paper["title"],
-            f"{paper['authors']}, {paper['year']}",
-            paper["note"],
-            [shown(figure["id"]) for figure in paper["figures"] if figure["id"] in planned],
-            [f"{figure['number']} ({figure['id']})" for figure in paper["figures"] if figure["id"] not in planned],
+            paper.title,
+            f"{paper.authors}, {paper.year}",
+            paper.note,
+            [shown(figure.id) for figure in paper.figures if figure.id in planned],
+            [f"{figure.number} ({figure.id})" for figure in paper.figures if figure.id not in planned],
         )
         for place, paper in enumerate(papers, 1)
     ]
     if further:
         parts.append(Part("Further", "Further figures", "", "", [shown(name) for name in further], []))
     return _template().render(
-        profile=params["profile"],
-        title=params["title"],
-        own_sizes=params["profile"] == PAPER,
+        profile=report.profile,
+        title=report.title,
+        own_sizes=report.profile == PAPER,
         labels=labels,
         counted=counted(verdicts),
         verdicts=len(verdicts),
@@ -99,15 +99,15 @@ def _verdicts(files: Mapping[str, Path]) -> list[Verdict]:
     return read_verdicts(files[CLAIMS])
 
 
-def _settings(figure: Mapping[str, Any]) -> set[str]:
-    return {panel["setting"] for panel in figure["panels"]} | set(figure.get("absent", {}))
+def _settings(figure: FigureSpec) -> set[str]:
+    return {panel.setting for panel in figure.panels} | set(figure.absent)
 
 
 def _summaries(
-    papers: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]
+    papers: Sequence[Paper], verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]
 ) -> list[Summary]:
     """A table of verdicts for each paper, and one for claims of no paper."""
-    owner = {claim: paper["title"] for paper in papers for figure in paper["figures"] for claim in figure["claims"]}
-    titles = [*(paper["title"] for paper in papers), "Further claims"]
+    owner = {claim: paper.title for paper in papers for figure in paper.figures for claim in figure.claims}
+    titles = [*(paper.title for paper in papers), "Further claims"]
     own = {title: [v for v in verdicts if owner.get(v.claim, titles[-1]) == title] for title in titles}
     return [summarise(title, those, beside) for title, those in own.items() if those]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -15,6 +15,7 @@ import xarray as xr
 from analysis.report import words
 from analysis.runs.panels import specification
 from analysis.runs.words import how_it_was_run, what_was_run
+from analysis.specs_panels import Ids, PanelSpec
 from analysis.store.netcdf import read_dataset
 from sharpflat.errors import InputError
 
@@ -96,31 +97,22 @@ class Runs:
     distances: Link | None
 
 
-def runs_of(panel: Mapping[str, Any], datasets: Datasets) -> Runs:
+def runs_of(panel: PanelSpec, datasets: Datasets) -> Runs:
     """The rows of a planned panel.
 
     Raises:
         InputError: if a dataset is missing.
     """
-    members = list(members_of(panel))
+    members = list(panel.members())
     rows = [_run(label, words.varied(varied), path, panel, datasets) for label, varied, path in members]
     what = what_was_run(datasets[members[0][2][-1]]).splitlines()
     if any("holdout" in varied for _, varied, _ in members):
         what = what[:2]  # the third line has one run's holdout
-    distances = datasets.other("distances", panel["distances"]) if panel.get("distances") else None
-    return Runs(panel["setting"], what, rows, distances)
+    distances = datasets.other("distances", panel.distances) if panel.distances else None
+    return Runs(panel.setting, what, rows, distances)
 
 
-def members_of(panel: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float], list[str]]]:
-    """Label, what it differs in and ids of segments of each run; a run of its own differs in nothing."""
-    for label, path in panel["runs"]:
-        yield label, {}, path
-    for label, members in panel["families"]:
-        for varied, path in members:
-            yield label, varied, path
-
-
-def _run(label: str, varied: str, path: list[str], panel: Mapping[str, Any], datasets: Datasets) -> Run:
+def _run(label: str, varied: str, path: Ids, panel: PanelSpec, datasets: Datasets) -> Run:
     segments = [datasets[name] for name in path]
     last = segments[-1]
     rules = xr.Dataset(attrs={**last.attrs, "specifications": [s.attrs["specification"] for s in segments]})
@@ -140,12 +132,12 @@ def _run(label: str, varied: str, path: list[str], panel: Mapping[str, Any], dat
     )
 
 
-def _links(name: str, panel: Mapping[str, Any], datasets: Datasets) -> list[Link]:
+def _links(name: str, panel: PanelSpec, datasets: Datasets) -> list[Link]:
     links = [datasets.segment(name)]
-    if panel.get("snapshots"):
+    if panel.snapshots:
         links.append(datasets.snapshots(name))
-    if panel.get("energies"):
-        links.append(datasets.other("energies", panel["energies"][name]))
+    if panel.energies:
+        links.append(datasets.other("energies", panel.energies[name]))
     return links
 
 
@@ -153,13 +145,13 @@ def _last(values: xr.DataArray) -> float:
     return float(values[-1]) if values.size else nan
 
 
-def labels_of(panels: list[Mapping[str, Any]], datasets: Datasets) -> dict[str, str]:
+def labels_of(panels: list[PanelSpec], datasets: Datasets) -> dict[str, str]:
     """What people call each setting: its title, with the loss if that is cross-entropy."""
     labels: dict[str, str] = {}
     for panel in panels:
-        known = [path[-1] for _, _, path in members_of(panel) if path[-1] in datasets.read]
+        known = [path[-1] for path in panel.paths() if path[-1] in datasets.read]
         crossed = any(specification(datasets[name])["problem"]["loss"] == "cross_entropy" for name in known)
-        labels.setdefault(panel["setting"], panel["title"] + (", cross-entropy" if crossed else ""))
+        labels.setdefault(panel.setting, panel.title + (", cross-entropy" if crossed else ""))
     return labels
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.specs_panels import PanelSpec
+
 DIMENSIONS = ("step", "test_step", "spectrum_step", "rate_step", "refresh_step")
 
 
@@ -82,38 +84,43 @@ class Panel:
 def by_name(paths: Iterable[str]) -> dict[str, Path]:
     """Files of datasets by the names that plans use: a segment's id for its trajectory, `<id>/snapshots`, and a file's
     own name for distances."""
-    found = {}
+    names = {}
     for path in map(Path, paths):
         own = {"trajectory": path.parent.name, "snapshots": f"{path.parent.name}/snapshots"}
-        found[own.get(path.stem, path.stem)] = path
-    return found
+        names[own.get(path.stem, path.stem)] = path
+    return names
 
 
-def read_panels(planned: Mapping[str, Any], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
-    """The panels of a planned figure or claim, with their runs put together from segments."""
+def read_panels(panels: Iterable[PanelSpec], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
+    """The panels of a figure or claim, with their runs put together from segments.
+
+    Args:
+        panels: their specifications.
+        datasets: by the names that `by_name` gives.
+    """
     return [
         Panel(
-            panel["setting"],
-            panel["title"],
-            {label: _run(path, datasets, panel) for label, path in panel["runs"]},
-            {label: path for label, path in panel["runs"]},
-            datasets[panel["distances"]] if "distances" in panel else None,
+            panel.setting,
+            panel.title,
+            {label: _run(path, datasets, panel) for label, path in panel.runs},
+            {label: list(path) for label, path in panel.runs},
+            datasets[panel.distances] if panel.distances is not None else None,
             {
-                label: [Member(varied, _run(path, datasets, panel), path) for varied, path in members]
-                for label, members in panel["families"]
+                label: [Member(varied, _run(path, datasets, panel), list(path)) for varied, path in members]
+                for label, members in panel.families
             },
         )
-        for panel in planned["panels"]
+        for panel in panels
     ]
 
 
-def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], panel: Mapping[str, Any]) -> xr.Dataset:
+def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], panel: PanelSpec) -> xr.Dataset:
     run = concatenate([datasets[i] for i in path])
-    if panel.get("snapshots"):
+    if panel.snapshots:
         taken = _joined([datasets[f"{i}/snapshots"] for i in path], "snapshot_step")
         run = run.assign(theta=taken.theta)
-    if panel.get("energies"):
-        measured = _joined([datasets[panel["energies"][i]] for i in path], "snapshot_step")
+    if panel.energies:
+        measured = _joined([datasets[panel.energies[i]] for i in path], "snapshot_step")
         run = run.merge(measured, combine_attrs="override")
     return run
 

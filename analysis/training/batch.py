@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analysis.specs import SegmentSpec
 from analysis.store.netcdf import read_dataset, write_dataset
 from analysis.training.problem import device_name
 from analysis.training.segment import CHECKPOINT_SECONDS, Interrupted, train_segment
 from analysis.training.state import read_state, write_state
 from analysis.training.torch_setup import prepare
 
+if TYPE_CHECKING:
+    from analysis.plan.plan import PlannedSegment
+
 log = logging.getLogger(__name__)
 
 
 def train_batch(
-    segments: Sequence[str],
+    segments: Sequence[PlannedSegment],
     *,
     data: Sequence[str],
     parents: Sequence[str],
@@ -37,7 +39,7 @@ def train_batch(
     engine deletes all outputs of a job that fails, and finished siblings then come back from theirs.
 
     Args:
-        segments: `PlannedSegment.params` of each.
+        segments: as planned.
         data: files of the training and the test subset.
         parents: the files of the states of parents that are not among `segments`, as <id>/<file>.
         trajectories: output file of each segment.
@@ -57,15 +59,13 @@ def train_batch(
     # Also a parent of this batch is read back: what a child begins from is the same, whoever trained the parent.
     state_files = {Path(path).parent.name: Path(path) for path in (*parents, *states)}
     checkpoints, snapshot_files = [], iter(snapshots)
-    for params, trajectory, state in zip(segments, map(Path, trajectories), map(Path, states), strict=True):
-        wanted = json.loads(params)
-        parent = wanted["spec"]["parent"]
-        name, begun = wanted["id"], time.monotonic()
+    for segment, trajectory, state in zip(segments, map(Path, trajectories), map(Path, states), strict=True):
+        name, parent, begun = segment.id, segment.spec.parent, time.monotonic()
         checkpoint = trajectory.parents[2] / "checkpoints" / f"{name}.safetensors"
         checkpoints.append(checkpoint)
         try:
             result = train_segment(
-                SegmentSpec.model_validate(wanted["spec"]),
+                segment.spec,
                 name,
                 train,
                 test,
@@ -80,7 +80,7 @@ def train_batch(
             raise SystemExit(130) from None
         seconds = time.monotonic() - begun
         provenance = {
-            "fingerprint": wanted["fingerprint"],
+            "fingerprint": segment.fingerprint,
             "device": device_name(result.state.theta),
             "threads": threads,
             "seconds": round(seconds, 2),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from analysis.data.catalogue import describe
 from analysis.report import write_report
 from analysis.runs.panels import by_name
 from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
+from analysis.specs_panels import ClaimSpec, FigureSpec, PanelSpec, Paper, PaperFigure, ReportSpec
 from analysis.store.netcdf import write_dataset
 from analysis.training.probes import Records, to_dataset
 
@@ -47,27 +47,25 @@ VERDICTS = [
 ]
 
 
-def _panel(setting: str, runs: Mapping[str, list[str]], **more: Any) -> dict[str, Any]:
-    title = HOSTILE if setting == "mlp-ce" else "MLP"
-    families = [[label, [[v, path] for v, path in members]] for label, members in more.pop("families", {}).items()]
-    return {"setting": setting, "title": title, "runs": [[*r] for r in runs.items()], "families": families, **more}
+def _panel(setting: str, runs: Mapping[str, list[str]], **more: Any) -> PanelSpec:
+    panel = PanelSpec(setting=setting, title="MLP", runs=tuple(runs.items()), **{"families": (), **more})
+    return panel.model_copy(update={"title": HOSTILE}) if setting == "mlp-ce" else panel
 
 
-def _figure(name: str, caption: str, *panels: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "module": "m", "caption": caption, "panels": list(panels), "code": "c"}
+def _figure(name: str, caption: str, *panels: PanelSpec) -> FigureSpec:
+    return FigureSpec(name=name, module="m", caption=caption, panels=panels)
 
 
-def _listed(name: str, number: str, claims: list[str]) -> dict[str, Any]:
-    return {"id": name, "number": number, "says": f"{number} says", "claims": claims}
+def _listed(name: str, number: str, claims: tuple[str, ...]) -> PaperFigure:
+    return PaperFigure(id=name, number=number, says=f"{number} says", claims=claims)
 
 
-PARAMS: dict[str, Any] = {
-    "profile": "quick",
-    "title": "quick (small)",
-    "base": "",
-    "code": "c",
-    "template": "t",
-    "figures": [
+BY_RATE = (("SGD", (({"learning_rate": 0.1}, ("sgd",)), ({"learning_rate": 1.5}, ("dom",)))),)
+REPORT = ReportSpec(
+    profile="quick",
+    title="quick (small)",
+    base="",
+    figures=(
         _figure(
             "song-fig01",
             "Training loss",
@@ -75,42 +73,49 @@ PARAMS: dict[str, Any] = {
             _panel("mlp-ce", {"SGD": ["crossed"]}, snapshots=True),
         ),
         _figure("song-table1", "Effective learning rates", _panel("mlp", {"GD": ["start"]})),
-        _figure(
-            "own-figure",
-            "By rate",
-            _panel("mlp", {}, families={"SGD": [({"learning_rate": 0.1}, ["sgd"]), ({"learning_rate": 1.5}, ["dom"])]}),
+        _figure("own-figure", "By rate", _panel("mlp", {}, families=BY_RATE)),
+    ),
+    claims=(ClaimSpec(name="song-1", panels=(_panel("mlp", {"SGD": ["start", "sgd"]}),)),),
+    papers=(
+        Paper(
+            title="A paper",
+            authors="A. Author",
+            year=2024,
+            note="A note.",
+            figures=(
+                _listed("song-fig01", "Figure 1", ("song-1",)),
+                _listed("song-fig02", "Figure 2", ("song-1",)),
+                _listed("song-table1", "Table 1", ("song-1",)),
+            ),
         ),
-    ],
-    "claims": {"claims": [{"name": "song-1", "panels": [_panel("mlp", {"SGD": ["start", "sgd"]})]}]},
-    "papers": [
-        {
-            "title": "A paper",
-            "authors": "A. Author",
-            "year": 2024,
-            "note": "A note.",
-            "figures": [
-                _listed("song-fig01", "Figure 1", ["song-1"]),
-                _listed("song-fig02", "Figure 2", ["song-1"]),
-                _listed("song-table1", "Table 1", ["song-1"]),
-            ],
-        }
-    ],
-}
+    ),
+)
 
 
 @dataclass
 class Example:
     """The arguments of `write_report`."""
 
-    params: dict[str, Any]
+    report: ReportSpec
     datasets: dict[str, Path]
     files: dict[str, Path]
     deviations: Path
     output: Path
 
     def write(self) -> str:
-        write_report(json.dumps(self.params), self.datasets, self.files, self.deviations, self.output)
+        write_report(self.report, self.datasets, self.files, self.deviations, self.output)
         return self.output.read_text(encoding="utf-8")
+
+    def panel(self, figure: int) -> PanelSpec:
+        """The first of a figure."""
+        return self.report.figures[figure].panels[0]
+
+    def change(self, figure: int, **values: Any) -> None:
+        """Another first panel for a figure."""
+        figures = list(self.report.figures)
+        panels = (self.panel(figure).model_copy(update=values), *figures[figure].panels[1:])
+        figures[figure] = figures[figure].model_copy(update={"panels": panels})
+        self.report = self.report.model_copy(update={"figures": tuple(figures)})
 
 
 def example(folder: Path) -> Example:
@@ -131,7 +136,7 @@ def example(folder: Path) -> Example:
                 files[f"figures/{name}.{kind}"] = _write(folder / "figures" / f"{name}.{kind}", content)
     files["claims.json"] = _write(folder / "claims.json", json.dumps(VERDICTS).encode())
     deviations = _write(folder / "deviations.md", DEVIATIONS.encode())
-    return Example(copy.deepcopy(PARAMS), by_name(map(str, paths)), files, deviations, folder / "report.html")
+    return Example(REPORT, by_name(map(str, paths)), files, deviations, folder / "report.html")
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -17,6 +17,7 @@ from analysis import claims
 from analysis.claims import CLAIMS, judge, song, song_dynamics
 from analysis.plan.join import load_plan
 from analysis.runs.panels import Panel
+from analysis.specs_panels import ClaimSpec, PanelSpec
 from analysis.store.netcdf import write_dataset
 
 NAN = math.nan
@@ -555,27 +556,29 @@ def test_the_documents_table_is_the_codes():
 
 
 def test_every_configured_claim_has_a_function_and_the_reverse():
-    planned = json.loads(load_plan("quick").claims.params)["claims"]
-    assert {claim["name"] for claim in planned} == set(CLAIMS)
+    assert {claim.name for claim in load_plan("quick").claims.claims} == set(CLAIMS)
 
 
 # ---------------------------------------------------------------- files
-def write_runs(folder: Path, dom: xr.Dataset, absent: dict[str, str] | None = None) -> tuple[str, dict[str, Path]]:
+def write_runs(
+    folder: Path, dom: xr.Dataset, absent: dict[str, str] | None = None
+) -> tuple[list[ClaimSpec], dict[str, Path]]:
     for name, dataset in {"sgd": SGD, "dom": dom}.items():
         alone = dataset.assign_attrs(first_step=0).assign(test_loss=("test_step", [1.0]), test_step=("test_step", [0]))
         write_dataset(
             alone.drop_attrs(deep=False).assign_attrs({k: v for k, v in alone.attrs.items() if k != "switches"}),
             folder / f"{name}.nc",
         )
-    panel = {"setting": "mlp", "title": "MLP", "runs": [["SGD", ["sgd"]], ["Dom-SGD", ["dom"]]], "families": []}
-    params = json.dumps({"claims": [{"name": "song-1", "panels": [panel], "absent": absent or {}}]})
-    return params, {name: folder / f"{name}.nc" for name in ("sgd", "dom")}
+    runs = (("SGD", ("sgd",)), ("Dom-SGD", ("dom",)))
+    panel = PanelSpec(setting="mlp", title="MLP", runs=runs, families=())
+    claim = ClaimSpec(name="song-1", panels=(panel,), absent=absent or {})
+    return [claim], {name: folder / f"{name}.nc" for name in ("sgd", "dom")}
 
 
 def test_verdicts_are_written_as_csv_and_json(tmp_path):
-    params, paths = write_runs(tmp_path, run(1))
+    planned, paths = write_runs(tmp_path, run(1))
     outputs = {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")}
-    (verdict,) = judge(params, paths, outputs)
+    (verdict,) = judge(planned, paths, outputs)
     assert (verdict.verdict, verdict.measured, verdict.runs) == ("holds", "median χ_k 0.950", "sgd dom")
     rows = json.loads(outputs["json"].read_text(encoding="utf-8"))
     with outputs["csv"].open(encoding="utf-8", newline="") as file:
@@ -584,22 +587,25 @@ def test_verdicts_are_written_as_csv_and_json(tmp_path):
 
 
 def test_a_setting_that_is_not_there_is_not_measured(tmp_path):
-    params, paths = write_runs(tmp_path, run(1), {"cnn": "not in this profile"})
-    here, absent = judge(params, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
+    planned, paths = write_runs(tmp_path, run(1), {"cnn": "not in this profile"})
+    here, absent = judge(planned, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
     assert (here.setting, here.verdict) == ("mlp", "holds")
     assert (absent.setting, absent.verdict, absent.measured) == ("cnn", "not measured", "not in this profile")
     assert (absent.threshold, absent.runs) == (here.threshold, "")
 
 
 def test_members_that_were_not_run_are_told(tmp_path):
-    params, paths = write_runs(tmp_path, run(1))
-    planned = json.loads(params)
-    planned["claims"][0]["panels"][0]["absent"] = ["SGD, seed 1", "SGD, seed 2"]
-    (verdict,) = judge(json.dumps(planned), paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
+    (claim,), paths = write_runs(tmp_path, run(1))
+    panel = claim.panels[0].model_copy(update={"absent": ("SGD, seed 1", "SGD, seed 2")})
+    (verdict,) = judge(
+        [claim.model_copy(update={"panels": (panel,)})],
+        paths,
+        {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")},
+    )
     assert verdict.measured == "median χ_k 0.950 (not run: SGD, seed 1; SGD, seed 2)"
 
 
 def test_a_diverged_run_is_not_measured(tmp_path):
-    params, paths = write_runs(tmp_path, run(1).assign_attrs(status="diverged"))
-    (verdict,) = judge(params, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
+    planned, paths = write_runs(tmp_path, run(1).assign_attrs(status="diverged"))
+    (verdict,) = judge(planned, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
     assert (verdict.verdict, verdict.measured) == ("not measured", "Dom-SGD diverged")

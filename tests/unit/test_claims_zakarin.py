@@ -17,6 +17,7 @@ from analysis.claims import CLAIMS, judge, song, zakarin_singh
 from analysis.claims.families import mean_with_interval, standard_error
 from analysis.runs.measures import GrowthRate
 from analysis.runs.panels import DIMENSIONS, Member, Panel
+from analysis.specs_panels import ClaimSpec, PanelSpec
 from analysis.store.netcdf import write_dataset
 
 NAN = math.nan
@@ -802,9 +803,9 @@ def test_families_are_judged_from_files(tmp_path: Path):
 
     def verdict_of(members: int) -> claims.Verdict:
         families = [[label, those[:members]] for label, those in planned.items()]
-        one = {"setting": "mlp", "title": "MLP", "runs": [], "families": families}
-        params = json.dumps({"claims": [{"name": "zs-dom-saturates", "panels": [one], "absent": {}}]})
-        return judge(params, paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})[0]
+        one = PanelSpec(setting="mlp", title="MLP", runs=(), families=families)
+        claim = ClaimSpec(name="zs-dom-saturates", panels=(one,))
+        return judge([claim], paths, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})[0]
 
     first = verdict_of(1)
     assert (first.verdict, first.runs) == ("holds", "begin-0 sgd-0 dom-0")

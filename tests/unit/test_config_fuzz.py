@@ -25,6 +25,7 @@ import yaml
 from analysis import specs
 from analysis.plan import config
 from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.missing import batches
 from analysis.plan.plan import Plan
 from analysis.plan.yaml import _printable, load_yaml
 from sharpflat.errors import InputError
@@ -172,7 +173,7 @@ def outcome(folder: Path, profile: str) -> Plan | str:
                 assert line.isprintable()
                 assert len(line) < 4000
             return str(error)
-        plan.batches(lambda segment: False)
+        batches(plan, plan.segments)
         plan.sharing()
     for name in (*plan.segments, *plan.figures, *plan.subsets, *plan.distances, *plan.energies):
         assert re.fullmatch(r"[a-z0-9.+-]+", name), name

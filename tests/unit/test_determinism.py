@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from analysis.measurement.energies import energies_along
-from analysis.plan.names import canonical
+from analysis.plan.plan import PlannedSegment
 from analysis.specs import EnergiesSpec, FilterSpec, ProbeSpec, SegmentSpec, StopSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 from analysis.training.batch import train_batch
@@ -100,7 +100,7 @@ SPECS = {"a": wanted("momentum"), "b": wanted("sam", seed=3), "c": wanted("momen
 def batch(folder: Path, names: str, parents: str = "", **options: Any) -> None:
     places = [folder / "segments" / name for name in names]
     train_batch(
-        [canonical({"id": n, "spec": SPECS[n].model_dump(), "fingerprint": "f"}) for n in names],
+        [PlannedSegment(id=n, spec=SPECS[n], fingerprint="f") for n in names],
         data=[str(folder / "train.nc"), str(folder / "test.nc")],
         parents=[str(folder / "segments" / p / "state.safetensors") for p in parents],
         trajectories=[str(place / "trajectory.nc") for place in places],

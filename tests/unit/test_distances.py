@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from analysis.measurement.distances import measure_distances, write_distances
+from analysis.plan.plan import PlannedDistances
 from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 from sharpflat.errors import InputError
 
@@ -63,9 +64,9 @@ def test_each_pair_is_written_under_its_name(snapshots, tmp_path):
         (tmp_path / name).mkdir()
         files[name] = snapshots(run, steps).rename(tmp_path / name / "snapshots.nc")
     pairs = {"one": [["0-0"], ["1-0"]], "other": [["1-0"], ["0-0"]], "longer": [["1-0", "1-10"], ["0-0"]]}
-    params = [json.dumps({"id": i, "fingerprint": f"of {i}", "spec": {"runs": runs}}) for i, runs in pairs.items()]
+    planned = [PlannedDistances(id=i, fingerprint=f"of {i}", spec={"runs": runs}) for i, runs in pairs.items()]
     outputs = [tmp_path / f"{i}.nc" for i in pairs]
-    write_distances(params, reversed(files.values()), outputs)
+    write_distances(planned, reversed(files.values()), outputs)
     for output, (name, (first, second)) in zip(outputs, pairs.items(), strict=True):
         found = read_dataset(output)
         assert (found.attrs["id"], json.loads(found.attrs["specification"])) == (name, {"runs": pairs[name]})

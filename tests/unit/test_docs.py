@@ -64,7 +64,7 @@ def test_every_profile_has_every_figure_in_every_setting(profile):
     assert f"| `{profile}`" in README
     for name, figure in EXPERIMENTS.figures.items():
         for setting in figure.settings:
-            assert f'"setting":"{setting}"' in plan.figures[name].params
+            assert setting in [panel.setting for panel in plan.figures[name].panels]
 
 
 def test_the_example_in_the_readme_runs():

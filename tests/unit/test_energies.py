@@ -116,14 +116,13 @@ def test_snapshots_of_a_diverged_run_are_left_out(snapshots: xr.Dataset, energie
 
 
 def test_from_files_to_files(tmp_path: Path, snapshots: xr.Dataset, energies: xr.Dataset) -> None:
-    from analysis.plan.names import canonical
+    from analysis.plan.plan import PlannedEnergies
     from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
 
     for name, dataset in {"train": TRAIN, "test": TEST, "snapshots": snapshots}.items():
         write_dataset(dataset, tmp_path / f"{name}.nc")
-    params = canonical({"id": "e", "spec": SPEC.model_dump(), "fingerprint": "f"})
     measure_energies(
-        [params],
+        [PlannedEnergies(id="e", spec=SPEC, fingerprint="f")],
         data=[str(tmp_path / "train.nc"), str(tmp_path / "test.nc")],
         snapshots=[str(tmp_path / "snapshots.nc")],
         outputs=[str(tmp_path / "e.nc")],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.plan.join import Plan, load_plan
+from analysis.plan.missing import energies_missing, untrained
 from sharpflat.errors import InputError
 from tests.unit.test_config import PROFILE, write
 
@@ -127,11 +127,11 @@ def test_a_changed_value_is_one_cells_work_a_line(tmp_path: Path) -> None:
 
 def test_figures_tell_families_from_runs(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
-    (panel,) = json.loads(plan.figures["loss"].params)["panels"]
-    assert panel["runs"] == [["SGD", list(plan.runs["mlp", "alone"])]]
-    ((label, members),) = panel["families"]
+    (panel,) = plan.figures["loss"].panels
+    assert panel.runs == (("SGD", plan.runs["mlp", "alone"]),)
+    ((label, members),) = panel.families
     assert label == "Dom"
-    assert members == [[m.varied, list(m.path)] for m in plan.families["mlp", "grid"]]
+    assert members == tuple((m.varied, m.path) for m in plan.families["mlp", "grid"])
     wanted = {i for m in plan.families["mlp", "grid"] for i in m.path} | set(plan.runs["mlp", "alone"])
     assert set(plan.figures["loss"].inputs) == {f"segments/{i}/trajectory.nc" for i in wanted}
 
@@ -239,11 +239,11 @@ def test_energies_are_of_snapshots_and_leave_training_alone(tmp_path: Path) -> N
         assert (energies.input, energies.subsets) == (segment.snapshots, segment.subsets)
         assert (energies.spec.problem, energies.spec.seed) == (segment.spec.problem, segment.spec.seed)
     assert {e.file for e in before.energies.values()} < set(before.figures["loss"].inputs)
-    (together,) = before.energies_missing(lambda energies: False)
+    (together,) = energies_missing(before, lambda file: False)
     assert len(together) == 4
-    assert before.energies_missing(lambda energies: True) == ()
-    assert before.untrained(lambda file: not file.endswith("snapshots.nc")) == set()
-    assert before.untrained(lambda file: not file.endswith("snapshots.nc") and file != energies.file) == {segment.id}
+    assert energies_missing(before, lambda file: True) == ()
+    assert untrained(before, lambda file: not file.endswith("snapshots.nc")) == set()
+    assert untrained(before, lambda file: not file.endswith("snapshots.nc") and file != energies.file) == {segment.id}
 
     numbers["energies"] = {"probes": 77}
     after = plan_of(tmp_path, experiments, profile)

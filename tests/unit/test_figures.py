@@ -231,7 +231,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from analysis.figures import draw_figures
-draw_figures([sys.argv[1]], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
+from analysis.specs_panels import FigureSpec
+draw_figures([FigureSpec.model_validate_json(sys.argv[1])], {k: Path(v) for k, v in json.loads(sys.argv[2]).items()},
              [Path(sys.argv[3]) / f"figure.{k}" for k in ("pdf", "png")])
 """
 
@@ -244,7 +245,8 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
     params = json.dumps(
         {
             "name": "figure",
-            "module": "analysis.figures.training_loss",
+            "module": "training-loss",
+            "caption": "",
             "panels": [{"setting": "mlp", "title": "MLP", "runs": [["SGD", ["start", "sgd"]]], "families": []}],
         }
     )
@@ -265,10 +267,11 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
 
 
 def test_a_damaged_dataset_draws_nothing(tmp_path: Path):
+    from analysis.specs_panels import FigureSpec
     from sharpflat.errors import InputError
 
     (tmp_path / "a.nc").write_bytes(b"CDF nonsense")
-    params = json.dumps({"name": "figure", "module": "analysis.figures.training_loss", "panels": []})
+    spec = FigureSpec(name="figure", module="training-loss", caption="", panels=())
     with pytest.raises(InputError, match=r"a\.nc: is no readable netCDF file"):
-        draw_figures([params], {"a": tmp_path / "a.nc"}, [tmp_path / "figure.png"])
+        draw_figures([spec], {"a": tmp_path / "a.nc"}, [tmp_path / "figure.png"])
     assert not (tmp_path / "figure.png").exists()

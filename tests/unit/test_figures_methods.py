@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from analysis.figures import draw_figures, effective_rates, loss_comparison, pat
 from analysis.figures.published import EFFECTIVE_RATES, TABLE_OF_SETTING, effective_rates_of
 from analysis.runs.measures import mean_effective_rates
 from analysis.runs.panels import Panel
+from analysis.specs_panels import FigureSpec, PanelSpec
 from analysis.store.netcdf import write_dataset
 from sharpflat.errors import InputError
 from tests.unit.test_figures import panel, segment
@@ -116,9 +116,9 @@ def test_the_table_is_written_as_csv_beside_the_figure(tmp_path: Path):
     files = {label: tmp_path / f"{i}.nc" for i, label in enumerate(METHODS)}
     for (label, path), rule in zip(files.items(), RULES, strict=True):
         write_dataset(segment(label, 0, 20, rule=rule), path)
-    panels = [{"setting": "mlp", "title": "MLP", "runs": runs, "families": []}]
-    params = json.dumps({"name": "table", "module": "analysis.figures.effective_rates", "panels": panels})
-    draw_figures([params], files, [tmp_path / "table.csv", tmp_path / "table.png"])
+    panel = PanelSpec(setting="mlp", title="MLP", runs=runs, families=())
+    spec = FigureSpec(name="table", module="effective-rates", caption="", panels=(panel,))
+    draw_figures([spec], files, [tmp_path / "table.csv", tmp_path / "table.png"])
     rows = list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))
     assert [row["method"] for row in rows] == list(METHODS)
     assert float(rows[2]["dom_lr_mean"]) == pytest.approx(0.34)

@@ -158,8 +158,8 @@ print(json.dumps({
     **{run[0] + "/" + run[1]: path[-1] for run, path in plan.runs.items()},
     **{f"{key[0]}/{key[1]}/{i}": m.path[-1] for key, family in plan.families.items() for i, m in enumerate(family)},
     **{f"energies {i}": name for i, name in enumerate(plan.energies)},
-    **{"figure " + name: json.loads(figure.params)["code"] for name, figure in plan.figures.items()},
-    "claims": json.loads(plan.claims.params)["code"],
+    **{"figure " + name: figure.fingerprint for name, figure in plan.figures.items()},
+    "claims": plan.claims.fingerprint,
 }))
 """
 
@@ -283,15 +283,17 @@ def test_two_processes_agree(package: Path, before: dict[str, str]) -> None:
 TRAIN = """
 import json, sys
 from pathlib import Path
-from analysis.execution.jobs import job
-with job("job.log", asks=True) as interrupted:
+from analysis.execution.signals import job
+from analysis.plan.plan import PlannedSegment
+with job("job.log", cooperative=True) as interrupted:
     from analysis.training.batch import train_batch
     loaded_by_job = set(sys.modules)
     segments, data = json.loads(Path("segments.json").read_text())
-    ids = [json.loads(params)["id"] for params in segments]
-    for index, (params, name) in enumerate(zip(segments, ids)):
+    segments = [PlannedSegment.model_validate_json(text) for text in segments]
+    ids = [segment.id for segment in segments]
+    for index, (segment, name) in enumerate(zip(segments, ids)):
         train_batch(
-            [params], data=data, parents=[f"results/segments/{ids[index - 1]}/state.safetensors"] if index else [],
+            [segment], data=data, parents=[f"results/segments/{ids[index - 1]}/state.safetensors"] if index else [],
             trajectories=[f"results/segments/{name}/trajectory.nc"],
             states=[f"results/segments/{name}/state.safetensors"],
             threads=1, interrupted=interrupted, checkpoint_seconds=0.0,

@@ -27,7 +27,7 @@ from analysis.figures import training_loss
 from analysis.measurement import energies as energies_module
 from analysis.measurement.distances import measure_distances
 from analysis.measurement.energies import energies_along, measure_energies
-from analysis.plan.names import canonical
+from analysis.plan.plan import PlannedEnergies, PlannedSegment
 from analysis.runs.panels import Member, Panel, concatenate
 from analysis.specs import AdamSpec, EnergiesSpec, FilterSpec, ProbeSpec, SAMSpec, SegmentSpec, SGDSpec, StopSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset, write_dataset
@@ -409,7 +409,7 @@ def files_of(folder: Path, made: SegmentSpec) -> tuple[dict[str, Any], dict[str,
     place = folder / "segments" / "x"
     snapshots = [str(place / "snapshots.nc")]
     train_batch(
-        [canonical({"id": "x", "spec": made.model_dump(), "fingerprint": "f"})],
+        [PlannedSegment(id="x", spec=made, fingerprint="f")],
         data=data,
         parents=[],
         trajectories=[str(place / "trajectory.nc")],
@@ -417,8 +417,8 @@ def files_of(folder: Path, made: SegmentSpec) -> tuple[dict[str, Any], dict[str,
         snapshots=snapshots,
         threads=1,
     )
-    params = canonical({"id": "e", "spec": ENERGIES.model_dump(), "fingerprint": "f"})
-    measure_energies([params], data=data, snapshots=snapshots, outputs=[str(folder / "e.nc")], threads=1)
+    planned = PlannedEnergies(id="e", spec=ENERGIES, fingerprint="f")
+    measure_energies([planned], data=data, snapshots=snapshots, outputs=[str(folder / "e.nc")], threads=1)
     paths = (place / "trajectory.nc", folder / "e.nc")
     found = [json.loads(read_dataset(path).attrs[PROVENANCE]) for path in paths]
     return found[0], found[1]

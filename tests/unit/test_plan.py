@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from analysis.plan.join import Plan, PlannedSegment, load_plan
-from analysis.plan.plan import Planned, expected_refreshes
+from analysis.plan.missing import batches as batches_of
+from analysis.plan.missing import expected_refreshes, untrained
 from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
@@ -188,12 +189,12 @@ def test_a_profile_may_leave_settings_out(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, TREE, {"title": "half", "settings": {"twin": TREE_PROFILE["settings"]["twin"]}})
     assert set(plan.runs) == {("twin", "root"), ("twin", "right")}
     assert list(plan.figures) == ["right"]
-    assert [panel["setting"] for panel in json.loads(plan.figures["right"].params)["panels"]] == ["twin"]
+    assert [panel.setting for panel in plan.figures["right"].panels] == ["twin"]
 
 
 # ---------------------------------------------------------------- batches
 def batches(plan: Plan, done: set[str] | None = None) -> list[list[str]]:
-    return [[s.id for s in batch.segments] for batch in plan.batches(lambda segment: segment.id in (done or set()))]
+    return [[s.id for s in batch.segments] for batch in batches_of(plan, set(plan.segments) - (done or set()))]
 
 
 def small_batches(folder: Path, limit: int) -> Plan:
@@ -226,12 +227,12 @@ def small_batches(folder: Path, limit: int) -> Plan:
 def test_families_share_a_batch_as_far_as_they_are_small(tmp_path: Path, limit: int, expected: list[set[str]]) -> None:
     plan = small_batches(tmp_path, limit)
     name = {segment_id: " ".join(run) for run, segment_id in ids(plan).items()}
-    found = plan.batches(lambda segment: False)
+    found = batches_of(plan, plan.segments)
     assert sorted(sorted(name[s.id] for s in batch.segments) for batch in found) == sorted(map(sorted, expected))
     for batch in found:
         assert len({s.subsets for s in batch.segments}) == 1
         assert batch.name == batch.segments[0].id
-        assert batch.work == round(sum(expected_refreshes(s.spec) for s in batch.segments))
+        assert batch.refreshes == round(sum(expected_refreshes(s.spec) for s in batch.segments))
         trained = set(batch.parents)
         assert not trained & {s.id for s in batch.segments}
         for segment in batch.segments:
@@ -241,7 +242,7 @@ def test_families_share_a_batch_as_far_as_they_are_small(tmp_path: Path, limit: 
 
 def test_what_more_waits_for_goes_first(tmp_path: Path) -> None:
     plan = small_batches(tmp_path, 1)
-    priority = {batch.name: batch.priority for batch in plan.batches(lambda segment: False)}
+    priority = {batch.name: batch.priority for batch in batches_of(plan, plan.segments)}
     name = ids(plan)
     assert priority[name["mlp", "root"]] > priority[name["mlp", "left"]] > priority[name["mlp", "leaf"]] > 0
 
@@ -258,7 +259,7 @@ def test_a_state_is_missed_only_by_what_begins_from_it(tmp_path: Path) -> None:
         ([root.state, leaf.trajectory], [leaf]),  # its parent's state is there
         ([root.state, left.state, leaf.trajectory], [root, left, leaf]),
     ):
-        assert plan.untrained(lambda file, lost=lost: file not in lost) == {segment.id for segment in expected}
+        assert untrained(plan, lambda file, lost=lost: file not in lost) == {segment.id for segment in expected}
 
 
 def test_batches_hold_only_what_is_missing(tmp_path: Path) -> None:
@@ -330,21 +331,20 @@ def test_minibatches_may_be_drawn_with_replacement(tmp_path: Path) -> None:
 def test_distances_are_named_by_what_they_are_between(tmp_path: Path) -> None:
     before = plan_of(tmp_path, EXPERIMENTS, PROFILE)
     (planned,) = before.distances.values()
-    assert planned.runs == (before.runs["mlp", "sam"], before.runs["mlp", "adam"])
+    assert planned.spec.runs == (before.runs["mlp", "sam"], before.runs["mlp", "adam"])
     assert planned.id.startswith("mlp-mlxtend4k-n100.sam-adam-b20-m0.5-")
     assert planned.file in before.figures["apart"].inputs
-    assert [len(run) for run in planned.inputs] == [1, 1]
+    assert len(planned.inputs) == 2
     after = plan_of(tmp_path, EXPERIMENTS, changed(PROFILE, "settings/mlp/segments/adam/steps", 11))
     assert not set(after.distances) & set(before.distances)
-    segment = before.segments[planned.runs[0][-1]]
-    assert segment.snapshots == planned.inputs[0][0]
+    segment = before.segments[planned.spec.runs[0][-1]]
+    assert segment.snapshots == planned.inputs[0]
     assert segment.snapshots in segment.files
-    snapshots = {file for run in planned.inputs for file in run}
-    assert before.untrained(lambda file: file not in snapshots) == set()
-    both = {id_ for run in planned.runs for id_ in run}
-    assert before.untrained(lambda file: file not in {*snapshots, planned.file}) == both
-    figure = Planned("path", (segment.snapshots,), (), "")
-    assert before.untrained(lambda file: file not in snapshots, [figure]) == {segment.id}
+    snapshots = set(planned.inputs)
+    assert untrained(before, lambda file: file not in snapshots) == set()
+    both = {id_ for run in planned.spec.runs for id_ in run}
+    assert untrained(before, lambda file: file not in {*snapshots, planned.file}) == both
+    assert untrained(before, lambda file: file not in snapshots, [segment.snapshots]) == {segment.id}
 
 
 def test_a_record_is_named_by_what_the_figure_is_made_from(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from analysis.execution.records import check, is_made, recorded
-from analysis.plan.plan import Planned
+from analysis.plan.plan import PlannedClaims, PlannedFigure
+from analysis.specs_panels import FigureSpec
 from sharpflat.errors import InputError
 
-FIGURE = Planned("fig", (), ("figures/fig.pdf", "figures/fig.png"), '{"caption":"Größe","name":"fig"}')
+SPEC = FigureSpec(name="fig", module="m", caption="Größe", panels=())
+FIGURE = PlannedFigure(spec=SPEC, table=False, fingerprint="f")
+OTHER = PlannedClaims(claims=(), fingerprint="f")
 
 
 def test_a_record_replaces_the_others_of_its_name(tmp_path: Path) -> None:
@@ -19,14 +22,16 @@ def test_a_record_replaces_the_others_of_its_name(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("fig-00000000", "fig-11111111", "fig-other-00000000", "other-00000000"):
         (folder / f"{name}.json").write_text("old", encoding="utf-8")
-    with recorded(["{}"], [str(folder / "fig-22222222.json")], []):
+    with recorded([OTHER], [str(folder / "fig-22222222.json")], []):
         assert sorted(p.stem for p in folder.iterdir()) == ["fig-other-00000000", "other-00000000"]
-    assert (folder / "fig-22222222.json").read_text(encoding="utf-8") == '{"made_from":{},"sha256":{}}'
+    assert (folder / "fig-22222222.json").read_text(encoding="utf-8") == (
+        '{"made_from":{"claims":[],"fingerprint":"f"},"sha256":{}}'
+    )
 
 
 def test_what_fails_leaves_no_record(tmp_path: Path) -> None:
     (tmp_path / "fig-00000000.json").write_text("old", encoding="utf-8")
-    with pytest.raises(RuntimeError), recorded(["{}"], [str(tmp_path / "fig-22222222.json")], []):
+    with pytest.raises(RuntimeError), recorded([OTHER], [str(tmp_path / "fig-22222222.json")], []):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -36,7 +41,7 @@ def results(tmp_path: Path) -> Path:
     """With the figure, made together with another one."""
     files = [tmp_path / file for file in (*FIGURE.files, "figures/fig-other.pdf")]
     records = [tmp_path / FIGURE.record, tmp_path / "made-from/fig-other-00000000.json"]
-    with recorded([FIGURE.params, "{}"], list(map(str, records)), list(map(str, files))):
+    with recorded([FIGURE, OTHER], list(map(str, records)), list(map(str, files))):
         (tmp_path / "figures").mkdir()
         for path in files:
             path.write_text(path.name, encoding="utf-8")
@@ -46,7 +51,7 @@ def results(tmp_path: Path) -> Path:
 def test_what_was_recorded_is_made(results: Path) -> None:
     assert is_made(FIGURE, results)
     check(results / FIGURE.record)
-    other = Planned(FIGURE.name, (), FIGURE.files, FIGURE.params.replace("Größe", "Masse"))
+    other = PlannedFigure(spec=SPEC.model_copy(update={"caption": "Masse"}), table=False, fingerprint="f")
     assert not is_made(other, results)
     (results / FIGURE.record).rename(results / other.record)
     assert not is_made(other, results), "a record under another's name"

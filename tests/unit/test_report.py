@@ -173,8 +173,8 @@ def test_runs_have_what_they_ended_with_and_links_to_their_datasets(page: Page) 
 def test_a_holdout_is_told_of_a_panel_unless_it_varies(given: Example, page: Page) -> None:
     told = "Hessian on the last 30, the others trained on"
     assert [told in text for text in _whats(page)] == [True] * 4
-    family = given.params["figures"][2]["panels"][0]["families"][0][1]
-    given.params["figures"][2]["panels"][0]["families"][0][1] = [[{"holdout": 30}, path] for _, path in family]
+    ((label, family),) = given.panel(2).families
+    given.change(2, families=((label, tuple(({"holdout": 30}, path) for _, path in family)),))
     assert [told in text for text in _whats(Page(given.write()))] == [True, True, True, False]
 
 
@@ -198,7 +198,7 @@ def test_what_was_run_is_summed_up(page: Page) -> None:
 def test_the_sizes_are_said_to_be_not_the_papers_unless_they_are(given: Example) -> None:
     words = "are this profile’s, not the papers’"
     assert words in given.write()
-    given.params["profile"] = "paper"
+    given.report = given.report.model_copy(update={"profile": "paper"})
     assert words not in given.write()
 
 
@@ -211,7 +211,7 @@ def test_energies_count_among_the_products(given: Example, tmp_path: Path) -> No
     measured = xr.Dataset({"energy_products": ("snapshot_step", [40, 2])}, attrs={"schema": "energies-1"})
     write_dataset(measured, path, {"seconds": 7.0, "threads": 1, "device": "cuda"})
     given.datasets["measured"] = path
-    given.params["figures"][1]["panels"][0]["energies"] = {"start": "measured"}
+    given.change(1, energies={"start": "measured"})
     rows = [text for _, text in Page(given.write()).of("tr")]
     assert "Hessian products 4,468 in training, 42 for energies" in rows
     assert "curvature along segments 1, 7 s" in rows
@@ -220,19 +220,21 @@ def test_energies_count_among_the_products(given: Example, tmp_path: Path) -> No
 
 
 def test_a_setting_that_is_absent_is_named(given: Example) -> None:
-    given.params["figures"][0]["absent"] = {"cnn": "not run"}
+    figures = given.report.figures
+    figures = (figures[0].model_copy(update={"absent": {"cnn": "not run"}}), *figures[1:])
+    given.report = given.report.model_copy(update={"figures": figures})
     assert "Not drawn: cnn (not run)." in [text for _, text in Page(given.write()).of("p")]
 
 
 def test_a_member_of_a_family_that_is_absent_is_named(given: Example) -> None:
-    given.params["figures"][0]["panels"][0]["absent"] = ["SGD, seed 2"]
+    given.change(0, absent=("SGD, seed 2",))
     said = [text for _, text in Page(given.write()).of("p") if text.startswith("Not drawn: ")]
     assert len(said) == 1
     assert said[0].endswith(": SGD, seed 2 (not run).")
 
 
 def test_without_claims_none_is_asked_for(given: Example) -> None:
-    given.params["claims"] = {"claims": []}
+    given.report = given.report.model_copy(update={"claims": ()})
     del given.files["claims.json"]
     page = Page(given.write())
     assert "No claim is judged in this profile." in [text for _, text in page.of("p")]
@@ -288,7 +290,7 @@ def test_equal_inputs_give_equal_bytes_wherever_they_are(given: Example, tmp_pat
 
 
 def test_datasets_may_lie_elsewhere(given: Example) -> None:
-    given.params["base"] = "../archive/"
+    given.report = given.report.model_copy(update={"base": "../archive/"})
     links = {a["href"] for a, _ in Page(given.write()).of("a")}
     assert "../archive/segments/start/trajectory.nc" in links
     assert "figures/song-fig01.pdf" in links
@@ -371,7 +373,7 @@ def test_tables_and_figures_have_the_numbers_of_their_names() -> None:
     [
         ({"claimz": []}, 'papers.0.figures.1.claimz: unknown key; did you mean "claims"?'),
         ({"says": ""}, "papers.0.figures.1.says: found ''"),
-        ({"id": "a"}, "papers.0.figures.1.id: found 'a' again; each stands there once"),
+        ({"id": "a"}, "papers.0.figures.1.id: found 'a' again; list each id once"),
     ],
 )
 def test_mistakes_in_papers_name_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:

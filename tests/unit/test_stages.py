@@ -32,14 +32,14 @@ def test_expected_work_lengthens_the_time() -> None:
 
 
 def test_memory_is_as_estimated_and_nothing_more_is_asked_for_unless_it_is_given() -> None:
-    assert asked(Stages().curvature, 500, 1) == {"mem_mb": 1500, "runtime": 60, "gpu": 1}
-    assert asked(Stages().curvature, 500, 2) == {"mem_mb": 3000, "runtime": 120, "gpu": 1}
+    assert asked(Stages().energies, 500, 1) == {"mem_mb": 1500, "runtime": 60, "gpu": 1}
+    assert asked(Stages().energies, 500, 2) == {"mem_mb": 3000, "runtime": 120, "gpu": 1}
 
 
 def test_the_tables_that_come_with_the_profile() -> None:
     (stages,) = (validate(content, Stages, "stages") for content in load_yaml(OURS).values())
     assert load_yaml(OURS).keys() == {"stages"}
-    for needs in (stages.train_segment, stages.curvature):
+    for needs in (stages.segments, stages.energies):
         assert asked(needs, 0, 1)["gpu"] == 1
         assert asked(needs, 2000, 1)["runtime"] <= 24 * 60
 
@@ -47,10 +47,10 @@ def test_the_tables_that_come_with_the_profile() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"train_segmnt": {}}, 'stages: train_segmnt: unknown key; did you mean "train_segment"?'),
-        ({"curvature": {"mem_bm": 1}}, 'stages: curvature.mem_bm: unknown key; did you mean "mem_mb"?'),
-        ({"curvature": {"runtime": "2h"}}, "stages: curvature.runtime: found '2h'; input should be a valid integer"),
-        ({"curvature": {"gpu": -1}}, "stages: curvature.gpu: found -1; "),
+        ({"segmnts": {}}, 'stages: segmnts: unknown key; did you mean "segments"?'),
+        ({"energies": {"mem_bm": 1}}, 'stages: energies.mem_bm: unknown key; did you mean "mem_mb"?'),
+        ({"energies": {"runtime": "2h"}}, "stages: energies.runtime: found '2h'; input should be a valid integer"),
+        ({"energies": {"gpu": -1}}, "stages: energies.gpu: found -1; "),
     ],
 )
 def test_a_mistake_is_told(content: dict[str, Any], message: str) -> None:

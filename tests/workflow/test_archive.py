@@ -19,6 +19,7 @@ from analysis.claims import judge
 from analysis.figures import draw_figures
 from analysis.plan.plan import Plan
 from analysis.runs.panels import by_name
+from analysis.specs_panels import PanelSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from sharpflat.errors import InputError
 from tests.workflow.project import CHEAP, Project, jobs
@@ -73,10 +74,8 @@ def test_the_manifest_says_what_the_plan_says(finished: Project) -> None:
     own = read_dataset(finished.results() / next(iter(plan.segments.values())).trajectory).attrs[PROVENANCE]
     assert manifest.environments[environment].items() <= json.loads(own).items()
     assert {"torch", "machine", "threads"} <= set(manifest.environments[environment])
-    assert {name: planned.params for name, planned in manifest.plan().figures.items()} == {
-        name: planned.params for name, planned in plan.figures.items()
-    }
-    assert manifest.plan().claims.params == plan.claims.params
+    assert manifest.plan().figures == plan.figures
+    assert manifest.plan().claims == plan.claims
     assert sorted(manifest.outputs) == outputs(plan)
 
 
@@ -255,7 +254,7 @@ def test_what_was_not_run_is_left_out_and_told(partial: tuple[Plan, Path], tmp_p
     assert {f.name for f in manifest.figures} == set(plan.figures) - {"loss"}
     made = manifest.plan().figures["rates"]
     files = [tmp_path / Path(file).name for file in made.files]
-    draw_figures([made.params], by_name(str(tmp_path / "reference/tiny" / i) for i in made.inputs), files)
+    draw_figures([made.spec], by_name(str(tmp_path / "reference/tiny" / i) for i in made.inputs), files)
     assert files[0].read_bytes() == (results / "figures/rates.pdf").read_bytes()
 
 
@@ -264,20 +263,20 @@ def test_a_claim_that_was_not_run_is_not_measured(finished: Project, tmp_path: P
     shutil.rmtree(results / "segments" / plan.runs["mlp", "sgd"][-1])
     made = archive.pack(plan, results, tmp_path / "tiny").plan().claims
     files = by_name(str(tmp_path / "tiny" / file) for file in made.inputs)
-    verdicts = judge(made.params, files, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
+    verdicts = judge(made.claims, files, {kind: tmp_path / f"claims.{kind}" for kind in ("json", "csv")})
     assert [(v.claim, v.setting, v.verdict, v.measured) for v in verdicts if v.setting == "mlp"] == [
         ("song-lowrank", "mlp", "not measured", "not run")
     ]
 
 
 def test_members_of_a_family_that_were_not_run_are_told() -> None:
-    family = [[{"seed": seed}, ["begin", f"end-{seed}"]] for seed in (0, 1, 2)]
+    family = tuple(({"seed": seed}, ("begin", f"end-{seed}")) for seed in (0, 1, 2))
     energies = {i: f"{i}-energies" for i in ("begin", "end-0", "end-1", "end-2")}
-    panel = {"setting": "held", "title": "Held", "runs": [], "families": [["SGD", family]], "energies": energies}
+    panel = PanelSpec(setting="held", title="Held", runs=(), families=(("SGD", family),), energies=energies)
     kept = _run_of_panel(panel, lambda file: "end-1" not in file)
-    assert kept["families"] == [["SGD", [family[0], family[2]]]]
-    assert kept["absent"] == ["SGD, seed 1"]
-    assert set(kept["energies"]) == {"begin", "end-0", "end-2"}
+    assert kept.families == (("SGD", (family[0], family[2])),)
+    assert kept.absent == ("SGD, seed 1",)
+    assert set(kept.energies) == {"begin", "end-0", "end-2"}
     assert _run_of_panel(panel, lambda file: "begin" not in file) is None
 
 
@@ -299,11 +298,11 @@ def test_what_is_archived_stays_until_it_was_run_anew(finished: Project, tmp_pat
     folder, old, new = reference(project), finished.plan(), project.plan()
     manifest = archive.pack(new, project.results(), folder)
     assert not manifest.complete
-    assert manifest.plan().figures["loss"].params == old.figures["loss"].params
+    assert manifest.plan().figures["loss"] == old.figures["loss"]
     assert sorted(archive.verify(folder).datasets) == sorted(old.datasets)
     project.reproduce()
     assert archive.pack(new, project.results(), folder).complete
-    assert archive.verify(folder).plan().figures["loss"].params == new.figures["loss"].params
+    assert archive.verify(folder).plan().figures["loss"] == new.figures["loss"]
     assert sorted(archive.verify(folder).datasets) == sorted(new.datasets), "what nothing needs is gone"
 
 

@@ -42,7 +42,7 @@ def train(results: Path, ids: list[str], plan: Plan, data: list[str], **options)
     segments = [plan.segments[i] for i in ids]
     parents = {s.spec.parent for s in segments if s.spec.parent} - set(ids)
     train_batch(
-        [s.params for s in segments],
+        segments,
         data=data,
         parents=[str(results / plan.segments[p].state) for p in parents],
         trajectories=[str(results / s.trajectory) for s in segments],

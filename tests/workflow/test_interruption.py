@@ -64,7 +64,7 @@ def engine(process: subprocess.Popen[bytes]) -> psutil.Process:
 
 def trainers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children(recursive=True)
-    return [p for p in children if "python" in p.name() and p.cmdline()[-1].endswith("train_segment.py")]
+    return [p for p in children if "python" in p.name() and p.cmdline()[-1].endswith("segments.py")]
 
 
 def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
@@ -72,7 +72,7 @@ def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
 ) -> None:
     (segment,) = project.plan("long").segments.values()
     folder = project.results("long") / "segments" / segment.id
-    log = project.results("long") / "logs" / "train" / f"{segment.id}.log"
+    log = project.results("long") / "logs" / "segments" / f"{segment.id}.log"
     checkpoint = project.results("long") / "checkpoints" / f"{segment.id}.safetensors"
     for subset in segment.subsets:  # (quicker than in jobs of their own)
         write_dataset(load(subset.rpartition("-")[0]), project.results("long") / "data" / f"{subset}.nc")
@@ -129,7 +129,7 @@ def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
 
     undisturbed = tmp_path / "undisturbed" / "segments" / segment.id
     train_batch(
-        [segment.params],
+        [segment],
         data=[str(project.results("long") / "data" / f"{s}.nc") for s in segment.subsets],
         parents=[],
         trajectories=[str(undisturbed / "trajectory.nc")],

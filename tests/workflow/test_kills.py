@@ -18,14 +18,14 @@ from tests.workflow.project import Project, assert_same_results, assert_whole
 
 # How many kills, and from when on: the stages in their order ("": before any job), by the names of their scripts.
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))  # 2: twenty kills, in some six minutes
-KILLS = {"": 1, "data": 1, "train_segment": 3, "distances": 1, "figures": 2, "judge": 1, "report": 1}
+KILLS = {"": 1, "data": 1, "segments": 3, "distances": 1, "figures": 2, "claims": 1, "report": 1}
 MADE = {
     "": "segments/*/trajectory.nc",
     "data": "data/*",
-    "train_segment": "segments/*/trajectory.nc",  # what is not needed beside it would not come back
+    "segments": "segments/*/trajectory.nc",  # what is not needed beside it would not come back
     "distances": "distances/*",
     "figures": "figures/*",
-    "judge": "claims.*",
+    "claims": "claims.*",
     "report": "report.html",
 }
 TRIES = 5  # for each kill to find its stage running
@@ -90,8 +90,7 @@ def wait_in(stage: str, process: subprocess.Popen[bytes], seconds: float) -> Non
 
 def seconds_of(undisturbed: Project, stage: str) -> float:
     """What the shortest job of that stage took, as the engine measured it; of the engine's own start, a guess."""
-    name = {"train_segment": "train"}.get(stage, stage)
-    files = [p for p in (undisturbed.results() / "benchmarks").rglob("*.tsv") if name in (p.parent.name, p.stem)]
+    files = (undisturbed.results() / "benchmarks" / stage).glob("*.tsv")
     return min((float(p.read_text().splitlines()[1].split("\t")[0]) for p in files), default=3.0)
 
 

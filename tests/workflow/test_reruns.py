@@ -59,7 +59,7 @@ def drawn_by(*modules: str) -> Expected:
 
     def jobs(plan: Plan) -> set[str]:
         names = {f"analysis.figures.{module}" for module in modules}
-        drawn = {name: json.loads(figure.params)["module"] for name, figure in plan.figures.items()}
+        drawn = {name: figure.spec.module for name, figure in plan.figures.items()}
         assert names <= set(drawn.values())
         return {f"figure {name}" for name, module in drawn.items() if module in names} | {"report"}
 
@@ -375,7 +375,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     "rules and scripts": (
         after(
             edit("workflow/rules/train.smk", "for batch in", "# A remark.\nfor batch in"),
-            edit("workflow/scripts/train_segment.py", "with job", "# A remark.\nwith job"),
+            edit("workflow/scripts/segments.py", "with job", "# A remark.\nwith job"),
         ),
         NOTHING,
     ),

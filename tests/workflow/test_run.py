@@ -14,9 +14,9 @@ import pytest
 import xarray as xr
 
 from analysis.execution.locks import only_pipeline
-from analysis.execution.run import chosen
 from analysis.measurement.energies import energies_along
 from analysis.plan.join import load_plan
+from analysis.plan.part import chosen
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from analysis.training.problem import make_problem
 from sharpflat.errors import InputError
@@ -99,7 +99,7 @@ def test_energies_and_a_family_in_several_processes(project: Project) -> None:
 def test_asked_to_stop_it_ends_soon_and_continues(project: Project, tmp_path: Path, jobs: str, way: str) -> None:
     (segment,) = project.plan("long").segments.values()
     results = project.results("long")
-    log = results / "logs" / "train" / f"{segment.id}.log"
+    log = results / "logs" / "segments" / f"{segment.id}.log"
     output = tmp_path / "output.txt"
     running = start(project, output, jobs)
     wait_until(lambda: says(log, "begins at"), running, output)
@@ -138,7 +138,7 @@ def start(project: Project, output: Path, jobs: str) -> subprocess.Popen[bytes]:
 
 def test_killed_it_leaves_no_process_behind(project: Project, tmp_path: Path) -> None:
     (segment,) = project.plan("long").segments.values()
-    log = project.results("long") / "logs" / "train" / f"{segment.id}.log"
+    log = project.results("long") / "logs" / "segments" / f"{segment.id}.log"
     output = tmp_path / "output.txt"
     running = start(project, output, "2")
     wait_until(lambda: says(log, "begins at"), running, output)

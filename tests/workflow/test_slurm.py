@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import base64
+import json
 import os
 import re
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from analysis.plan.missing import batches
 from tests.workflow.project import ROOT, STOPPED, Project, assert_same_results
 from tests.workflow.slurm import CannotStart, Slurm, slurm
 
 # Training is to take the CPU: what is asked for as `gres` is handed on to Slurm, and nothing else.
 STAGES = """
 stages:
-  train_segment: {mem_mb: 1100, runtime: 5, gpu: 0, gres: "gpu:1"}
-  curvature: {mem_mb: 1200, runtime: 5, gpu: 0}
+  segments: {mem_mb: 1100, runtime: 5, gpu: 0, gres: "gpu:1"}
+  energies: {mem_mb: 1200, runtime: 5, gpu: 0}
 """
 FLAGS = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 1 --latency-wait 10"
 PATIENCE = 200.0  # the engine looks at its jobs ever less often: after 1, 12, 33, 64 seconds…
@@ -76,9 +76,9 @@ def wait_until(happened: Callable[[], object], engine: subprocess.Popen[bytes], 
 @needs_plugin
 def test_cancelled_and_resumed_on_a_cluster_ends_as_an_undisturbed_local_run(cluster: Slurm, tmp_path: Path) -> None:
     project = project_of(tmp_path / "cluster")
-    (batch,) = project.plan().batches(lambda segment: False)  # small siblings, then a long one
+    (batch,) = batches(project.plan(), project.plan().segments)  # small siblings, then a long one
     long = batch.segments[-1]
-    log = project.results() / "logs/train" / f"{batch.name}.log"
+    log = project.results() / "logs/segments" / f"{batch.name}.log"
     checkpoint = project.results() / "checkpoints" / f"{long.id}.safetensors"
 
     def says(text: str) -> bool:
@@ -139,26 +139,29 @@ def test_a_job_finds_the_rules_of_its_engine_whatever_has_been_made_since(tmp_pa
     project = Project.of_sources(tmp_path)
     plan = project.plan()
     files = [file for segment in plan.segments.values() for file in segment.files]
-    (batch,) = plan.batches(lambda segment: False)
+    (batch,) = batches(plan, plan.segments)
     for file in files:
         (project.results() / file).parent.mkdir(parents=True, exist_ok=True)
         (project.results() / file).touch()
 
+    at_start = project.results() / "logs/at-start.json"
+    at_start.parent.mkdir()
+    at_start.write_text(json.dumps([files, []]))
+
     def trainers(mode: str) -> list[str]:
-        missing = base64.b64encode(zlib.compress("\n".join(files).encode())).decode()
         listed = subprocess.run(
             [sys.executable, "-m", "snakemake", "--config", "profile=tiny", "--list-rules", "--mode", mode],
             cwd=project.path,
-            env=project.environment | {"MISSING_AT_START": missing},
+            env=project.environment,
             text=True,
             capture_output=True,
             timeout=PATIENCE,
             check=True,
         )
-        return [rule for rule in listed.stdout.split() if rule.startswith("train_segment-")]
+        return [rule for rule in listed.stdout.split() if rule.startswith("segments-")]
 
     assert trainers("default") == []
-    assert trainers("remote") == [f"train_segment-{batch.name}"]
+    assert trainers("remote") == [f"segments-{batch.name}"]
 
 
 @needs_plugin
@@ -197,8 +200,8 @@ def test_an_unknown_workflow_is_told_in_one_line(tmp_path: Path, wrong: str) -> 
 
 def test_a_mistake_in_the_table_of_stages_stops_everything(tmp_path: Path) -> None:
     project = Project.of_sources(tmp_path)
-    (project.path / "stages.yaml").write_text("stages: {train_segmnt: {mem_mb: 100}}")
+    (project.path / "stages.yaml").write_text("stages: {segmnts: {mem_mb: 100}}")
     done = project.run(flags="--configfile stages.yaml")
     assert done.returncode != 0
-    assert 'Error: stages: train_segmnt: unknown key; did you mean "train_segment"?' in done.stdout
+    assert 'Error: stages: segmnts: unknown key; did you mean "segments"?' in done.stdout
     assert not (project.path / "results").exists()

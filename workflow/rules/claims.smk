@@ -1,22 +1,30 @@
 # Claims of the papers, judged from datasets.
 
-if PLAN.claims in WANTED:
 
-    rule judge:
+rule claims:
+    input:
+        everything("claims"),
+    message:
+        "The claims are judged"
+
+
+for task in TASKS["claims"]:
+
+    rule:
+        name:
+            task.name
         input:
-            [dataset(file) for file in PLAN.claims.inputs],
+            **located(task.inputs),
         output:
-            json=result("claims.json"),
-            csv=result("claims.csv"),
-            record=result(PLAN.claims.record),
+            **located(task.outputs),
         log:
-            f"{RESULTS}/logs/judge.log",
+            result(task.log),
         benchmark:
-            f"{RESULTS}/benchmarks/judge.tsv"
+            result(task.benchmark)
         localrule: True
         params:
-            claims=PLAN.claims.params,
+            planned=[planned.params for planned in task.arguments],
         message:
-            "Judging the claims"
+            task.message
         script:
-            "../scripts/judge.py"
+            "../scripts/claims.py"

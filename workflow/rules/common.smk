@@ -1,18 +1,21 @@
-# The plan of the chosen profile, where its files are, and what of them is there.
-import base64
+# The plan of the chosen profile, where its files are, and the tasks that make what is missing of it.
+import json
 import os
 import shutil
 import sys
-import zlib
 from pathlib import Path
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
-from analysis.plan.yaml import validate
-from analysis.costs.workload import memory_bytes
-from sharpflat.errors import InputError
-from analysis.plan.join import CONFIG_DIR, load_plan
-from analysis.execution.records import is_made
+from analysis.execution.records import missing
 from analysis.execution.resources import Stages
+from analysis.execution.tasks import RULES, tasks
+from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.part import part
+from analysis.plan.plan import data_file
+from analysis.plan.yaml import validate
+from analysis.store.atomic import write_text
+from sharpflat.errors import InputError
+from snakemake.cli import get_argument_parser
 
 PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
 
@@ -27,12 +30,12 @@ try:
 except InputError as error:
     sys.exit(f"Error: {error}")
 
-# Told here, in one line: the engine would end in a traceback.
+# Said here, in one line: the engine would end in a traceback.
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
     sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
 
-# The engine's plugin would tell it late, at its first job.
+# The engine's plugin would say it late, at its first job.
 if "stages" in config and workflow.is_main_process and not shutil.which("sbatch"):
     sys.exit(
         "Error: there is no Slurm here (no sbatch in PATH). Run it on a login node, or with WORKFLOW=local."
@@ -43,52 +46,62 @@ def result(file):
     return f"{RESULTS}/{file}"
 
 
-def dataset(file):
-    """What figures and claims are made from."""
-    return f"{DATASETS}/{file}"
+def located(files):
+    """The files of a task with their folders."""
+    return {
+        name: [f"{DATASETS if name == 'datasets' else RESULTS}/{file}" for file in those]
+        for name, those in files.items()
+    }
 
 
-def data(subset):
-    return f"{RESULTS}/data/{subset}.nc"
+# There is a rule only for what is missing (docs/architecture.md says why). A cluster's job reads these files again, when
+# others have made more, and must find the rules that its engine made: the engine leaves what it found in a file.
+AT_START = Path(result("logs/at-start.json"))
 
-
-def is_there(file):
-    """What stands under a name that hashes all that decides it is right by construction: no rule makes it again."""
-    return file not in MISSING
-
-
-# Figures, claims and the report have plain names; their records say what they were made from, and their bytes.
-NAMED = [*PLAN.figures.values(), *(made for made in (PLAN.claims, PLAN.report) if made.inputs)]
-
-# There is a rule only for what is missing. A cluster's job reads these files anew, when others have made more, and must
-# find the rules that its engine made.
 if workflow.is_main_process:
-    trained = (file for segment in PLAN.segments.values() for file in segment.files)
-    measured = (planned.file for planned in (*PLAN.energies.values(), *PLAN.distances.values()))
-    MISSING = {file for file in (*trained, *measured) if not Path(RESULTS, file).exists()}
-    MISSING |= {made.record for made in NAMED if not is_made(made, Path(RESULTS))}
-    os.environ["MISSING_AT_START"] = base64.b64encode(
-        zlib.compress("\n".join(sorted(MISSING)).encode())
-    ).decode()
+    MISSING = missing(PLAN, Path(RESULTS))
+    # If files alone were asked for, by their paths, there are tasks for what these need and no others. The engine has
+    # read its command line, but shows it to no workflow.
+    PATHS = {os.path.relpath(word, RESULTS): word for word in sys.argv[1:]}
+    ASKED = set(PATHS) & set(PLAN.files)
+    if ASKED and {PATHS[file] for file in ASKED} != set(
+        get_argument_parser().parse_args(sys.argv[1:]).targets
+    ):
+        ASKED = set()
 else:
-    MISSING = set(zlib.decompress(base64.b64decode(os.environ["MISSING_AT_START"])).decode().split("\n"))
+    MISSING, ASKED = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
 
-
-envvars:
-    "MISSING_AT_START",
-
-
-WANTED = [made for made in NAMED if made.record in MISSING]
+PLAN = part(PLAN, ASKED) if ASKED else PLAN
+TASKS = {rule: [] for rule in RULES}
+for task in tasks(PLAN, lambda file: file not in MISSING, ASKED):
+    TASKS[task.rule].append(task)
 
 # A wrong record goes at once, or the engine, which sees files that are missing but not damaged ones, would find nothing
 # to make.
-for made in WANTED if workflow.is_main_process else []:
-    Path(RESULTS, made.record).unlink(missing_ok=True)
+for drawn in PLAN.drawn if workflow.is_main_process else []:
+    if drawn.record in MISSING:
+        Path(result(drawn.record)).unlink(missing_ok=True)
 
 
-def everything():
-    """All that the profile asks for; states and snapshots are asked for by what begins from them."""
-    yield from (segment.trajectory for segment in PLAN.segments.values())
-    yield from (energies.file for energies in PLAN.energies.values())
-    yield from (distances.file for distances in PLAN.distances.values())
-    yield from (file for made in NAMED for file in (*made.files, made.record))
+def leave_what_was_found():
+    """For a cluster's jobs."""
+    write_text(json.dumps([sorted(MISSING), sorted(ASKED)]), AT_START)
+
+
+def everything(*rules):
+    """All that the rules make or have made; states and snapshots are made for what begins from them."""
+    data = {file for task in TASKS["data"] for file in task.outputs["files"]}
+    made = {
+        "data": [file for file in map(data_file, PLAN.subsets) if file not in MISSING or file in data],
+        "segments": [segment.trajectory for segment in PLAN.segments.values()],
+        "energies": [energies.file for energies in PLAN.energies.values()],
+        "distances": [distances.file for distances in PLAN.distances.values()],
+    }
+    for rule in ("figures", "claims", "report"):
+        made[rule] = [f for drawn in PLAN.drawn if drawn.rule == rule for f in (*drawn.files, drawn.record)]
+    return [result(file) for rule in rules for file in made[rule]]
+
+
+def with_record(file):
+    """The file; of a figure, the claims or the report, all its files and its record."""
+    return next(([*drawn.files, drawn.record] for drawn in PLAN.drawn if file in drawn.files), [file])

@@ -1,19 +1,28 @@
-# Data sets, named by the hash of their content: one that exists is right, and no rule makes it again. Where they are
-# read from (DATA_DIR) cannot change them.
+# Data sets, named by the hash of their content. Where they are read from (DATA_DIR) cannot change them.
 
-ABSENT = [subset for subset in PLAN.subsets if not Path(data(subset)).exists()]
 
-if ABSENT:
+rule data:
+    input:
+        everything("data"),
+    message:
+        "The data sets are there"
 
-    rule data:
+
+for task in TASKS["data"]:
+
+    rule:
+        name:
+            task.name
+        input:
+            **located(task.inputs),
         output:
-            [data(subset) for subset in ABSENT],
+            **located(task.outputs),
         log:
-            f"{RESULTS}/logs/data.log",
+            result(task.log),
         benchmark:
-            f"{RESULTS}/benchmarks/data.tsv"
+            result(task.benchmark)
         localrule: True
         message:
-            f"Data sets {', '.join(ABSENT)}"
+            task.message
         script:
             "../scripts/data.py"

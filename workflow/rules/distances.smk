@@ -1,23 +1,30 @@
-# Distances between two runs, from their snapshots of θ. Named by the hash of what they are measured from, so there is
-# a rule only for those that are missing.
+# Distances between two runs, from their snapshots of θ.
 
-APART = [distances for distances in PLAN.distances.values() if not is_there(distances.file)]
 
-if APART:
+rule distances:
+    input:
+        everything("distances"),
+    message:
+        "The distances are measured"
 
-    rule distances:
+
+for task in TASKS["distances"]:
+
+    rule:
+        name:
+            task.name
         input:
-            sorted({result(file) for distances in APART for run in distances.inputs for file in run}),
+            **located(task.inputs),
         output:
-            [result(distances.file) for distances in APART],
+            **located(task.outputs),
         log:
-            f"{RESULTS}/logs/distances.log",
+            result(task.log),
         benchmark:
-            f"{RESULTS}/benchmarks/distances.tsv"
+            result(task.benchmark)
         localrule: True
         params:
-            distances=[distances.params for distances in APART],
+            planned=[planned.params for planned in task.arguments],
         message:
-            f"Distances {', '.join(distances.id for distances in APART)}"
+            task.message
         script:
             "../scripts/distances.py"

@@ -1,26 +1,30 @@
-# Figures and tables, drawn from datasets alone. One process draws several (its imports take longer than a figure), and
-# there is a rule only for those that are missing or were drawn from something else.
+# Figures and tables, drawn from datasets alone.
 
-DRAWN = [figure for figure in PLAN.figures.values() if figure in WANTED]
 
-for batch in [DRAWN[i : i + PLAN.batch_figures] for i in range(0, len(DRAWN), PLAN.batch_figures)]:
+rule figures:
+    input:
+        everything("figures"),
+    message:
+        "The figures are drawn"
+
+
+for task in TASKS["figures"]:
 
     rule:
         name:
-            f"figures-{batch[0].name}"
+            task.name
         input:
-            sorted({dataset(file) for figure in batch for file in figure.inputs}),
+            **located(task.inputs),
         output:
-            figures=[result(file) for figure in batch for file in figure.files],
-            records=[result(figure.record) for figure in batch],
+            **located(task.outputs),
         log:
-            f"{RESULTS}/logs/figures/{batch[0].name}.log",
+            result(task.log),
         benchmark:
-            f"{RESULTS}/benchmarks/figures/{batch[0].name}.tsv"
+            result(task.benchmark)
         localrule: True
         params:
-            figures=[figure.params for figure in batch],
+            planned=[planned.params for planned in task.arguments],
         message:
-            f"Figures {', '.join(figure.name for figure in batch)}"
+            task.message
         script:
             "../scripts/figures.py"

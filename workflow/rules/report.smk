@@ -1,26 +1,30 @@
 # One page on everything, from figures, verdicts and the datasets behind them.
 
-REPORTED = [made for made in NAMED if made is not PLAN.report]
 
-if PLAN.report in WANTED:
+rule report:
+    input:
+        everything("report"),
+    message:
+        "The report is written"
 
-    rule report:
+
+for task in TASKS["report"]:
+
+    rule:
+        name:
+            task.name
         input:
-            datasets=[dataset(file) for file in PLAN.report.inputs],
-            files=[result(file) for made in REPORTED for file in made.files],
-            records=[result(made.record) for made in REPORTED],
-            deviations="docs/deviations.md",
+            **located(task.inputs),
         output:
-            html=result("report.html"),
-            record=result(PLAN.report.record),
+            **located(task.outputs),
         log:
-            f"{RESULTS}/logs/report.log",
+            result(task.log),
         benchmark:
-            f"{RESULTS}/benchmarks/report.tsv"
+            result(task.benchmark)
         localrule: True
         params:
-            report=PLAN.report.params,
+            planned=[planned.params for planned in task.arguments],
         message:
-            "Writing the report"
+            task.message
         script:
             "../scripts/report.py"

@@ -1,8 +1,8 @@
 """Rule data: data sets, from files, a wheel, a generator or by download, as netCDF."""
 
-from analysis.execution.jobs import job
+from analysis.execution.signals import job
 
 with job(snakemake.log[0]):
-    from analysis.data.subsets import write_subsets
+    from analysis.execution.functions import data
 
-    write_subsets(snakemake.output)
+    data((), snakemake.input, snakemake.output)

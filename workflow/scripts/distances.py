@@ -1,8 +1,10 @@
 """Rule distances: how far runs are from each other and from their start, from snapshots."""
 
-from analysis.execution.jobs import job
+from analysis.execution.signals import job
 
 with job(snakemake.log[0]):
-    from analysis.measurement.distances import write_distances
+    from analysis.execution.functions import distances
+    from analysis.plan.plan import PlannedDistances
 
-    write_distances(snakemake.params.distances, snakemake.input, snakemake.output)
+    planned = [PlannedDistances.model_validate_json(text) for text in snakemake.params.planned]
+    distances(planned, snakemake.input, snakemake.output)

@@ -1,14 +1,10 @@
 """Rule figures: several figures and tables, each from its datasets."""
 
-from pathlib import Path
-
-from analysis.execution.jobs import job
+from analysis.execution.signals import job
 
 with job(snakemake.log[0]):
-    from analysis.execution.records import recorded
-    from analysis.figures import draw_figures
-    from analysis.runs.panels import by_name
+    from analysis.execution.functions import figures
+    from analysis.plan.plan import PlannedFigure
 
-    figures = snakemake.output.figures
-    with recorded(snakemake.params.figures, snakemake.output.records, figures):
-        draw_figures(snakemake.params.figures, by_name(snakemake.input), list(map(Path, figures)))
+    planned = [PlannedFigure.model_validate_json(text) for text in snakemake.params.planned]
+    figures(planned, snakemake.input, snakemake.output)

@@ -1,23 +1,10 @@
-"""Rule report: what the papers say beside what was measured."""
+"""Rule report: what the papers say, next to what was measured."""
 
-from pathlib import Path
-
-from analysis.execution.jobs import job
+from analysis.execution.signals import job
 
 with job(snakemake.log[0]):
-    from analysis.execution.records import check, recorded
-    from analysis.report import write_report
-    from analysis.runs.panels import by_name
+    from analysis.execution.functions import report
+    from analysis.plan.plan import PlannedReport
 
-    results = Path(snakemake.output.html).parent
-    for record in map(Path, snakemake.input.records):
-        check(record)
-    with recorded([snakemake.params.report], [snakemake.output.record], [snakemake.output.html]):
-        files = {Path(path).relative_to(results).as_posix(): Path(path) for path in snakemake.input.files}
-        write_report(
-            snakemake.params.report,
-            by_name(snakemake.input.datasets),
-            files,
-            Path(snakemake.input.deviations),
-            Path(snakemake.output.html),
-        )
+    planned = [PlannedReport.model_validate_json(text) for text in snakemake.params.planned]
+    report(planned, snakemake.input, snakemake.output)

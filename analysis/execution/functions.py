@@ -1,0 +1,112 @@
+"""The function of each rule, under the rule's name: what a job does between files.
+
+Each takes what it is to make, and the files of its task (`analysis.execution.tasks`) with their folders, by the task's
+names. Imports are inside, since each job needs few and they take seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from analysis.execution.records import check, recorded
+from analysis.plan.plan import (
+    PlannedClaims,
+    PlannedDistances,
+    PlannedEnergies,
+    PlannedFigure,
+    PlannedReport,
+    PlannedSegment,
+)
+
+Files = Mapping[str, Sequence[str]]
+
+
+def data(planned: Sequence[None], inputs: Files, outputs: Files) -> None:
+    """Data sets, from files, a wheel, a generator or by download."""
+    from analysis.data.subsets import write_subsets
+
+    write_subsets(outputs["files"])
+
+
+def segments(
+    planned: Sequence[PlannedSegment],
+    inputs: Files,
+    outputs: Files,
+    *,
+    threads: int,
+    device: str,
+    interrupted: Callable[[], bool],
+) -> None:
+    """Sibling segments, one after the other."""
+    from analysis.training.batch import train_batch
+
+    train_batch(
+        planned,
+        data=inputs["data"],
+        parents=inputs["parents"],
+        trajectories=outputs["trajectories"],
+        states=outputs["states"],
+        snapshots=outputs["snapshots"],
+        threads=threads,
+        device=device,
+        interrupted=interrupted,
+    )
+
+
+def energies(planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, *, threads: int, device: str) -> None:
+    """Energies and spectral densities along segments, from their snapshots."""
+    from analysis.measurement.energies import measure_energies
+
+    measure_energies(
+        planned,
+        data=inputs["data"],
+        snapshots=inputs["snapshots"],
+        outputs=outputs["files"],
+        threads=threads,
+        device=device,
+    )
+
+
+def distances(planned: Sequence[PlannedDistances], inputs: Files, outputs: Files) -> None:
+    """Distances of runs from each other and from their start, from snapshots."""
+    from analysis.measurement.distances import write_distances
+
+    write_distances(planned, inputs["snapshots"], outputs["files"])
+
+
+def figures(planned: Sequence[PlannedFigure], inputs: Files, outputs: Files) -> None:
+    """Figures and tables, each from its datasets."""
+    from analysis.figures import draw_figures
+    from analysis.runs.panels import by_name
+
+    with recorded(planned, outputs["records"], outputs["files"]):
+        draw_figures([figure.spec for figure in planned], by_name(inputs["datasets"]), _paths(outputs))
+
+
+def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> None:
+    """Every claim in every setting, from datasets."""
+    from analysis.claims import judge
+    from analysis.runs.panels import by_name
+
+    (claims,) = planned
+    with recorded(planned, outputs["records"], outputs["files"]):
+        judge(claims.claims, by_name(inputs["datasets"]), {path.suffix[1:]: path for path in _paths(outputs)})
+
+
+def report(planned: Sequence[PlannedReport], inputs: Files, outputs: Files) -> None:
+    """The report, from figures, verdicts and the datasets behind them; what it shows is what was recorded."""
+    from analysis.plan.outputs import DEVIATIONS
+    from analysis.report import write_report
+    from analysis.runs.panels import by_name
+
+    (report,), (output,) = planned, _paths(outputs)
+    for record in map(Path, inputs["records"]):
+        check(record)
+    files = {path.relative_to(output.parent).as_posix(): path for path in map(Path, inputs["files"])}
+    with recorded(planned, outputs["records"], outputs["files"]):
+        write_report(report.spec, by_name(inputs["datasets"]), files, DEVIATIONS, output)
+
+
+def _paths(outputs: Files) -> list[Path]:
+    return [Path(file) for file in outputs["files"]]

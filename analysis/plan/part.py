@@ -1,0 +1,80 @@
+"""A part of a plan: what some of its files, figures, claims or segments need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+
+from analysis.plan.plan import Plan
+from sharpflat.errors import InputError
+
+
+def part(plan: Plan, files: Collection[str]) -> Plan:
+    """The plan with what these files (relative to the results) need, and nothing else."""
+    drawn = [drawn for drawn in plan.drawn if not set(drawn.files).isdisjoint(files)]
+    if plan.report in drawn:
+        return plan
+    inputs = {*files, *(file for one in drawn for file in one.inputs)}
+    energies = {i: energies for i, energies in plan.energies.items() if energies.file in inputs}
+    distances = {i: distances for i, distances in plan.distances.items() if distances.file in inputs}
+    inputs |= {one.input for one in energies.values()} | {file for one in distances.values() for file in one.inputs}
+    ids = {file.split("/")[1] for file in inputs if file.startswith("segments/")}
+    for segment in reversed(plan.segments.values()):  # children before their parents
+        if segment.id in ids and segment.spec.parent is not None:
+            ids.add(segment.spec.parent)
+    return replace(
+        plan,
+        segments={i: segment for i, segment in plan.segments.items() if i in ids},
+        energies=energies,
+        distances=distances,
+        figures={name: figure for name, figure in plan.figures.items() if figure in drawn},
+        claims=plan.claims if plan.claims in drawn else plan.claims.model_copy(update={"claims": ()}),
+        report=plan.report.model_copy(
+            update={"spec": plan.report.spec.model_copy(update={"figures": (), "claims": ()})}
+        ),
+    )
+
+
+def chosen(plan: Plan, names: Sequence[str]) -> Plan:
+    """The part of the plan that figures, claims or segments need.
+
+    Args:
+        plan: of a profile.
+        names: figures or claims, or the end of such a name if no other ends so ("fig01"); segments by their ids, as
+            <setting>.<segment> or <segment> of `experiments.yaml`. None is everything.
+
+    Raises:
+        InputError: for a name that is unknown or ambiguous.
+    """
+    return part(plan, [file for name in names for file in _files(plan, name)]) if names else plan
+
+
+def _files(plan: Plan, name: str) -> Iterable[str]:
+    """What a name stands for: the files of a figure, the datasets of a claim, the ends of segments' runs."""
+    drawn: dict[str, Iterable[str]] = {figure.name: figure.files for figure in plan.figures.values()}
+    for claim in plan.claims.claims:
+        if claim.panels:
+            drawn[claim.name] = [file for panel in claim.panels for file in panel.datasets()]
+    trained: dict[str, list[str]] = {i: [i] for i in plan.segments}
+    runs = {key: [path] for key, path in plan.runs.items()}
+    runs |= {key: [member.path for member in family] for key, family in plan.families.items()}
+    for (setting, segment), paths in runs.items():
+        for known in (f"{setting}.{segment}", segment):
+            trained.setdefault(known, []).extend(path[-1] for path in paths)
+    if name in drawn:
+        return drawn[name]
+    if name in trained:
+        return [plan.segments[i].trajectory for i in trained[name]]
+    ends = [known for known in drawn if known.endswith(f"-{name}")]
+    if len(ends) > 1:
+        raise InputError(f"--only: {name!r} may be {' or '.join(ends)}")
+    if ends:
+        return drawn[ends[0]]
+    short = (known.partition("-")[2] for known in drawn)
+    close = get_close_matches(name, [*drawn, *short, *(known for known in trained if known not in plan.segments)], n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ";"
+    raise InputError(
+        f"--only: profile {plan.profile} has no figure, claim or segment {name!r}{hint} allowed: a segment of "
+        f"experiments.yaml, {', '.join(drawn)}"
+    )

@@ -1,0 +1,34 @@
+# Segments of training, several together in one process, each with files of its own.
+# No `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
+
+
+rule segments:
+    input:
+        everything("segments"),
+    message:
+        "The segments are trained"
+
+
+for task in TASKS["segments"]:
+
+    rule:
+        name:
+            task.name
+        input:
+            **located(task.inputs),
+        output:
+            **located(task.outputs),
+        log:
+            result(task.log),
+        benchmark:
+            result(task.benchmark)
+        priority: task.priority
+        threads: task.threads
+        resources:
+            **STAGES.segments.resources(task.refreshes, task.memory),
+        params:
+            planned=[planned.params for planned in task.arguments],
+        message:
+            task.message
+        script:
+            "../scripts/segments.py"

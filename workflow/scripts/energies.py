@@ -1,0 +1,12 @@
+"""Rule energies: energies and spectral densities along segments, from their snapshots, in one process."""
+
+from analysis.execution.signals import job
+
+with job(snakemake.log[0]):
+    from analysis.execution.functions import energies
+    from analysis.execution.gpus import share
+    from analysis.plan.plan import PlannedEnergies
+
+    planned = [PlannedEnergies.model_validate_json(text) for text in snakemake.params.planned]
+    with share("cuda" if snakemake.resources.gpu else "cpu") as device:
+        energies(planned, snakemake.input, snakemake.output, threads=snakemake.threads, device=device)
