@@ -73,7 +73,7 @@ def test_a_flipped_bit_in_what_is_drawn_or_judged_is_mended(finished: Project, p
         flip_a_bit(project.results() / file)
     shutil.rmtree(project.path / ".snakemake")
     before = project.times()
-    assert project.would_run() == sorted(files.values())
+    assert project.dry_run() == sorted(files.values())
     assert project.times() == before, "a dry run changes nothing"
     assert jobs(project.run("claims").stdout) == ["claims"]
     assert project.reproduce() == sorted({*files.values()} - {"claims"})

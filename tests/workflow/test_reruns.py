@@ -1,7 +1,7 @@
 """Right reruns, no more and no less: for each change, just the jobs that would run after it.
 
-They are asked of a function of the plan (`would_run`). That the engine runs just these is tested for one change of each
-kind, and for all of them with EXHAUSTIVE=1.
+They are asked of the project's table of tasks (`Project.would_run`). That the engine runs just these is tested for one
+change of each kind, and with EXHAUSTIVE=1 for every one.
 
 Beside this table: redrawing from an archive trains nothing (`test_archive.py`), energies and families
 (`test_families.py`), and what really running writes (`test_workflow.py`).
@@ -10,7 +10,6 @@ Beside this table: redrawing from an archive trains nothing (`test_archive.py`),
 from __future__ import annotations
 
 import ast
-import filecmp
 import json
 import os
 import shutil
@@ -23,8 +22,7 @@ import yaml
 from analysis.plan import fingerprint
 from analysis.plan.plan import Plan
 from tests.covering import some
-from tests.workflow import would_run as own
-from tests.workflow.project import ROOT, Project
+from tests.workflow.project import Project
 
 NUMBERS, EXPERIMENTS = "workflow/config/tiny.yaml", "workflow/config/experiments.yaml"
 
@@ -98,6 +96,17 @@ def within(*functions: str) -> Change:
             lines = text.splitlines(keepends=True)
             lines.insert(first.lineno - 1, f"{' ' * first.col_offset}_ = 0\n")
             path.write_text("".join(lines), encoding="utf-8")
+
+    return change
+
+
+def imported(*modules: str) -> Change:
+    """A statement at the end of modules, which does nothing when they are imported."""
+
+    def change(project: Project) -> None:
+        for module in modules:
+            with (project.path / module).open("a", encoding="utf-8") as file:
+                file.write("\n\nsorted([])\n")
 
     return change
 
@@ -354,10 +363,12 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "a figure's module": (within("analysis/figures/distance.py:draw"), drawn_by("distance")),
     "a figure's module that nothing uses": (within("analysis/figures/edge.py:draw"), NOTHING),
-    "a part of two figures": (within("analysis/figures/drawing.py:k_of"), drawn_by("eigenvalues", "alignment")),
     "the style": (edit("analysis/figures/style.py", 'GREY = "#0072B2"', 'GREY = "#0072B3"'), every_figure),
     "the report's code": (within("analysis/report/page.py:page"), REPORT),
-    "the archive's code": (within("analysis/archive/packing.py:pack", "analysis/archive/manifest.py:verify"), NOTHING),
+    "the archive's code": (
+        within("analysis/archive/packing.py:pack", "analysis/archive/manifest.py:read_archive"),
+        NOTHING,
+    ),
     "what plans": (
         within(
             "analysis/plan/join.py:load_plan",
@@ -368,13 +379,12 @@ TABLE: dict[str, tuple[Change, Expected]] = {
         ),
         NOTHING,
     ),
-    "what reads configuration": (
-        within("analysis/plan/config.py:_one_line"),
-        REPORT,
-    ),  # what the papers say is read with it, too
+    "what reads configuration": (within("analysis/plan/config.py:stop_spec"), NOTHING),
+    "what reads configuration and the report's files": (within("analysis/plan/yaml.py:_explain"), REPORT),
+    "what runs when a module is imported": (imported("analysis/store/netcdf.py"), EVERY_SEGMENT),
     "rules and scripts": (
         after(
-            edit("workflow/rules/train.smk", "for batch in", "# A remark.\nfor batch in"),
+            edit("workflow/rules/segments.smk", "for task in", "# A remark.\nfor task in"),
             edit("workflow/scripts/segments.py", "with job", "# A remark.\nwith job"),
         ),
         NOTHING,
@@ -443,8 +453,13 @@ if hasattr(fingerprint, "Code"):  # where definitions count, not modules
             ),
             NOTHING,
         ),
-        "parts of figures that nothing uses": (
+        "a part of two figures": (within("analysis/figures/drawing.py:k_of"), drawn_by("eigenvalues", "alignment")),
+        "parts of other figures": (
             within("analysis/figures/drawing.py:log_losses", "analysis/figures/drawing.py:title_of"),
+            NOTHING,
+        ),
+        "the wording of a message": (
+            edit("analysis/measurement/distances.py", "do not begin at the same point", "begin apart"),
             NOTHING,
         ),
     }
@@ -475,28 +490,7 @@ FOR_THE_ENGINE = {
 }
 
 
-# ---------------------------------------------------------------- what would run
-CODE = ("analysis", "sharpflat", "workflow/report", "docs/deviations.md")  # what a plan is made from but configuration
-
-
-def would_run(project: Project, profile: str = "tiny") -> dict[str, str]:
-    """The jobs that would run in the project, by the plan of its own code and configuration; each with its name."""
-    if has_own_code(project):
-        return json.loads(project.python("-P", own.__file__, profile))
-    return own.would_run(profile, project.path, project.path / "workflow" / "config")
-
-
-def has_own_code(project: Project) -> bool:
-    """Whether it is another than that of this process."""
-    for name in CODE:
-        files = [f for f in (project.path / name).rglob("*") if f.is_file()] or [project.path / name]
-        for file in files:
-            twin = ROOT / file.relative_to(project.path)
-            if "__pycache__" not in file.parts and not (twin.exists() and filecmp.cmp(file, twin, shallow=False)):
-                return True
-    return False
-
-
+# ---------------------------------------------------------------- the tests
 @pytest.fixture(scope="module")
 def plan(finished: Project) -> Plan:
     """Of the finished run."""
@@ -507,12 +501,12 @@ def plan(finished: Project) -> Plan:
 def test_just_what_depends_on_a_change_runs_again(project: Project, plan: Plan, what: str) -> None:
     change, expected = TABLE[what]
     change(project)
-    assert set(would_run(project).values()) == expected(plan)
+    assert set(project.named_jobs().values()) == expected(plan)
 
 
 @pytest.mark.parametrize("changes", some(FOR_THE_ENGINE.values(), [(what,) for what in TABLE]), ids="; ".join)
 def test_the_engine_runs_just_that(project: Project, changes: tuple[str, ...]) -> None:
     for what in changes:
         TABLE[what][0](project)
-    expected = would_run(project)
-    assert project.would_run() == sorted(expected)
+    expected = project.would_run()
+    assert project.dry_run() == expected
