@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -19,6 +21,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.strict_speed |= os.environ.get("CI", "") not in ("", "0", "false")
+    if hasattr(config, "cache") and not hasattr(config, "workerinput"):
+        keep_bytecode(str(config.cache.mkdir("bytecode")))
+
+
+def keep_bytecode(folder: str) -> None:
+    """For all processes that tests start, the workers of pytest-xdist among them. Where Python is told to keep no
+    bytecode, most of a short process would be compiling libraries; where it keeps it beside the sources, copies of the
+    project would each hold their own."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
+    sys.dont_write_bytecode = False
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Bytecode of copies of the project goes with them."""
+    if hasattr(session.config, "_tmp_path_factory") and not hasattr(session.config, "workerinput"):
+        copies = session.config._tmp_path_factory.getbasetemp()
+        shutil.rmtree(f"{sys.pycache_prefix}{copies}", ignore_errors=True)
 
 
 def processor_seconds() -> float:

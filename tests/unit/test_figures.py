@@ -31,10 +31,12 @@ from analysis.specs import (
 )
 from analysis.store.netcdf import write_dataset
 from analysis.training.probes import Records, to_dataset
+from tests.unit.examples import remembered
 
 K = 2
 
 
+@remembered
 def segment(
     name: str,
     first: int,

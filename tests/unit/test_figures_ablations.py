@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from analysis.runs.panels import Member, Panel, concatenate
 from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec, SegmentSpec, SGDSpec, StopSpec
 from analysis.training.probes import Records, to_dataset
 from sharpflat.errors import InputError
+from tests.unit.examples import remembered
 from tests.unit.test_figures_switches import of_colour, switches
 
 WEIGHTS = {"SGD": None, "Dom-SGD": (1.0, 0.0), "Bulk-SGD": (0.0, 1.0)}
 BLACK = style.BLACK
 
 
+@remembered
 def segment(
     label: str,
     first: int,
@@ -127,6 +130,12 @@ KEYWORDS = {"learning_rate": "rate", "refresh_every": "every", "holdout": "holdo
 
 
 def family(label: str, name: str, change: Change = same, seeds: tuple[int, ...] = ()) -> list[Member]:
+    """As `whole_family` makes it; whoever asks may change the list."""
+    return list(whole_family(label, name, change, seeds))
+
+
+@cache
+def whole_family(label: str, name: str, change: Change, seeds: tuple[int, ...]) -> list[Member]:
     """Bulk-SGD's levels are 0.1, 0.2, … of ascending values, others' 0.05 more; what varies of the problem or the rule
     varies from the first step on."""
     made = []

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -43,7 +42,6 @@ CHEAP = [
     "figure travelled",
     "report",
 ]
-_BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")  # compiled once for all starts of the engine
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 
 
@@ -78,9 +76,8 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE"}
-        own = {"PYTHONPATH": str(self.path), "PYTHONPYCACHEPREFIX": _BYTECODE.name}
-        return {k: v for k, v in os.environ.items() if k not in unset} | own
+        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL"}
+        return {k: v for k, v in os.environ.items() if k not in unset} | {"PYTHONPATH": str(self.path)}
 
     def run(
         self,
