@@ -153,6 +153,7 @@ def same(found: Result, expected: Result, folder: Path) -> None:
     assert (folder / "found.safetensors").read_bytes() == (folder / "expected.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_divergence_that_is_seen_late_is_the_one_that_was(
     rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -67,6 +67,7 @@ def test_every_profile_has_every_figure_in_every_setting(profile):
             assert setting in [panel.setting for panel in plan.figures[name].panels]
 
 
+@pytest.mark.slow
 def test_the_example_in_the_readme_runs():
     optimizer, code = re.findall(r"```python\n(.*?)```", README, re.S)
     assert optimizer.strip() in (ROOT / "examples" / "subspace_sgd.py").read_text(encoding="utf-8"), "which is run too"

@@ -239,6 +239,7 @@ draw_figures([FigureSpec.model_validate_json(sys.argv[1])], {k: Path(v) for k, v
 """
 
 
+@pytest.mark.slow
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     names = {"start": (0, 10), "sgd": (10, 20)}
     for name, (first, last) in names.items():
