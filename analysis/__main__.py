@@ -12,12 +12,13 @@ from pathlib import Path
 
 from analysis import archive
 from analysis.execution.run import run
-from analysis.plan.join import CONFIG_DIR, Plan, load_plan
+from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.plan import Plan
 from sharpflat.errors import InputError
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; its exit status."""
+def main(words: list[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(required=True)
     for command, help_ in _COMMANDS.items():
@@ -35,60 +36,65 @@ def main(arguments: list[str] | None = None) -> int:
             own.add_argument("--draw", action="store_true", help="also draw, judge and write the report")
             own.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
             own.add_argument("--device", default="cpu", help="cpu, cuda (the GPU with the fewest jobs) or as in cuda:1")
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(words)
     try:
-        return given.command(given)
+        return arguments.command(arguments)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
 
 
-def _run(given: argparse.Namespace) -> int:
-    plan = load_plan(given.profile, given.config_dir)
+def _run(arguments: argparse.Namespace) -> int:
+    plan = load_plan(arguments.profile, arguments.config_dir)
     return run(
-        plan, given.results / plan.profile, only=given.only, jobs=given.jobs, device=given.device, draw=given.draw
+        plan,
+        arguments.results / plan.profile,
+        only=arguments.only,
+        jobs=arguments.jobs,
+        device=arguments.device,
+        draw=arguments.draw,
     )
 
 
-def _tree(given: argparse.Namespace) -> int:
-    shared = load_plan(given.profile, given.config_dir).sharing()
+def _tree(arguments: argparse.Namespace) -> int:
+    shared = load_plan(arguments.profile, arguments.config_dir).sharing()
     print(f"{shared.segments} segments, {shared.steps:,} steps at most; {shared.runs} runs")
     print(f"each run from its initialisation: {shared.steps_alone:,} steps at most")
     print(f"saved by the tree: {1 - shared.steps / max(shared.steps_alone, 1):.0%}")
     return 0
 
 
-def _plan(given: argparse.Namespace) -> int:
+def _plan(arguments: argparse.Namespace) -> int:
     from analysis.costs.estimate import estimate  # here: it imports torch, seconds that the other commands do not need
     from analysis.costs.table import lines
 
-    plan = load_plan(given.profile, given.config_dir)
-    if given.gpu_tflops is not None and not given.gpu_tflops > 0:
-        raise InputError(f"--gpu-tflops: found {given.gpu_tflops}; a positive number is needed")
-    found = estimate(
+    plan = load_plan(arguments.profile, arguments.config_dir)
+    if arguments.gpu_tflops is not None and not arguments.gpu_tflops > 0:
+        raise InputError(f"--gpu-tflops: found {arguments.gpu_tflops}; a positive number is needed")
+    estimated = estimate(
         plan,
-        given.results / plan.profile,
-        given.results / archive.REFERENCE,
+        arguments.results / plan.profile,
+        arguments.results / archive.REFERENCE,
         tell=lambda text: print(text, file=sys.stderr),
     )
-    for line in lines(plan, found, given.gpu_tflops):
+    for line in lines(plan, estimated, arguments.gpu_tflops):
         print(line)
     return 0
 
 
-def _stale(given: argparse.Namespace) -> int:
-    plan = load_plan(given.profile, given.config_dir)
-    found = stale(plan, given.results / plan.profile)
-    for path in found:
+def _stale(arguments: argparse.Namespace) -> int:
+    plan = load_plan(arguments.profile, arguments.config_dir)
+    paths = stale(plan, arguments.results / plan.profile)
+    for path in paths:
         print(path)
-        if given.remove:
+        if arguments.remove:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    print(f"{len(found)} stale results {'removed' if given.remove else 'found'}")
+    print(f"{len(paths)} stale results {'removed' if arguments.remove else 'found'}")
     return 0
 
 
-def _claims(given: argparse.Namespace) -> int:
-    path = given.results / given.profile / "claims.json"
+def _claims(arguments: argparse.Namespace) -> int:
+    path = arguments.results / arguments.profile / "claims.json"
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -107,36 +113,36 @@ def _claims(given: argparse.Namespace) -> int:
     return 0
 
 
-def _archive(given: argparse.Namespace) -> int:
-    plan = load_plan(given.profile, given.config_dir)
-    packed = archive.pack(plan, given.results / plan.profile, _reference(given))
+def _archive(arguments: argparse.Namespace) -> int:
+    plan = load_plan(arguments.profile, arguments.config_dir)
+    packed = archive.pack(plan, arguments.results / plan.profile, _reference(arguments))
     size = sum(entry.bytes for entry in packed.datasets.values())
-    print(f"{_reference(given)}: {len(packed.datasets)} datasets, {size / 1e6:.1f} MB", end="; ")
+    print(f"{_reference(arguments)}: {len(packed.datasets)} datasets, {size / 1e6:.1f} MB", end="; ")
     print(f"{len(packed.figures)} of {len(plan.figures)} figures and tables can be made from them")
     return 0
 
 
-def _record(given: argparse.Namespace) -> int:
-    manifest = archive.record(_reference(given), _redrawn(given), given.results / given.profile)
-    print(f"{_reference(given)}: recorded {len(manifest.outputs)} files that were made from it")
+def _record(arguments: argparse.Namespace) -> int:
+    manifest = archive.record(_reference(arguments), _redrawn(arguments), arguments.results / arguments.profile)
+    print(f"{_reference(arguments)}: recorded {len(manifest.outputs)} files that were made from it")
     return 0
 
 
-def _verify(given: argparse.Namespace) -> int:
-    manifest = archive.verify(_reference(given))
-    print(f"{_reference(given)}: all {len(manifest.datasets)} datasets are what the manifest says")
+def _verify(arguments: argparse.Namespace) -> int:
+    manifest = archive.verify(_reference(arguments))
+    print(f"{_reference(arguments)}: all {len(manifest.datasets)} datasets are what the manifest says")
     return 0
 
 
-def _compare(given: argparse.Namespace) -> int:
-    manifest = archive.read_archive(_reference(given))
-    found = archive.compare(manifest, _redrawn(given))
-    for file, state in found.items():
-        print(f"{state:<10} {_redrawn(given) / file}")
-    others = [file for file, state in found.items() if state != "identical"]
-    print(f"{len(found) - len(others)} of {len(found)} files are byte-identical to the recorded ones")
-    if not found:
-        print(f"{_reference(given)}: nothing is recorded", file=sys.stderr)
+def _compare(arguments: argparse.Namespace) -> int:
+    manifest = archive.read_archive(_reference(arguments))
+    states = archive.compare(manifest, _redrawn(arguments))
+    for file, state in states.items():
+        print(f"{state:<10} {_redrawn(arguments) / file}")
+    others = [file for file, state in states.items() if state != "identical"]
+    print(f"{len(states) - len(others)} of {len(states)} files are byte-identical to the recorded ones")
+    if not states:
+        print(f"{_reference(arguments)}: nothing is recorded", file=sys.stderr)
     if others:
         versions = ", ".join(
             f"{name} {v}" for name, v in archive.versions().items() if v != manifest.made_with.get(name)
@@ -144,17 +150,17 @@ def _compare(given: argparse.Namespace) -> int:
         print(
             f"They were recorded with other versions; here: {versions}."
             if versions
-            else "The code that makes them changed; if it was meant to, `make archive` records them anew."
+            else "The code that makes them changed; if that was intended, `make archive` records them again."
         )
-    return 1 if others or not found else 0
+    return 1 if others or not states else 0
 
 
-def _reference(given: argparse.Namespace) -> Path:
-    return given.results / archive.REFERENCE / given.profile
+def _reference(arguments: argparse.Namespace) -> Path:
+    return arguments.results / archive.REFERENCE / arguments.profile
 
 
-def _redrawn(given: argparse.Namespace) -> Path:
-    return given.results / archive.REDRAWN / given.profile
+def _redrawn(arguments: argparse.Namespace) -> Path:
+    return arguments.results / archive.REDRAWN / arguments.profile
 
 
 _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {

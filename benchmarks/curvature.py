@@ -90,17 +90,17 @@ class HalfSquaredError(nn.Module):
 
 
 class Ours:
-    """Our solver, warm (from its own last basis) or cold."""
+    """Our solver, warm (from its own last block) or cold."""
 
-    def __init__(self, objective: Objective, tol: float, *, warm: bool, block: int | None = None) -> None:
-        self.objective, self.tol, self.warm, self.block = objective, tol, warm, block
-        self.basis: Tensor | None = None
+    def __init__(self, objective: Objective, tolerance: float, *, warm: bool, block: int | None = None) -> None:
+        self.objective, self.tolerance, self.warm, self.block = objective, tolerance, warm, block
+        self.start: Tensor | None = None
 
     def __call__(self, theta: Tensor) -> Solution:
         operator = Hessian(self.objective, theta)
-        r = top_eigenspace(operator, K, init=self.basis, tol=self.tol, block=self.block)
+        r = top_eigenspace(operator, K, start=self.start, tolerance=self.tolerance, block=self.block)
         if self.warm:
-            self.basis = r.basis
+            self.start = r.start
         return r.eigenvalues, r.eigenvectors, r.products
 
 
@@ -110,8 +110,8 @@ class Lobpcg:
     It stops only when the two guard vectors have converged too, which ours do not have to: not tuned.
     """
 
-    def __init__(self, objective: Objective, tol: float) -> None:
-        self.objective, self.tol = objective, tol
+    def __init__(self, objective: Objective, tolerance: float) -> None:
+        self.objective, self.tolerance = objective, tolerance
         self.block: np.ndarray | None = None
         self.kth = 1.0
 
@@ -124,13 +124,13 @@ class Lobpcg:
             return operator.matmat(torch.from_numpy(v.reshape(len(v), -1).astype(np.float32))).numpy()
 
         if self.block is None:  # its cold start is not what is measured
-            r = top_eigenspace(operator, K, tol=0.01)
-            self.block, self.kth = r.basis.numpy().copy(), float(r.eigenvalues[-1])
+            r = top_eigenspace(operator, K, tolerance=0.01)
+            self.block, self.kth = r.start.numpy().copy(), float(r.eigenvalues[-1])
         size = (len(theta), len(theta))
         wrapped = LinearOperator(size, matvec=multiply, matmat=multiply, dtype=np.float32)
         with warnings.catch_warnings():  # the guard vectors need not converge, and it warns
             warnings.simplefilter("ignore")
-            values, vectors = lobpcg(wrapped, self.block, largest=True, tol=self.tol * self.kth, maxiter=10)
+            values, vectors = lobpcg(wrapped, self.block, largest=True, tol=self.tolerance * self.kth, maxiter=10)
         self.block, self.kth = vectors, float(values[K - 1])
         return torch.from_numpy(values[:K]), torch.from_numpy(vectors[:, :K].copy()), count
 
@@ -138,16 +138,16 @@ class Lobpcg:
 class Chebyshev:
     """Chebyshev-filtered subspace iteration on our products, warm: filter of degree 2, then Rayleigh–Ritz."""
 
-    def __init__(self, objective: Objective, tol: float) -> None:
-        self.objective, self.tol = objective, tol
+    def __init__(self, objective: Objective, tolerance: float) -> None:
+        self.objective, self.tolerance = objective, tolerance
         self.block: Tensor | None = None
         self.cut = 0.0
 
     def __call__(self, theta: Tensor) -> Solution:
         operator, products = Hessian(self.objective, theta), 0
         if self.block is None:
-            r = top_eigenspace(operator, K, tol=0.01)
-            self.block, self.cut = r.basis, float(r.eigenvalues[-1]) / 2
+            r = top_eigenspace(operator, K, tolerance=0.01)
+            self.block, self.cut = r.start, float(r.eigenvalues[-1]) / 2
         while True:
             # Damps [−cut, cut]: half of λ_k and below, and the negative eigenvalues, which are smaller here.
             first = operator.matmat(self.block) / self.cut
@@ -159,7 +159,7 @@ class Chebyshev:
             values, rotation = values.flip(0), rotation.flip(1)
             self.block, images = basis @ rotation, images @ rotation
             residuals = (images - self.block * values)[:, :K].norm(dim=0)
-            if bool((residuals <= self.tol * values[K - 1]).all()):
+            if bool((residuals <= self.tolerance * values[K - 1]).all()):
                 self.cut = float(values[K - 1]) / 2
                 return values[:K], self.block[:, :K], products
 
@@ -282,11 +282,14 @@ def refreshes(args: argparse.Namespace, width: int, count: int) -> dict[str, Any
         theta = sgd(theta)
 
     methods: dict[str, Callable[[Tensor], Solution]] = {
-        **{f"ours, warm, tol {tol:g}": Ours(objective, tol, warm=True) for tol in (0.1, 0.05, 0.01)},
-        "ours, cold, tol 0.01": Ours(objective, 0.01, warm=False),
-        "ours, cold, block=1, tol 0.01": Ours(objective, 0.01, warm=False, block=1),
-        "SciPy lobpcg on our products, warm, tol 0.05": Lobpcg(objective, 0.05),
-        "Chebyshev filter on our products, warm, tol 0.05": Chebyshev(objective, 0.05),
+        **{
+            f"ours, warm, tolerance {tolerance:g}": Ours(objective, tolerance, warm=True)
+            for tolerance in (0.1, 0.05, 0.01)
+        },
+        "ours, cold, tolerance 0.01": Ours(objective, 0.01, warm=False),
+        "ours, cold, block=1, tolerance 0.01": Ours(objective, 0.01, warm=False, block=1),
+        "SciPy lobpcg on our products, warm, tolerance 0.05": Lobpcg(objective, 0.05),
+        "Chebyshev filter on our products, warm, tolerance 0.05": Chebyshev(objective, 0.05),
         "SciPy eigsh, cold (edge-of-stability)": EdgeOfStability(model, inputs, targets),
         "curvlinops + eigsh, cold": Curvlinops(model, inputs, targets),
         "hessian-eigenthings, lanczos": HessianEigenthings(model, inputs, targets),
@@ -298,16 +301,16 @@ def refreshes(args: argparse.Namespace, width: int, count: int) -> dict[str, Any
         del methods[name]
 
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    reference = top_eigenspace(Hessian(objective, theta), K, tol=1e-4, guard=10)
+    reference = top_eigenspace(Hessian(objective, theta), K, tolerance=1e-4, guard=10)
     for method in methods.values():
         if isinstance(method, Lobpcg | Chebyshev) or (isinstance(method, Ours) and method.warm):
             method(theta)  # its cold start belongs to the step before
     ratios = []
     for step in range(args.steps):
         theta = sgd(theta)
-        reference = top_eigenspace(Hessian(objective, theta), K, init=reference.basis, tol=1e-4, guard=10)
+        reference = top_eigenspace(Hessian(objective, theta), K, start=reference.start, tolerance=1e-4, guard=10)
         if step == 0:
-            ritz = reference.basis.T @ Hessian(objective, theta).matmat(reference.basis)
+            ritz = reference.start.T @ Hessian(objective, theta).matmat(reference.start)
             ratios = torch.linalg.eigvalsh(ritz).flip(0).tolist()
         for name, method in methods.items():
             if step >= args.slow_steps and name.startswith(("PyHessian", "curvlinops")):
@@ -514,12 +517,12 @@ def on_device(args: argparse.Namespace) -> dict[str, Any]:
     for _ in range(args.warmup):
         theta = sgd(theta)
     rows: list[dict[str, float]] = []
-    found = top_eigenspace(Hessian(objective, theta), K, tol=args.tolerance)
+    found = top_eigenspace(Hessian(objective, theta), K, tolerance=args.tolerance)
     for _ in range(args.steps):
         theta = sgd(theta)
 
-        def refresh(theta: Tensor = theta, basis: Tensor = found.basis) -> TopEigenspace:
-            return top_eigenspace(Hessian(objective, theta), K, init=basis, tol=args.tolerance)
+        def refresh(theta: Tensor = theta, start: Tensor = found.start) -> TopEigenspace:
+            return top_eigenspace(Hessian(objective, theta), K, start=start, tolerance=args.tolerance)
 
         rows.append({"seconds": seconds_of(refresh), "operations": operations(refresh)})
         found = refresh()

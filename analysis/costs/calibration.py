@@ -119,7 +119,7 @@ class _Diagonal:
 def _solver(theta: torch.Tensor, k: int) -> Cost:
     """What the eigensolver adds to a product: the same for one example as for thousands."""
     operator, products = _Diagonal(theta), min(2 * (k + 2), theta.numel())
-    return _cost(lambda: top_eigenspace(operator, k, tol=1e-12, max_products=products)) * (1 / products)
+    return _cost(lambda: top_eigenspace(operator, k, tolerance=1e-12, max_products=products)) * (1 / products)
 
 
 def _separate(objective: Objective, vectors: torch.Tensor) -> Cost:
@@ -131,7 +131,7 @@ def _separate(objective: Objective, vectors: torch.Tensor) -> Cost:
 def _lanczos(theta: torch.Tensor) -> Cost:
     """What Lanczos' orthogonalisation adds to a product."""
     steps = min(LANCZOS_STEPS, theta.numel())
-    density = partial(spectral_density, _Diagonal(theta), LANCZOS_PROBES, steps)
+    density = partial(spectral_density, _Diagonal(theta), probes=LANCZOS_PROBES, steps=steps)
     return _cost(density) * (1 / (LANCZOS_PROBES * steps))
 
 

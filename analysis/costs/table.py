@@ -16,28 +16,28 @@ NOTES = (
 )
 
 
-def lines(plan: Plan, found: Estimate, gpu_tflops: float | None = None) -> Iterator[str]:
+def lines(plan: Plan, estimate: Estimate, gpu_tflops: float | None = None) -> Iterator[str]:
     """The lines of `make plan`.
 
     Args:
         plan: what is estimated.
-        found: the estimate.
+        estimate: the estimate.
         gpu_tflops: 10¹² floating-point operations a second that a GPU is taken to do; None leaves its hours out.
     """
     head = f"{'':<24} {'jobs':>5} {'steps':>9} {'refreshes':>9} {'products':>11} {'operations':>10} {'core hours':>10}"
     head += f" {'GPU hours':>9}" if gpu_tflops else ""
     yield head + f" {'GB on disk':>10} {'GB memory':>9}   new core hours"
     seen: set[str] = set()
-    for name, ids in found.figures.items():
-        new = found.total(i for i in ids if i not in seen)
+    for name, ids in estimate.figures.items():
+        new = estimate.total(i for i in ids if i not in seen)
         seen |= set(ids)
-        yield f"{_row(name, len(ids), found.total(ids), gpu_tflops)}   {_hours(new):14.2f}"
-    whole = found.total(found.items)
-    yield _row("in all", len(found.items), whole, gpu_tflops)
+        yield f"{_row(name, len(ids), estimate.total(ids), gpu_tflops)}   {_hours(new):14.2f}"
+    whole = estimate.total(estimate.items)
+    yield _row("in all", len(estimate.items), whole, gpu_tflops)
     yield ""
     yield from NOTES
-    shared, alone = plan.sharing(), found.cost_alone.seconds
-    training = sum(found.items[i].cost.seconds for i in plan.segments)
+    shared, alone = plan.sharing(), estimate.cost_alone.seconds
+    training = sum(estimate.items[i].cost.seconds for i in plan.segments)
     yield (
         f"The tree of segments: {shared.steps:,} steps for {shared.runs} runs, instead of {shared.steps_alone:,}; "
         f"{training / HOUR:.1f} core hours instead of {alone / HOUR:.1f} ({1 - training / max(alone, 1e-9):.0%} saved)."
@@ -49,9 +49,12 @@ def lines(plan: Plan, found: Estimate, gpu_tflops: float | None = None) -> Itera
             f"GPU hours: operations at {gpu_tflops:g} · 10¹² a second, a floor: what beginning a kernel takes, most of "
             "a small minibatch's step, is not in it."
         )
-    if found.seconds_found:
-        took, said = sum(found.seconds_found.values()), found.total(found.seconds_found).cost.seconds
-        there, ratio = f"{len(found.seconds_found)} of these {len(found.items)} jobs are there", said / max(took, 1e-9)
+    if estimate.seconds_found:
+        took, said = sum(estimate.seconds_found.values()), estimate.total(estimate.seconds_found).cost.seconds
+        there, ratio = (
+            f"{len(estimate.seconds_found)} of these {len(estimate.items)} jobs are there",
+            said / max(took, 1e-9),
+        )
         yield f"{there}; they took {took / HOUR:.2f} core hours; their estimate: {said / HOUR:.2f} ({ratio:.2f} times)."
 
 

@@ -153,15 +153,17 @@ def _at(
 ) -> tuple[xr.Dataset, Tensor]:
     """One snapshot's row, and the block that the next one's subspace starts from."""
     objective = problem.curvature
-    top = top_eigenspace(Hessian(objective, theta), spec.problem.k, init=basis, tol=spec.tolerance)
+    top = top_eigenspace(Hessian(objective, theta), spec.problem.k, start=basis, tolerance=spec.tolerance)
     subspace = DominantSubspace(top.eigenvectors)
-    energies = energy_decomposition(objective, theta, subspace, spec.probes, _generator(spec.seed, step, 0))
+    energies = energy_decomposition(
+        objective, theta, subspace, probes=spec.probes, generator=_generator(spec.seed, step, 0)
+    )
     densities = [
         spectral_density(
             operator(objective, theta),
-            spec.density_probes,
-            spec.density_steps,
-            _generator(spec.seed, step, 1),  # the same vectors for all three
+            probes=spec.density_probes,
+            steps=spec.density_steps,
+            generator=_generator(spec.seed, step, 1),  # the same vectors for all three
             grid=GRID,
         )
         for operator in (Hessian, GaussNewton, FunctionalHessian)
@@ -177,7 +179,7 @@ def _at(
         density_width=("operator", np.array([d.attrs["width"] for d in densities])),
         energy_products=products,
     )
-    return row.assign_coords(operator=list(OPERATORS), rank=np.arange(1, len(top.eigenvalues) + 1)), top.basis
+    return row.assign_coords(operator=list(OPERATORS), rank=np.arange(1, len(top.eigenvalues) + 1)), top.start
 
 
 def _generator(seed: int, step: int, use: int) -> torch.Generator:

@@ -1,129 +1,395 @@
-"""Code fingerprints: which package modules a function reaches, hashed over their parsed code.
+"""Code fingerprints: Merkle hashes over syntax trees, a definition at a time.
 
-Comments, docstrings and formatting do not count, nor what only type checkers see (under `if TYPE_CHECKING:`).
-Modules that are chosen by name at run time (models, update rules, figures) are no static imports: whoever chooses names
-them as further entries.
+A name of a function, class or constant of the project stands for that definition's own hash, wherever it comes from;
+so where a definition stands and what it is called count for nothing, and what it does counts for all that reach it.
+Comments, docstrings, annotations, what only type checkers see, and the arguments of `raise`, of logging and of
+`warnings.warn` count for nothing either.
+
+What is dynamic, and how it is covered:
+
+- A module that is imported under a name made at run time (models, update rules, figures, sources of data): whoever
+  makes the name gives the module's definition as a further entry. Under a literal name it is an import like others.
+- A package whose `__getattr__` imports lazily: a name that it is asked for counts as that function, and as what the
+  package imports under that name for type checkers.
+- A module as a value, or an attribute that it does not define: all that the module defines counts.
+- What a module does when it is imported (it fills another's table, say): this counts wherever the module is imported.
+  Functions and classes that the project's own decorators wrap are among it, since such a decorator may register them.
+- An attribute of an object (`getattr(state, name)`): its class counts, as whatever makes the object refers to it.
+
+Not covered: `exec`, `globals()`, a call in an assignment or a base class that registers something elsewhere, and
+annotations that code reads (pydantic's), but for those that make dataclasses.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 
-import grimp
+from analysis.plan.scopes import LOGGER, Project, Reference, Scope, at_run_time
 
-PACKAGE = "analysis"
-ROOT = Path(__file__).resolve().parents[1]
-_TYPE_CHECKING = "TYPE_CHECKING"
-BY_VALUE = frozenset({"analysis.specs"})  # hashed as the values themselves, see analysis.plan.join
+PACKAGES = ("analysis", "sharpflat")  # of the project, where they exist
+BY_VALUE = ("analysis.specs",)  # hashed as the values themselves, see analysis.plan.names
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / PACKAGES[0] / "__init__.py").is_file())
+
+_METHODS = ("debug", "info", "warning", "error", "exception", "critical", "log")
+_MESSAGES = {"warnings.warn", *(f"{logger}.{method}" for logger in ("logging", LOGGER) for method in _METHODS)}
+_FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")  # annotations that decide what a dataclass makes of a name
+_UNCOUNTED = {"ctx", "annotation", "returns", "type_comment"}
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+class _Node:
+    """A definition as text, in which references stand for hashes, and the modules that it imports when it runs."""
+
+    def __init__(self, parts: Iterable[str], modules: Iterable[str] = ()) -> None:
+        self.parts: list[str] = []
+        for kind, run in groupby(parts, type):
+            pieces = list(run)
+            self.parts += pieces if kind is Reference else ["".join(pieces)]
+        self.references = [part for part in self.parts if isinstance(part, Reference)]
+        self.modules = modules
+
+    def text(self, hashes: Mapping[str, str]) -> str:
+        return "".join(hashes[part] if isinstance(part, Reference) else part for part in self.parts)
+
+
+class _Writer(ast.NodeVisitor):
+    """Writes statements of a module's top level as canonical text.
+
+    It is not `ast.dump`'s: that differs between Python versions.
+    """
+
+    def __init__(self, project: Project, module: str, own: str = "") -> None:
+        self.parts: list[str] = []
+        self.modules: set[str] = set()
+        self._project, self._module, self._own = project, module, own
+        self._package = project.module(module).package
+        self._scopes: list[Scope] = []
+
+    def write(self, value: object) -> None:
+        """Write a node, a list of nodes, or a plain value."""
+        if isinstance(value, ast.AST):
+            self.visit(value)
+        elif isinstance(value, list):
+            self.parts.append("[")
+            for item in at_run_time(value):
+                before = len(self.parts)
+                self.write(item)
+                self.parts += [","] * (len(self.parts) > before)  # of imports, mostly, there is nothing to write
+            self.parts.append("]")
+        else:
+            self.parts.append(repr(value))
+
+    def generic_visit(self, node: ast.AST, without: Iterable[str] = _UNCOUNTED) -> None:
+        self.parts.append(f"{type(node).__name__}(")
+        for name in sorted(node._fields):
+            value = getattr(node, name, None)
+            if name not in without and value is not None and value != []:
+                self.parts.append(f"{name}=")
+                self.write(value)
+                self.parts.append(";")
+        self.parts.append(")")
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        self.parts.append(f"Constant({node.value!r})")
+
+    # ---------------------------------------------------------------- names
+    def visit_Name(self, node: ast.Name) -> None:
+        found = None
+        if isinstance(node.ctx, ast.Load) or (self._scopes and node.id in self._scopes[-1].global_names):
+            found = self._lookup(node.id)
+            if found is None:
+                self.parts.append(f"Name({node.id})")
+            else:
+                self._put(found)
+        else:
+            self.parts.append(f"Name({self._naming(node.id)})")
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if (found := self._find(node)) is None:
+            self.generic_visit(node)
+        else:
+            self._put(found)
+
+    def _naming(self, name: str) -> str:
+        """A name that is bound: of itself a definition does not tell it, nor those of others beside it."""
+        return name if self._scopes else "<own>" if name == self._own else "<other>"
+
+    def _lookup(self, name: str) -> str | None:
+        """What a name stands for, if a definition or an import says so and no local variable."""
+        for inner, scope in enumerate(reversed(self._scopes)):
+            if scope.of_class and inner:
+                continue
+            if name in scope.global_names:
+                break
+            if (target := scope.imported(name)) is not None:
+                return self._project.target(target)
+            if name in scope.names:
+                return None
+        return self._project.find(self._module, name, inside=True)
+
+    def _find(self, node: ast.expr) -> str | None:
+        """What an expression stands for, if definitions and imports alone say so."""
+        match node:
+            case ast.Name(id=name):
+                return self._lookup(name)
+            case ast.Attribute(value=value, attr=attr):
+                base = self._find(value)
+                if isinstance(base, Reference):
+                    return None if ":" in base else self._project.find(base, attr)
+                return base and f"{base}.{attr}"
+            case ast.Call(func=ast.Name() | ast.Attribute() as function, args=arguments):
+                match self._find(function), arguments:
+                    case "logging.getLogger", _:
+                        return LOGGER
+                    case "importlib.import_module", [ast.Constant(value=str(name))] if name in self._project:
+                        return Reference(name)
+        return None
+
+    def _put(self, found: str) -> None:
+        if isinstance(found, Reference):
+            self.parts += ["@", found]
+        else:
+            self.parts.append(f"Import({found})")
+
+    # ---------------------------------------------------------------- what counts in part
+    def visit_Call(self, node: ast.Call) -> None:
+        if (found := self._find(node)) is not None:
+            self._put(found)
+        elif self._find(node.func) in _MESSAGES:
+            self.generic_visit(node, without={"args", "keywords"})
+        else:
+            self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        self.parts.append("Raise(")
+        for raised in (node.exc, node.cause):
+            self.write(raised.func if isinstance(raised, ast.Call) else raised)
+            self.parts.append(",")
+        self.parts.append(")")
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if self._scopes and self._scopes[-1].of_class:  # a field, perhaps
+            mentioned = ast.unparse(node.annotation)
+            self.parts.append(f"Field({','.join(kind for kind in _FIELD_KINDS if kind in mentioned)};")
+            self.write([node.target, node.value])
+            self.parts.append(")")
+        elif node.value is not None:
+            self.visit(ast.Assign(targets=[node.target], value=node.value))
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Write an import only where its uses do not tell it: names of classes, and those bound in several ways."""
+        bound = Scope(self._package, [node])
+        self.modules |= bound.modules
+        for name, target in bound.imports.items():
+            if not self._scopes or self._scopes[-1].of_class or self._scopes[-1].imported(name) is None:
+                self.parts.append(f"{self._naming(name)}:")
+                self._put(self._project.target(target))
+
+    visit_ImportFrom = visit_Import
+
+    # ---------------------------------------------------------------- scopes
+    def visit_FunctionDef(self, node: _Function) -> None:
+        self.parts.append(f"{type(node).__name__}({self._naming(getattr(node, 'name', ''))}")
+        self.write([*getattr(node, "decorator_list", ()), node.args])
+        body = [node.body] if isinstance(node, ast.Lambda) else node.body
+        names = [inner.arg for inner in ast.walk(node.args) if isinstance(inner, ast.arg)]
+        self._scopes.append(Scope(self._package, body, names))
+        self.write(body)
+        self._scopes.pop()
+        self.parts.append(")")
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.parts.append(f"ClassDef({self._naming(node.name)}")
+        self.write([*node.decorator_list, *node.bases, *node.keywords])
+        self._scopes.append(scope := Scope(self._package, of_class=True))
+        for statement in at_run_time(node.body):
+            self.write([statement])
+            scope.add([statement])  # afterwards: until then the name is another's
+        self._scopes.pop()
+        self.parts.append(")")
+
+    def visit_ListComp(self, node: _Comprehension) -> None:
+        self.parts.append(f"{type(node).__name__}(")
+        self.write(node.generators[0].iter)  # evaluated outside
+        targets = [inner for generator in node.generators for inner in ast.walk(generator.target)]
+        names = (inner.id for inner in targets if isinstance(inner, ast.Name))
+        self._scopes.append(Scope(self._package, names=names))
+        self.write([getattr(node, name) for name in node._fields if name != "generators"])
+        for number, generator in enumerate(node.generators):
+            self.write([generator.target, generator.ifs, generator.is_async, generator.iter if number else None])
+        self._scopes.pop()
+        self.parts.append(")")
+
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
+
+
+class Code:
+    """The code of some packages below a folder, each module parsed and each definition hashed at most once."""
+
+    def __init__(self, root: Path, packages: Iterable[str] = PACKAGES, by_value: Iterable[str] = BY_VALUE) -> None:
+        self.project, self.by_value = Project(root, packages), tuple(by_value)
+        self._nodes: dict[str, _Node] = {}
+        self._hashes: dict[str, str] = {}
+        self._fingerprints: dict[tuple[str, ...], str] = {}
+
+    # ---------------------------------------------------------------- fingerprints
+    def fingerprint(self, *entries: str) -> str:
+        """See the function `fingerprint`."""
+        if entries not in self._fingerprints:
+            effects = sorted(self._hash(key) for key in self._reached(entries) if "#" in key)
+            hashes = [*(self._hash(self._entry(entry)) for entry in entries), "", *effects]
+            self._fingerprints[entries] = _sha256("\n".join(hashes))[:16]
+        return self._fingerprints[entries]
+
+    def reached(self, entries: Iterable[str]) -> frozenset[str]:
+        """See the function `reached`."""
+        return frozenset(str(key) for key in self._reached(entries) if ":" in key and not self._is_by_value(key.module))
+
+    def _reached(self, entries: Iterable[str]) -> set[Reference]:
+        found: set[Reference] = set()
+        imported: set[str] = set()
+        todo = [self._entry(entry) for entry in entries]
+        while todo:
+            key = todo.pop()
+            if key in found:
+                continue
+            found.add(key)
+            node = self._node(key)
+            todo += node.references
+            loaded = [key.module, *node.modules]
+            while loaded:
+                name = loaded.pop()
+                if name in imported or name not in self.project or self._is_by_value(name):
+                    continue
+                imported.add(name)
+                module = self.project.module(name)
+                loaded += [name.rpartition(".")[0], *module.modules]
+                todo += [Reference(f"{name}#{number}") for number in range(len(module.effects))]
+        return found
+
+    def _entry(self, entry: str) -> Reference:
+        module, _, name = entry.partition(":")
+        if module not in self.project:
+            raise KeyError(f"{module} is no module of the packages {', '.join(self.project.packages)}")
+        found = self.project.find(module, name, inside=True) if name else Reference(module)
+        if not isinstance(found, Reference):
+            raise KeyError(f"{module} defines no {name} to hash")
+        return found
+
+    def _hash(self, key: Reference) -> str:
+        if key not in self._hashes:
+            self._connect(key, {}, [])
+        return self._hashes[key]
+
+    def _connect(self, key: Reference, numbers: dict[str, int], open_keys: list[Reference]) -> int:
+        """Hash what `key` refers to, then itself, with what refers back to it (Tarjan's algorithm)."""
+        number = lowest = numbers[key] = len(numbers)
+        open_keys.append(key)
+        for other in self._node(key).references:
+            if other not in self._hashes:
+                back = numbers[other] if other in numbers else self._connect(other, numbers, open_keys)
+                lowest = min(lowest, back)
+        if lowest == number:
+            members = open_keys[open_keys.index(key) :]
+            del open_keys[-len(members) :]
+            inner: dict[str, str] = dict.fromkeys(members, "")
+            for _ in range(len(members) + 1):  # in each round what they refer to is told apart one reference further
+                known = ChainMap(inner, self._hashes)
+                inner = {member: _sha256(self._node(member).text(known)) for member in members}
+            self._hashes |= inner
+        return lowest
+
+    def _node(self, key: Reference) -> _Node:
+        if key not in self._nodes:
+            self._nodes[key] = self._written(key)
+        return self._nodes[key]
+
+    def _written(self, key: Reference) -> _Node:
+        if self._is_by_value(key.module):
+            return _Node(["<by value>"])
+        module, name = self.project.module(key.module), key.partition(":")[2]
+        if "#" in key:
+            statements = [module.effects[int(key.partition("#")[2])]]
+        elif not name:
+            return self._whole(key)
+        elif name in module.definitions:
+            statements = module.definitions[name]
+        else:
+            return self._asked_for(key.module, name)
+        writer = _Writer(self.project, key.module, own=name)
+        writer.write(statements)
+        return _Node(writer.parts, writer.modules)
+
+    def _whole(self, key: Reference) -> _Node:
+        """All that a module defines, with the names, and all that a package's `__init__` hands on."""
+        module = self.project.module(key)
+        names = sorted(module.definitions.keys() | (module.imports.keys() if module.is_package else ()))
+        found = ((name, self.project.find(key, name, inside=True)) for name in names)
+        parts: list[str] = []
+        for name, what in found:
+            if isinstance(what, Reference):
+                parts += [f"{name}=", what, ";"]
+        return _Node(parts)
+
+    def _asked_for(self, module: str, name: str) -> _Node:
+        """A name that a module does not define: its `__getattr__` decides what it is, or else who knows what in it."""
+        source = self.project.module(module)
+        if "__getattr__" not in source.definitions:
+            return _Node([f"{name} of ", Reference(module)])
+        target = source.typed.get(name)
+        shown = [] if target is None else [self.project.target(target)]
+        return _Node([f"{name} by ", Reference(f"{module}:__getattr__"), *shown])
+
+    def _is_by_value(self, module: str) -> bool:
+        return any(f"{module}.".startswith(f"{prefix}.") for prefix in self.by_value)
+
+
+_CODE = Code(ROOT)
 
 
 def fingerprint(*entries: str) -> str:
-    """Sixteen hex digits over the code of `entries` and of all package modules that they import.
+    """Sixteen hex digits over the code of `entries`, in their order, and of all that they reach.
 
     Args:
-        entries: module names, e.g. "analysis.training.segment".
+        entries: definitions, as in "analysis.claims:judge", or modules: all that these define, and the names.
 
     Raises:
-        KeyError: if an entry is no module of the package.
+        KeyError: if there is no such module or definition.
     """
-    digest = hashlib.sha256()
-    for module in sorted(reached(entries)):
-        digest.update(f"{module}:{_code_hash(module)}\n".encode())
-    return digest.hexdigest()[:16]
+    return _CODE.fingerprint(*entries)
 
 
 def reached(entries: Iterable[str]) -> frozenset[str]:
-    """The entries, what they import within the package, and the `__init__` of every package on the way."""
-    graph = _graph()
-    found: set[str] = set()
-    todo = list(entries)
-    while todo:
-        module = todo.pop()
-        if module in found:
-            continue
-        if module not in graph.modules:
-            raise KeyError(f"{module} is no module of the package {PACKAGE}")
-        found.add(module)
-        todo += graph.find_modules_directly_imported_by(module)
-        if "." in module:
-            todo.append(module.rpartition(".")[0])
-    return frozenset(found - BY_VALUE)
+    """The definitions that decide the fingerprint of `entries`, as "module:name"."""
+    return _CODE.reached(entries)
 
 
 def submodules(package: str) -> list[str]:
     """The modules right within a package, sorted, without importing it."""
-    return sorted(path.stem for path in _source(package).parent.glob("*.py") if path.stem != "__init__")
+    return sorted(p.stem for p in ROOT.joinpath(*package.split(".")).glob("*.py") if p.stem != "__init__")
 
 
 def defined(module: str) -> list[str]:
     """The functions that a module defines, without importing it."""
-    return [node.name for node in _tree(module).body if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in _CODE.project.module(module).tree.body if isinstance(node, ast.FunctionDef)]
 
 
 def keys(module: str, table: str) -> list[str]:
     """The keys of a dictionary that a module defines under that name, without importing it."""
-    for node in _tree(module).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if (
-            isinstance(target, ast.Name)
-            and target.id == table
-            and isinstance(value := getattr(node, "value", None), ast.Dict)
-        ):
+    for node in _CODE.project.module(module).definitions.get(table, ()):
+        if isinstance(value := getattr(node, "value", None), ast.Dict):
             return [key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
     raise KeyError(f"{module} defines no dictionary {table}")
 
 
-@cache
-def _graph() -> grimp.ImportGraph:
-    # What is imported under TYPE_CHECKING is for type checkers: no result depends on it.
-    return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_source(module).read_text(encoding="utf-8"))
-
-
-@cache
-def _code_hash(module: str) -> str:
-    return code_hash(_source(module).read_text(encoding="utf-8"))
-
-
-def _source(module: str) -> Path:
-    path = ROOT.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def code_hash(source: str) -> str:
-    """SHA-256 of the code's syntax tree without docstrings and what only type checkers see (comments and layout are not
-    in the tree)."""
-    return hashlib.sha256(_canonical(ast.parse(source)).encode()).hexdigest()
-
-
-def _canonical(node: object) -> str:
-    """The tree as text. Not `ast.dump`: that changes between Python versions, and names must not."""
-    if isinstance(node, list):
-        return "[" + ",".join(map(_canonical, _at_run_time(node))) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        fields["body"] = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-    inner = ",".join(f"{name}={_canonical(value)}" for name, value in sorted(fields.items()))
-    return f"{type(node).__name__}({inner})"
-
-
-def _at_run_time(nodes: Iterable[object]) -> Iterator[object]:
-    """Without the bodies of `if TYPE_CHECKING:` and the import of that name: no result depends on them."""
-    for node in nodes:
-        match node:
-            case ast.If(test=ast.Name(id=name) | ast.Attribute(attr=name)) if name == _TYPE_CHECKING:
-                yield from _at_run_time(node.orelse)
-            case ast.ImportFrom(names=[ast.alias(name=name)]) | ast.alias(name=name) if name == _TYPE_CHECKING:
-                pass
-            case _:
-                yield node
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

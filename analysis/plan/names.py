@@ -45,15 +45,17 @@ def energies_id(spec: EnergiesSpec, code: str) -> str:
 
 def energies_fingerprint(spec: EnergiesSpec) -> str:
     """The code that decides the energies along a segment."""
-    return fingerprint("analysis.measurement.energies", f"analysis.models.{spec.problem.model.kind}")
+    return fingerprint(
+        "analysis.measurement.energies:measure_energies", f"analysis.models.{spec.problem.model.kind}:build"
+    )
 
 
 def segment_fingerprint(spec: SegmentSpec) -> str:
-    """The code that decides a segment: its rule's function, and the modules that are chosen by name."""
+    """The code that decides a segment: its rule's function, and what is chosen by name."""
     return fingerprint(
-        "analysis.training.batch",
-        f"analysis.models.{spec.problem.model.kind}",
-        f"analysis.rules.{spec.rule.kind}",
+        "analysis.training.batch:train_batch",
+        f"analysis.models.{spec.problem.model.kind}:build",
+        f"analysis.rules.{spec.rule.kind}:Rule",
     )
 
 

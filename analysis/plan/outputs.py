@@ -11,9 +11,10 @@ from pathlib import Path
 from analysis.plan import config
 from analysis.plan.fingerprint import defined, fingerprint, submodules
 from analysis.plan.mistakes import Mistakes
-from analysis.plan.names import canonical, distances_id, energies_fingerprint, energies_id
+from analysis.plan.names import distances_id, energies_fingerprint, energies_id, hash8
 from analysis.plan.papers import read_papers
 from analysis.plan.plan import (
+    Drawn,
     PlannedClaims,
     PlannedDistances,
     PlannedEnergies,
@@ -177,7 +178,7 @@ def _energies(sources: _Sources, setting: str, segment: str) -> str:
 def planned_figure(spec: FigureSpec) -> PlannedFigure:
     """
     Raises:
-        KeyError: if there is no such module.
+        KeyError: if there is no such module, or it does not draw.
     """
     return PlannedFigure(spec=spec, table=_is_table(spec.module), fingerprint=_figure_code(spec.module))
 
@@ -195,6 +196,7 @@ def planned_report(
     Raises:
         InputError: if a text that it needs cannot be read.
     """
+    figures = tuple(figures)
     spec = ReportSpec(
         profile=profile,
         title=title,
@@ -203,7 +205,7 @@ def planned_report(
         papers=read_papers(PAPERS),
         base=base,
     )
-    return PlannedReport(spec=spec, fingerprint=_report_code())
+    return PlannedReport(spec=spec, fingerprint=_report_code([*figures, claims]))
 
 
 def figure_modules() -> list[str]:
@@ -221,21 +223,23 @@ def _is_table(module: str) -> bool:
 
 
 def _figure_code(module: str) -> str:
-    return fingerprint(_module(module))
+    functions = ["draw", "table"] if _is_table(module) else ["draw"]
+    return fingerprint("analysis.figures:draw_figures", *(f"{_module(module)}:{name}" for name in functions))
 
 
 def _distances_code() -> str:
-    return fingerprint("analysis.measurement.distances")
+    return fingerprint("analysis.measurement.distances:write_distances")
 
 
 def _claims_code() -> str:
-    return fingerprint("analysis.claims")
+    return fingerprint("analysis.claims:judge")
 
 
-def _report_code() -> str:
-    """Of the code and of the texts that it shows."""
+def _report_code(shown: Iterable[Drawn]) -> str:
+    """Of the code, its own and that of what it shows, and of its texts."""
+    codes = {drawn.name: drawn.fingerprint for drawn in shown}
     texts = {path.name: _hash(path) for path in (TEMPLATE, DEVIATIONS)}
-    return canonical({"code": fingerprint("analysis.report"), **texts})
+    return hash8({"code": fingerprint("analysis.report:write_report"), "shown": codes, "texts": texts})
 
 
 def _hash(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from analysis.plan.plan import Plan
+from analysis.plan.plan import Plan, PlannedClaims, PlannedReport
 from sharpflat.errors import InputError
 
 
@@ -23,16 +23,15 @@ def part(plan: Plan, files: Collection[str]) -> Plan:
     for segment in reversed(plan.segments.values()):  # children before their parents
         if segment.id in ids and segment.spec.parent is not None:
             ids.add(segment.spec.parent)
+    nothing = plan.report.spec.model_copy(update={"figures": (), "claims": ()})
     return replace(
         plan,
         segments={i: segment for i, segment in plan.segments.items() if i in ids},
         energies=energies,
         distances=distances,
         figures={name: figure for name, figure in plan.figures.items() if figure in drawn},
-        claims=plan.claims if plan.claims in drawn else plan.claims.model_copy(update={"claims": ()}),
-        report=plan.report.model_copy(
-            update={"spec": plan.report.spec.model_copy(update={"figures": (), "claims": ()})}
-        ),
+        claims=plan.claims if plan.claims in drawn else PlannedClaims(claims=(), fingerprint=plan.claims.fingerprint),
+        report=PlannedReport(spec=nothing, fingerprint=plan.report.fingerprint),
     )
 
 

@@ -18,7 +18,10 @@ from analysis.specs_panels import ClaimSpec, DistancesSpec, FigureSpec, PanelSpe
 
 
 class _Planned(Frozen):
-    """What one function makes: its specification, and a fingerprint of the function's code."""
+    """What one function makes: its specification, and a fingerprint of the function's code.
+
+    Make a new one to change it: `model_copy` would keep the cached properties.
+    """
 
     fingerprint: str
 

@@ -193,11 +193,11 @@ class _Run:
         if self.checkpoint.dominant is not None:
             DominantSubspace(self.checkpoint.dominant)  # verified where it comes from a file, and not at every step
         return SubspaceFilter(
-            weights.k or self.spec.problem.k,
-            weights.refresh_every,
-            weights.tolerance,
+            k=weights.k or self.spec.problem.k,
+            refresh_every=weights.refresh_every,
+            tolerance=weights.tolerance,
             dominant=self.checkpoint.dominant,
-            basis=self.state.filter_basis,
+            start=self.state.filter_basis,
             refreshed_at=self.checkpoint.refreshed_at,
         )
 
@@ -232,7 +232,7 @@ class _Run:
         if measured is not None:
             self.records.amend("update_alignment", float(measured.alignment(update)))
         if rated is not None:
-            dom_lr, bulk_lr = effective_learning_rates(update, self._value_and_gradient()[1], rated)
+            dom_lr, bulk_lr = effective_learning_rates(update, gradient=self._value_and_gradient()[1], subspace=rated)
             self.records.add("rate_step", step, dom_lr=dom_lr, bulk_lr=bulk_lr)
         self.state.theta = self.state.theta + update
         self.state.step = step + 1
@@ -282,7 +282,7 @@ class _Run:
         )
         if refresh is not None:
             self.checkpoint.dominant, self.checkpoint.refreshed_at = self.filter.dominant, refresh.step
-            self.state.filter_basis = self.filter.basis
+            self.state.filter_basis = self.filter.start
             self._count("filter_products", refresh.products)
             self._count("refreshes", 1)
             self._count("unconverged_refreshes", int(not refresh.converged))
@@ -310,7 +310,7 @@ class _Run:
         return Hessian(self.problem.curvature, self.state.theta)
 
     def _top(self, k: int, basis: Tensor | None, tolerance: float) -> TopEigenspace:
-        return top_eigenspace(self._hessian(), k, init=basis, tol=tolerance)
+        return top_eigenspace(self._hessian(), k, start=basis, tolerance=tolerance)
 
     def _count(self, name: str, amount: int) -> None:
         self.checkpoint.counters[name] += amount
@@ -352,7 +352,7 @@ class _Run:
         if measured and self.state.spectrum_basis is not None:
             basis = self.state.spectrum_basis[:, : k + 2].contiguous()
         found = self._top(k, basis, self.spec.probes.rates_tolerance)
-        self.state.rates_basis = found.basis.contiguous()
+        self.state.rates_basis = found.start.contiguous()
         self._count("probe_products", found.products)
         self._count("unconverged_rates", int(not found.converged))
         return DominantSubspace(found.eigenvectors)
@@ -363,7 +363,7 @@ class _Run:
         gradient = self._value_and_gradient()[1]
         norm = _finite(gradient.norm(), "the gradient's norm")
         found = self._top(min(2 * k, theta.numel()), self.state.spectrum_basis, self.spec.probes.tolerance)
-        self.state.spectrum_basis = found.basis.contiguous()
+        self.state.spectrum_basis = found.start.contiguous()
         self._count("probe_products", found.products)
         dominant = DominantSubspace(found.eigenvectors[:, :k])
         alignment = float(dominant.alignment(gradient))

@@ -1,24 +1,24 @@
 """The largest eigenvalues of a symmetric operator, by block Krylov iteration with Rayleigh–Ritz.
 
 One method, cold or warm. The search space W starts as a random block (cold) or as the previous result's
-`basis` (warm). Each round applies the operator to the newest block, takes Ritz pairs from all of W, and
+`start` (warm). Each round applies the operator to the newest block, takes Ritz pairs from all of W, and
 expands W by the residuals of the wanted pairs that have not converged, compressed to their numerical rank.
 From a random block that is block Krylov (block Lanczos with full reorthogonalisation); from a good start it
 costs the start block and little else.
 
-What makes the warm start good is free: the images A U of the last block are at hand, so `basis` is one
+What makes the warm start good is free: the images A U of the last block are at hand, so `start` is one
 power step ahead of the Ritz vectors it was made from. Measured on 1,000-step-old tanh MLPs, one SGD step a
 refresh, k = 10, mean 1 − overlap with tight eigenvectors (784-200-200-10 and 5,000 images; 784-32-32-10
 and 1,000 images):
 
-    start                       products    1 − overlap             residual / λ_k
-    previous Ritz vectors       10          2.7e-4; 7.7e-4          0.03; 0.07
-    previous `basis`, guard 0   10          1.2e-4; 1.8e-4          0.02; 0.03
-    previous `basis`, tol 0.01  20          < 1e-5; 1e-5            < 0.01
-    SciPy eigsh, cold, tol 0    30; 35      0                       0
+    started from                        products    1 − overlap             residual / λ_k
+    previous Ritz vectors               10          2.7e-4; 7.7e-4          0.03; 0.07
+    previous `start`, guard 0           10          1.2e-4; 1.8e-4          0.02; 0.03
+    previous `start`, tolerance 0.01    20          < 1e-5; 1e-5            < 0.01
+    SciPy eigsh, cold, tolerance 0      30; 35      0                       0
 
 so a tolerance of 0.03 to 0.1 costs one block product a step. Guard vectors matter where λ_k ≈ λ_{k+1}:
-with cross-entropy, λ_k/λ_{k+1} = 1.07 and tol 0.03, 1 − overlap falls from 2.5e-3 to 6e-4 with two.
+with cross-entropy, λ_k/λ_{k+1} = 1.07 and tolerance 0.03, 1 − overlap falls from 2.5e-3 to 6e-4 with two.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sharpflat.arguments import check_counts, check_tolerance
 from sharpflat.errors import InputError
 
 _SEED = 20240601  # of the starting block, where no generator is given
@@ -62,10 +63,10 @@ class TopEigenspace:
         eigenvectors: [P, k], orthonormal columns.
         residuals: [k], ‖A u_i − λ_i u_i‖, from products with these very vectors.
         products: Matrix-vector products used; a block of m counts m.
-        converged: Whether every residual is at most tol · |λ_k| (see `top_eigenspace`), and products are more than
-            rounding errors.
-        basis: [P, m], k <= m <= k + guard, orthonormal: pass it as `init` to the next, nearby problem. One
-            power step ahead of the Ritz vectors, in their order, so `basis[:, :k]` is usually closer to the
+        converged: Whether every residual is at most tolerance · |λ_k| (see `top_eigenspace`), and products are
+            more than rounding errors.
+        start: [P, m], k <= m <= k + guard, orthonormal: the block to begin the next, nearby solve from. One
+            power step ahead of the Ritz vectors, in their order, so `start[:, :k]` is usually closer to the
             eigenspace than `eigenvectors`; no product verifies it.
     """
 
@@ -74,37 +75,37 @@ class TopEigenspace:
     residuals: Tensor
     products: int
     converged: bool
-    basis: Tensor
+    start: Tensor
 
 
 def top_eigenspace(
     operator: SymmetricOperator,
     k: int,
-    init: Tensor | None = None,
-    tol: float = 1e-2,
+    *,
+    start: Tensor | None = None,
+    tolerance: float = 1e-2,
     max_products: int | None = None,
     generator: torch.Generator | None = None,
-    *,
     guard: int = 2,
     block: int | None = None,
     max_basis: int | None = None,
 ) -> TopEigenspace:
     """The k algebraically largest eigenvalues of a symmetric operator, with eigenvectors.
 
-    Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tol · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
+    Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tolerance · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
     rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start
-    and to everything the operator makes of it; guard vectors, carried along in `basis`, make room for one
+    and to everything the operator makes of it; guard vectors, carried along in `start`, make room for one
     that grows into the top k. Products that are rounding errors (see `SymmetricOperator`) end the search, unconverged.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
         k: Number of eigenpairs; min(k, P) are returned.
-        init: Start vectors [P, m], any m, not necessarily orthonormal; usually the last result's `basis`.
+        start: Vectors [P, m] to begin with, any m, not necessarily orthonormal; usually the last result's `start`.
             `None`: random.
-        tol: Relative to |λ_k|.
+        tolerance: Of the residuals, relative to |λ_k|; 0 or more.
         max_products: Stop, unconverged, rather than use more. `None`: 30 (k + guard).
         generator: CPU generator of the random vectors. `None`: one with a fixed seed.
-        guard: Vectors beyond k to carry along in `basis`.
+        guard: Vectors beyond k to carry along in `start`.
         block: Random vectors of a cold start. `None`: k + guard, which finds eigenvalues of any multiplicity
             up to that; 1 is Lanczos iteration, which needs about half the products and may miss copies.
         max_basis: Restart with the best half when the search space outgrows this. `None`: 5 (k + guard) + 20.
@@ -113,13 +114,14 @@ def top_eigenspace(
         The eigenpairs, on the operator's device.
 
     Raises:
-        InputError: k or block < 1, fewer products allowed than k, `init` of a wrong shape or not finite, or
-            the operator is not symmetric.
+        InputError: k, block or another count is too small or no integer, tolerance is negative or not finite, fewer
+            products are allowed than k, `start` has a wrong shape or is not finite, or the operator is not symmetric.
         NonFiniteProductError: A product is not finite.
     """
     P = operator.size
-    if k < 1 or guard < 0 or (block is not None and block < 1):
-        raise InputError(f"k and block must be at least 1, guard at least 0: {k}, {block}, {guard}")
+    check_counts(k=k, block=block, max_products=max_products, max_basis=max_basis)
+    check_counts(at_least=0, guard=guard)
+    check_tolerance(tolerance)
     k = min(k, P)
     width = min(P, k + guard)
     if max_products is None:
@@ -129,12 +131,12 @@ def top_eigenspace(
     if generator is None:
         generator = torch.Generator().manual_seed(_SEED)
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
-    start = _start(operator, init, width if block is None else min(block, P), k, generator)[:max_products]
+    new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
 
     search = _SearchSpace(operator)
     while True:
-        search.expand(start)
-        bound = max(tol * abs(search.kth(k)), search.rounding)
+        search.expand(new)
+        bound = max(tolerance * abs(search.kth(k)), search.rounding)
         vectors = search.ritz_vectors(k)
         residual_vectors, residuals = search.residuals(vectors)
         open_pairs = residuals > bound
@@ -144,11 +146,11 @@ def top_eigenspace(
             break
         if search.count + int(open_pairs.sum()) > max_basis:
             search.restart(max(width, max_basis // 2))
-        start = _orthonormal(residual_vectors[open_pairs], search.vectors, floor=0.1 * bound)[:left]
-        if len(start) == 0:  # W is invariant, up to rounding
+        new = _orthonormal(residual_vectors[open_pairs], search.vectors, floor=0.1 * bound)[:left]
+        if len(new) == 0:  # W is invariant, up to rounding
             if search.count >= k:
                 break
-            start = _random(operator, 1, generator, search.vectors)
+            new = _random(operator, 1, generator, search.vectors)
 
     return TopEigenspace(
         eigenvalues=search.ritz[:k].to(operator.dtype).to(operator.device),
@@ -156,17 +158,19 @@ def top_eigenspace(
         residuals=residuals.to(operator.dtype).to(operator.device),
         products=search.products,
         converged=converged,
-        basis=search.refined(k, width).T,
+        start=search.refined(k, width).T,
     )
 
 
-def _start(operator: SymmetricOperator, init: Tensor | None, block: int, k: int, generator: torch.Generator) -> Tensor:
-    """Orthonormal start vectors as rows: random, or `init` with random ones where it has fewer than k."""
-    if init is None:
+def _first_block(
+    operator: SymmetricOperator, start: Tensor | None, block: int, k: int, generator: torch.Generator
+) -> Tensor:
+    """Orthonormal vectors to begin with, as rows: random, or `start` with random ones where it has fewer than k."""
+    if start is None:
         return _random(operator, block, generator)
-    if init.ndim != 2 or init.shape[0] != operator.size or not bool(init.norm().isfinite()):
-        raise InputError(f"init must be a finite matrix [{operator.size}, m], not {list(init.shape)}")
-    rows = init.detach().to(device=operator.device, dtype=operator.dtype).T
+    if start.ndim != 2 or start.shape[0] != operator.size or not bool(start.norm().isfinite()):
+        raise InputError(f"start must be a finite matrix [{operator.size}, m], not {list(start.shape)}")
+    rows = start.detach().to(device=operator.device, dtype=operator.dtype).T
     rows = _orthonormal(torch.nn.functional.normalize(rows, dim=1, eps=0.0).nan_to_num(0.0), None)
     if len(rows) < k:
         rows = torch.cat([rows, _random(operator, k - len(rows), generator, rows)])

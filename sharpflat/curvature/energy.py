@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from sharpflat.arguments import check_counts
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import joint_products
 from sharpflat.curvature.subspace import DominantSubspace
@@ -21,6 +22,7 @@ def energy_decomposition(
     objective: Objective,
     theta: Tensor,
     subspace: DominantSubspace,
+    *,
     probes: int = 32,
     generator: torch.Generator | None = None,
 ) -> xr.Dataset:
@@ -49,10 +51,9 @@ def energy_decomposition(
         (vectors multiplied; each by all three operators).
 
     Raises:
-        InputError: Fewer than two probes, or a subspace of another size than θ.
+        InputError: Fewer than two probes (there would be no standard error), or a subspace of another size than θ.
     """
-    if probes < 2:
-        raise InputError(f"probes must be at least 2, for a standard error, not {probes}")
+    check_counts(at_least=2, probes=probes)  # for a standard error
     if subspace.size != objective.size:
         raise InputError(f"the subspace lies in R^{subspace.size}, theta in R^{objective.size}")
     if generator is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from sharpflat.arguments import check_counts
 from sharpflat.errors import InputError
 from sharpflat.losses import PerExampleLoss, per_example_loss
 
@@ -51,8 +52,8 @@ class Objective:
         loss: str | PerExampleLoss,
         inputs: Tensor,
         targets: Tensor,
-        chunk_size: int | None = None,
         *,
+        chunk_size: int | None = None,
         memory_budget: int | None = None,
     ) -> None:
         """Wires model, loss and data; evaluates nothing.
@@ -76,8 +77,7 @@ class Objective:
         self.check_layers()
         if len(inputs) == 0 or len(inputs) != len(targets):
             raise InputError(f"need as many targets as inputs, and one at least: {len(inputs)}, {len(targets)}")
-        if chunk_size is not None and chunk_size < 1:
-            raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+        check_counts(chunk_size=chunk_size, memory_budget=memory_budget)
         self.inputs = inputs.detach().to(
             device=self.device, dtype=self.dtype if inputs.is_floating_point() else inputs.dtype
         )

@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from sharpflat.arguments import check_counts
 from sharpflat.curvature.eigensolver import SymmetricOperator, check_finite
 from sharpflat.errors import InputError
 
@@ -16,10 +17,10 @@ _SEED = 20240603  # of the probes, where no generator is given
 
 def spectral_density(
     operator: SymmetricOperator,
+    *,
     probes: int = 8,
     steps: int = 80,
     generator: torch.Generator | None = None,
-    *,
     grid: int = 1000,
     width: float | None = None,
 ) -> xr.Dataset:
@@ -44,11 +45,12 @@ def spectral_density(
         a probe that ended early is filled up with weight 0. Attributes: `width`, `products`.
 
     Raises:
-        InputError: probes, steps or grid < 1, or a width that is not positive.
+        InputError: probes, steps or grid < 1, or a width that is not positive and finite.
         NonFiniteProductError: A product is not finite.
     """
-    if probes < 1 or steps < 1 or grid < 1 or (width is not None and not width > 0):
-        raise InputError(f"probes, steps, grid and width must be positive: {probes}, {steps}, {grid}, {width}")
+    check_counts(probes=probes, steps=steps, grid=grid)
+    if width is not None and not 0 < width < float("inf"):
+        raise InputError(f"width must be positive and finite, not {width!r}")
     if generator is None:
         generator = torch.Generator().manual_seed(_SEED)
     start = torch.randn(probes, operator.size, dtype=torch.float64, generator=generator)

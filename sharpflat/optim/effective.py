@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sharpflat.curvature import DominantSubspace
 
 
-def effective_learning_rates(update: Tensor, gradient: Tensor, subspace: DominantSubspace) -> tuple[float, float]:
+def effective_learning_rates(update: Tensor, *, gradient: Tensor, subspace: DominantSubspace) -> tuple[float, float]:
     """Dom-LR and Bulk-LR of an update u [P] where the full-batch gradient is g [P].
 
     η^dom = −⟨u, P_k g⟩/‖P_k g‖² and η^bulk = −⟨u, P_k^⊥ g⟩/‖P_k^⊥ g‖². The minus sign, which the paper's text lacks,

@@ -43,18 +43,18 @@ class SubspaceFilter:
 
     Attributes:
         dominant: eigenvectors [P, k] of the last refresh; None before the first.
-        basis: block [P, k + guard] that the next refresh starts from; None is a random one.
+        start: block [P, k + guard] to begin the next refresh from; None is a random one.
         refreshed_at: step of the last refresh; None before the first.
     """
 
     def __init__(
         self,
+        *,
         k: int,
         refresh_every: int,
         tolerance: float,
-        *,
         dominant: Tensor | None = None,
-        basis: Tensor | None = None,
+        start: Tensor | None = None,
         refreshed_at: int | None = None,
     ) -> None:
         """Takes up where another left off, if its attributes are given.
@@ -64,11 +64,11 @@ class SubspaceFilter:
             refresh_every: steps between refreshes, at least 1.
             tolerance: of the eigenpairs' residuals, relative to λ_k.
             dominant: see above, as are the others; not verified again.
-            basis: may be given without `dominant`.
+            start: may be given without `dominant`.
             refreshed_at: needed with `dominant`.
         """
         self.k, self.refresh_every, self.tolerance = k, refresh_every, tolerance
-        self.dominant, self.basis, self.refreshed_at = dominant, basis, refreshed_at
+        self.dominant, self.start, self.refreshed_at = dominant, start, refreshed_at
 
     def due(self, step: int) -> bool:
         """Whether a step that needs the subspace would refresh it."""
@@ -105,12 +105,12 @@ class SubspaceFilter:
         return filter_update(update, subspace, alpha_dom=alpha_dom, beta_bulk=beta_bulk), refresh
 
     def _refresh(self, step: int, hessian: SymmetricOperator) -> Refresh:
-        found = top_eigenspace(hessian, self.k, init=self.basis, tol=self.tolerance)
+        found = top_eigenspace(hessian, self.k, start=self.start, tolerance=self.tolerance)
         new, overlap = DominantSubspace(found.eigenvectors.contiguous()), nan
         if self.dominant is not None:
             overlap = DominantSubspace(self.dominant, verify=False).overlap(new)
         # Contiguous: the layout that a file gives back. Rounding depends on it.
-        self.dominant, self.basis, self.refreshed_at = new.basis, found.basis.contiguous(), step
+        self.dominant, self.start, self.refreshed_at = new.basis, found.start.contiguous(), step
         residual = float(found.residuals.max())
         return Refresh(step, found.eigenvalues, residual, overlap, found.products, found.converged)
 

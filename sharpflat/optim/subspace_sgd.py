@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from sharpflat.arguments import check_counts, check_tolerance
 from sharpflat.curvature import DominantSubspace, Hessian, LossHessian, NonFiniteProductError, Objective
 from sharpflat.curvature.eigensolver import SymmetricOperator
 from sharpflat.errors import InputError
@@ -38,7 +39,7 @@ class _Memory(TypedDict):
 
     steps: int
     dominant: Tensor | None  # [P, k]
-    basis: Tensor | None  # [P, k + guard]
+    start: Tensor | None  # [P, k + guard]
     order: list[int]  # of the parameters in θ: their numbers over all groups
     refreshed_at: int | None
     last_refresh: dict[str, Any] | None
@@ -77,13 +78,13 @@ class SubspaceSGD(torch.optim.SGD):
         self,
         params: ParamsT,
         lr: float | Tensor,
+        *,
         alpha_dom: Weight = 1.0,
         beta_bulk: Weight = 1.0,
         k: int = 10,
         refresh_every: int = 10,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
-        *,
         curvature: Curvature | None = None,
         tolerance: float = 1e-2,
     ) -> None:
@@ -111,11 +112,8 @@ class SubspaceSGD(torch.optim.SGD):
                 maximize, differentiable, fused).
             ValueError: what `torch.optim.SGD` refuses.
         """
-        if k < 1 or refresh_every < 1 or not 0 < tolerance < float("inf"):
-            raise InputError(
-                "k and refresh_every must be at least 1, and tolerance positive, not "
-                f"{k}, {refresh_every} and {tolerance}"
-            )
+        check_counts(k=k, refresh_every=refresh_every)
+        check_tolerance(tolerance)
         self.alpha_dom, self.beta_bulk = alpha_dom, beta_bulk
         self.k, self.refresh_every, self.tolerance = k, refresh_every, tolerance
         schedules = callable(alpha_dom) or callable(beta_bulk)
@@ -225,11 +223,11 @@ class SubspaceSGD(torch.optim.SGD):
         memory, order = self._memory, self._numbers(theta)
         usable = memory["order"] == order  # or another θ: parameters were frozen or unfrozen, or curvature replaced
         subspace = SubspaceFilter(
-            self.k,
-            self.refresh_every,
-            self.tolerance,
+            k=self.k,
+            refresh_every=self.refresh_every,
+            tolerance=self.tolerance,
             dominant=memory["dominant"] if usable else None,
-            basis=memory["basis"] if usable else None,
+            start=memory["start"] if usable else None,
             refreshed_at=memory["refreshed_at"] if usable else None,
         )
         try:
@@ -240,7 +238,7 @@ class SubspaceSGD(torch.optim.SGD):
             message = f"SubspaceSGD, step {step}: the curvature is not finite ({error}); nothing was changed"
             raise NonFiniteProductError(message) from error
         if refresh is not None:
-            memory["dominant"], memory["basis"] = subspace.dominant, subspace.basis
+            memory["dominant"], memory["start"] = subspace.dominant, subspace.start
             memory["refreshed_at"], memory["last_refresh"] = subspace.refreshed_at, vars(refresh).copy()
             memory["order"] = order
             memory["products"] += refresh.products
@@ -299,7 +297,7 @@ class SubspaceSGD(torch.optim.SGD):
         super().add_param_group(param_group)
         for state in self.state.values():
             if _MEMORY in state:
-                state[_MEMORY].update(dominant=None, basis=None, order=[], refreshed_at=None)
+                state[_MEMORY].update(dominant=None, start=None, order=[], refreshed_at=None)
 
     # ---------------------------------------------------------------- state
     @property
@@ -343,7 +341,7 @@ def _nothing_yet() -> _Memory:
     return _Memory(
         steps=0,
         dominant=None,
-        basis=None,
+        start=None,
         order=[],
         refreshed_at=None,
         last_refresh=None,

@@ -66,7 +66,7 @@ def test_products_agree(objectives):
 
 
 def test_eigenvalues_agree(objectives):
-    cpu, gpu = (top_eigenspace(Hessian(o, o.theta), k=4, tol=1e-4, max_products=2000) for o in objectives)
+    cpu, gpu = (top_eigenspace(Hessian(o, o.theta), k=4, tolerance=1e-4, max_products=2000) for o in objectives)
     assert cpu.converged
     assert gpu.converged
     close(gpu.eigenvalues, cpu.eigenvalues, 1e-4)
@@ -75,7 +75,7 @@ def test_eigenvalues_agree(objectives):
 def test_energies_see_the_same_probes(objectives):
     found = []
     for objective in objectives:
-        top = top_eigenspace(Hessian(objective, objective.theta), k=4, tol=1e-4, max_products=2000)
+        top = top_eigenspace(Hessian(objective, objective.theta), k=4, tolerance=1e-4, max_products=2000)
         generator = torch.Generator().manual_seed(3)
         found.append(
             energy_decomposition(objective, objective.theta, Subspace(top.eigenvectors), probes=8, generator=generator)

@@ -73,7 +73,7 @@ class Problem:
     targets: Tensor
 
     def objective(self, chunk_size: int | None = None) -> Objective:
-        return Objective(self.model, self.loss, self.inputs, self.targets, chunk_size)
+        return Objective(self.model, self.loss, self.inputs, self.targets, chunk_size=chunk_size)
 
     def functions(self, plain: bool = False) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
         """(outputs of θ, loss of outputs, θ), written independently of `Objective`."""

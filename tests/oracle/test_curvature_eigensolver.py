@@ -58,7 +58,7 @@ SPECTRA = {
 def test_planted_spectra_from_a_cold_start(name: str) -> None:
     matrix = planted(SPECTRA[name])
     operator = Dense(matrix)
-    r = top_eigenspace(operator, k=5, tol=1e-7, max_products=2000)
+    r = top_eigenspace(operator, k=5, tolerance=1e-7, max_products=2000)
     assert r.converged
     assert r.products == operator.products
     spectrum = np.linalg.eigvalsh(matrix.numpy())[::-1]
@@ -71,7 +71,7 @@ def test_planted_spectra_from_a_cold_start(name: str) -> None:
 def test_the_subspace_is_right_where_there_is_a_gap() -> None:
     for name in ("separated", "cluster", "two clusters", "all negative", "larger negative ones"):
         matrix = planted(SPECTRA[name])
-        r = top_eigenspace(Dense(matrix), k=5, tol=1e-6, max_products=2000)
+        r = top_eigenspace(Dense(matrix), k=5, tolerance=1e-6, max_products=2000)
         assert DominantSubspace(r.eigenvectors).overlap(top(matrix, 5)) > 1 - 1e-8, name
 
 
@@ -80,7 +80,7 @@ def test_k_up_to_and_beyond_the_dimension(k: int) -> None:
     matrix = planted([3.0, 1.0, 0.0, -1.0, -7.0])
     r = top_eigenspace(Dense(matrix), k=k)
     assert r.converged
-    assert r.eigenvectors.shape == r.basis.shape == (5, 5)
+    assert r.eigenvectors.shape == r.start.shape == (5, 5)
     np.testing.assert_allclose(r.eigenvalues.numpy(), [3, 1, 0, -1, -7], atol=1e-12)
 
 
@@ -94,15 +94,15 @@ def test_two_dimensions() -> None:
 def test_a_restart_loses_nothing() -> None:
     matrix = planted([*np.linspace(1.2, 1.0, 5), *np.linspace(-1, 0.99, 150)])
     operator = Dense(matrix)
-    r = top_eigenspace(operator, k=5, tol=1e-6, max_products=5000, max_basis=25)
+    r = top_eigenspace(operator, k=5, tolerance=1e-6, max_products=5000, max_basis=25)
     assert r.converged
     assert DominantSubspace(r.eigenvectors).overlap(top(matrix, 5)) > 1 - 1e-6
 
 
 def test_a_narrow_cold_start_needs_fewer_products() -> None:
     matrix = planted(SPECTRA["separated"])
-    wide = top_eigenspace(Dense(matrix), k=5, tol=1e-4)
-    narrow = top_eigenspace(Dense(matrix), k=5, tol=1e-4, block=1)
+    wide = top_eigenspace(Dense(matrix), k=5, tolerance=1e-4)
+    narrow = top_eigenspace(Dense(matrix), k=5, tolerance=1e-4, block=1)
     assert wide.converged
     assert narrow.converged
     assert narrow.products < 0.7 * wide.products
@@ -111,20 +111,20 @@ def test_a_narrow_cold_start_needs_fewer_products() -> None:
 
 def test_a_warm_start_costs_one_block_and_stays_right() -> None:
     matrix = planted(SPECTRA["separated"])
-    first = top_eigenspace(Dense(matrix), k=5, tol=1e-6)
+    first = top_eigenspace(Dense(matrix), k=5, tolerance=1e-6)
     moved = matrix + 1e-3 * planted(list(np.linspace(-1, 1, 95)), seed=1)
-    r = top_eigenspace(Dense(moved), k=5, init=first.basis, tol=1e-2)
+    r = top_eigenspace(Dense(moved), k=5, start=first.start, tolerance=1e-2)
     assert r.converged
-    assert r.products == first.basis.shape[1] == 7
+    assert r.products == first.start.shape[1] == 7
     assert DominantSubspace(r.eigenvectors).overlap(top(moved, 5)) > 0.99999
 
 
 def test_the_basis_is_a_step_ahead_of_the_eigenvectors() -> None:
     matrix = planted(SPECTRA["separated"])
-    r = top_eigenspace(Dense(matrix), k=5, tol=0.3, block=7)
+    r = top_eigenspace(Dense(matrix), k=5, tolerance=0.3, block=7)
     exact = top(matrix, 5)
     error = 1 - DominantSubspace(r.eigenvectors).overlap(exact)
-    ahead = 1 - DominantSubspace(r.basis[:, :5]).overlap(exact)
+    ahead = 1 - DominantSubspace(r.start[:, :5]).overlap(exact)
     assert error > 1e-6, "the test needs an error"
     assert ahead < 0.2 * error  # the bulk reaches to 0.9, λ_k is 5: (0.9/5)² at best
 
@@ -139,7 +139,7 @@ def test_warm_starts_along_a_drift(lowest: float) -> None:
     products = 0
     for step in range(1, 31):
         moved = matrix + step * drift
-        r = top_eigenspace(Dense(moved), k=5, init=r.basis, tol=0.05)
+        r = top_eigenspace(Dense(moved), k=5, start=r.start, tolerance=0.05)
         products += r.products
         assert r.converged
         assert DominantSubspace(r.eigenvectors).overlap(top(moved, 5)) > 0.9999
@@ -153,7 +153,7 @@ def test_a_vector_that_grows_into_the_top_is_found() -> None:
     r = top_eigenspace(Dense(matrix), k=5)
     for step in range(1, 41):
         moved = matrix + 0.1 * step * torch.outer(vector, vector)
-        r = top_eigenspace(Dense(moved), k=5, init=r.basis, tol=0.05)
+        r = top_eigenspace(Dense(moved), k=5, start=r.start, tolerance=0.05)
     np.testing.assert_allclose(r.eigenvalues.numpy(), [9, 8, 7, 7, 6], rtol=1e-3)
 
 
@@ -171,8 +171,8 @@ def test_starts_of_any_shape() -> None:
         "float32": wide[:, :7].float(),
         "wider than the space": torch.randn(95, 120, dtype=torch.float64, generator=generator),
     }
-    for name, init in starts.items():
-        r = top_eigenspace(Dense(matrix), k=5, init=init, tol=1e-5)
+    for name, start in starts.items():
+        r = top_eigenspace(Dense(matrix), k=5, start=start, tolerance=1e-5)
         assert r.converged, name
         assert DominantSubspace(r.eigenvectors).overlap(exact) > 1 - 1e-6, name
 
@@ -181,7 +181,7 @@ def test_too_few_products_are_reported() -> None:
     matrix = planted([*np.linspace(1.05, 1.0, 5), *np.linspace(-1, 0.99, 150)])
     for limit in (5, 6, 20):
         operator = Dense(matrix)
-        r = top_eigenspace(operator, k=5, tol=1e-6, max_products=limit)
+        r = top_eigenspace(operator, k=5, tolerance=1e-6, max_products=limit)
         assert not r.converged
         assert operator.products == r.products == limit
         assert float(r.residuals.max()) > 1e-6 * float(r.eigenvalues[-1])
@@ -215,28 +215,34 @@ def test_nan_names_the_product() -> None:
         Bad.poison = poison
         message = "product 11 with the operator is not finite"
         with pytest.raises(NonFiniteProductError, match=f"^{re.escape(message)}$"):
-            top_eigenspace(Bad(planted(SPECTRA["separated"])), k=5, tol=1e-9)
+            top_eigenspace(Bad(planted(SPECTRA["separated"])), k=5, tolerance=1e-9)
 
 
 def test_an_operator_that_is_not_symmetric_is_refused() -> None:
     matrix = planted(SPECTRA["separated"])
     matrix[3, 5] += 1.0
-    for init in (None, torch.eye(95, 7, dtype=torch.float64)):
+    for start in (None, torch.eye(95, 7, dtype=torch.float64)):
         with pytest.raises(InputError, match=r"^the operator is not symmetric"):
-            top_eigenspace(Dense(matrix), k=5, init=init, tol=1e-9)
+            top_eigenspace(Dense(matrix), k=5, start=start, tolerance=1e-9)
     # With one vector at a time only the products with earlier ones can tell.
     with pytest.raises(InputError, match=r"^the operator is not symmetric"):
-        top_eigenspace(Dense(matrix), k=1, block=1, guard=0, tol=1e-9)
+        top_eigenspace(Dense(matrix), k=1, block=1, guard=0, tolerance=1e-9)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "k and block must be at least 1"),
-        ({"k": 2, "block": 0}, "k and block must be at least 1"),
+        ({"k": 0}, "^k must be an integer of at least 1, not 0$"),
+        ({"k": 1.0}, "^k must be an integer of at least 1, not 1.0$"),
+        ({"k": 2, "block": 0}, "^block must be an integer of at least 1, not 0$"),
+        ({"k": 2, "guard": -1}, "^guard must be an integer of at least 0, not -1$"),
+        ({"k": 2, "max_products": 2.5}, "^max_products must be an integer of at least 1, not 2.5$"),
+        ({"k": 2, "tolerance": float("nan")}, "^tolerance must be a finite number of at least 0, not nan$"),
+        ({"k": 2, "tolerance": -1}, "^tolerance must be a finite number of at least 0, not -1$"),
+        ({"k": 2, "tolerance": float("inf")}, "^tolerance must be a finite number of at least 0, not inf$"),
         ({"k": 5, "max_products": 4}, r"max_products \(4\) must be at least k \(5\)"),
-        ({"k": 1, "init": torch.zeros(3, 1)}, r"init must be a finite matrix \[12, m\], not \[3, 1\]"),
-        ({"k": 1, "init": torch.full((12, 1), torch.nan)}, "init must be a finite matrix"),
+        ({"k": 1, "start": torch.zeros(3, 1)}, r"start must be a finite matrix \[12, m\], not \[3, 1\]"),
+        ({"k": 1, "start": torch.full((12, 1), torch.nan)}, "start must be a finite matrix"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:
@@ -247,18 +253,18 @@ def test_wrong_arguments(arguments: dict, message: str) -> None:
 @pytest.mark.slow
 def test_float32_with_a_wide_spectrum() -> None:
     matrix = planted([100, 50, 20, 10, 5, *np.linspace(-2, 2, 300)]).float()
-    r = top_eigenspace(Dense(matrix), k=5, tol=1e-3)
+    r = top_eigenspace(Dense(matrix), k=5, tolerance=1e-3)
     assert r.converged
     assert r.eigenvectors.dtype == torch.float32
     torch.testing.assert_close(r.eigenvectors.T @ r.eigenvectors, torch.eye(5), atol=1e-5, rtol=0)
     assert DominantSubspace(r.eigenvectors).overlap(DominantSubspace(top(matrix.double(), 5).basis.float())) > 0.9999
     # A tolerance below what float32 can reach must end, too.
-    assert top_eigenspace(Dense(matrix), k=5, tol=1e-12).products < 200
+    assert top_eigenspace(Dense(matrix), k=5, tolerance=1e-12).products < 200
 
 
 def test_the_hessian_of_each_model(problem: Problem) -> None:
     objective = problem.objective(3)
-    r = top_eigenspace(Hessian(objective, objective.theta), k=3, tol=1e-6, max_products=1000)
+    r = top_eigenspace(Hessian(objective, objective.theta), k=3, tolerance=1e-6, max_products=1000)
     assert r.converged
     expected = np.linalg.eigvalsh(problem.dense["H"].numpy())[::-1][:3]
     np.testing.assert_allclose(r.eigenvalues.numpy(), expected, rtol=1e-9)
@@ -275,16 +281,16 @@ def test_the_hessian_of_each_model(problem: Problem) -> None:
 )
 def test_any_spectrum(spectrum: list[float], k: int, warm: bool, guard: int, seed: int) -> None:
     matrix = planted(spectrum, seed)
-    init = None
+    start = None
     if warm:
-        init = torch.randn(len(spectrum), k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    r = top_eigenspace(Dense(matrix), k=k, init=init, tol=1e-8, max_products=5000, guard=guard)
+        start = torch.randn(len(spectrum), k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    r = top_eigenspace(Dense(matrix), k=k, start=start, tolerance=1e-8, max_products=5000, guard=guard)
     k = min(k, len(spectrum))
     scale = max(1e-12, float(np.abs(spectrum).max()))
     assert r.converged
     assert bool((r.eigenvalues.diff() <= 0).all())
     torch.testing.assert_close(r.eigenvectors.T @ r.eigenvectors, torch.eye(k, dtype=torch.float64))
-    torch.testing.assert_close(r.basis.T @ r.basis, torch.eye(r.basis.shape[1], dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(r.start.T @ r.start, torch.eye(r.start.shape[1], dtype=torch.float64), atol=1e-9, rtol=0)
     # Ritz values are below the eigenvalues, and each residual bounds the distance to some eigenvalue.
     expected = np.sort(spectrum)[::-1][:k]
     assert (r.eigenvalues.numpy() <= expected + 1e-11 * scale).all()

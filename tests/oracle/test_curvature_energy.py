@@ -125,7 +125,7 @@ def test_energy_refusals() -> None:
     S = DominantSubspace(torch.eye(5, 2, dtype=torch.float64))
     with pytest.raises(InputError, match=r"the subspace lies in R\^5, theta in R\^64"):
         energy_decomposition(objective, objective.theta, S)
-    with pytest.raises(InputError, match="probes must be at least 2, for a standard error, not 1"):
+    with pytest.raises(InputError, match="probes must be an integer of at least 2, not 1"):
         energy_decomposition(objective, objective.theta, S, probes=1)
 
 
@@ -182,7 +182,7 @@ def test_density_of_a_hessian_and_its_extremes() -> None:
     objective = problem.objective()
     operator = Hessian(objective, objective.theta)
     ds = spectral_density(operator, probes=4, steps=40)
-    sharpness = float(top_eigenspace(operator, k=1, tol=1e-6).eigenvalues[0])
+    sharpness = float(top_eigenspace(operator, k=1, tolerance=1e-6).eigenvalues[0])
     np.testing.assert_allclose(float(ds.nodes.max()), sharpness, rtol=1e-6)
     mean = float((ds.weights * ds.nodes).sum("step").mean())
     trace = float(problem.dense["H"].trace()) / objective.size
@@ -191,8 +191,11 @@ def test_density_of_a_hessian_and_its_extremes() -> None:
 
 def test_density_refusals() -> None:
     operator = Dense(planted([1.0, 2.0]))
-    for wrong in ({"probes": 0}, {"steps": 0}, {"grid": 0}, {"width": 0.0}):
-        with pytest.raises(InputError, match="must be positive"):
+    for wrong in ({"probes": 0}, {"steps": 0}, {"steps": 2.0}, {"grid": 0}):
+        with pytest.raises(InputError, match=f"^{next(iter(wrong))} must be an integer of at least 1, not"):
             spectral_density(operator, **wrong)
+    for width in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=f"^width must be positive and finite, not {width}"):
+            spectral_density(operator, width=width)
     with pytest.raises(NonFiniteProductError, match="product 1 with the operator is not finite"):
         spectral_density(Dense(torch.full((2, 2), torch.nan)))

@@ -106,7 +106,7 @@ def test_a_model_linear_in_theta_has_no_functional_part(
     torch.manual_seed(0)  # restored by the fixture of the package
     inputs = torch.randn(7, 4, dtype=torch.float64)
     targets = torch.rand(7, 3, dtype=torch.float64)
-    objective = Objective(nn.Linear(4, 3).double(), loss, inputs, targets, 3)
+    objective = Objective(nn.Linear(4, 3).double(), loss, inputs, targets, chunk_size=3)
     eye = identity(objective.size)
     H, outer, functional = joint_products(objective, objective.theta, eye)
     assert not functional.any()
@@ -118,7 +118,7 @@ def test_a_model_linear_in_theta_has_no_functional_part(
 def test_closed_form_of_least_squares() -> None:
     """H = 1/N Σ x̃ x̃ᵀ for every output, with x̃ the input and a 1 for the bias."""
     inputs = torch.randn(7, 3, dtype=torch.float64)
-    objective = Objective(nn.Linear(3, 2).double(), "mse", inputs, torch.randint(2, (7,)), 3)
+    objective = Objective(nn.Linear(3, 2).double(), "mse", inputs, torch.randint(2, (7,)), chunk_size=3)
     second = inputs.T @ inputs / 7
     H = Hessian(objective, objective.theta).matmat(identity(8))
     close(H[:6, :6], torch.block_diag(second, second))
@@ -129,7 +129,7 @@ def test_closed_form_of_softmax_regression() -> None:
     """H = 1/N Σ (diag p − p pᵀ) ⊗ x xᵀ."""
     inputs = torch.randn(7, 3, dtype=torch.float64)
     model = nn.Linear(3, 4, bias=False).double()
-    objective = Objective(model, "cross_entropy", inputs, torch.randint(4, (7,)), 3)
+    objective = Objective(model, "cross_entropy", inputs, torch.randint(4, (7,)), chunk_size=3)
     p = torch.softmax(model(inputs), dim=1).detach()
     bend = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     expected = torch.einsum("nab,ni,nj->aibj", bend, inputs, inputs).reshape(12, 12) / 7
@@ -178,7 +178,7 @@ def test_sums_over_chunks_are_wide() -> None:
     """4,096 chunks of one example, summed in float32, would err by far more than one rounding."""
     inputs = torch.rand(4096, 1) + 1
     model = nn.Linear(1, 1, bias=False)
-    objective = Objective(model, "mse", inputs, torch.zeros(4096, 1), 1)
+    objective = Objective(model, "mse", inputs, torch.zeros(4096, 1), chunk_size=1)
     exact = inputs.double().square().mean().item()
     product = Hessian(objective, objective.theta).matvec(torch.ones(1)).item()
     assert abs(product - exact) < 1.2e-7 * exact
@@ -199,7 +199,7 @@ def test_curvlinops_agrees(name: str, loss: str) -> None:
         module, y = nn.MSELoss(), nn.functional.one_hot(targets, 3).double()
     kind = {"H": curvlinops.HessianLinearOperator, "H_o": curvlinops.GGNLinearOperator}[name]
     theirs = kind(model, module, list(model.parameters()), [(inputs[:4], y[:4]), (inputs[4:], y[4:])])
-    objective = Objective(model, loss, inputs, targets, 3)
+    objective = Objective(model, loss, inputs, targets, chunk_size=3)
     ours = OPERATORS[name](objective, objective.theta).matmat(identity(objective.size))
     factor = 1.5 if loss == "mse" else 1.0
     close(ours, factor * (theirs @ identity(objective.size)))

@@ -37,8 +37,8 @@ def test_products_equal_the_dense_matrix(problem: Problem) -> None:
 def test_an_operator_made_without_gradients_enabled(problem: Problem) -> None:
     objective = problem.objective()
     with torch.no_grad():
-        found = top_eigenspace(LossHessian(closure(problem), objective.parameters), 3, tol=1e-9)
-        expected = top_eigenspace(Hessian(objective, objective.theta), 3, tol=1e-9)
+        found = top_eigenspace(LossHessian(closure(problem), objective.parameters), 3, tolerance=1e-9)
+        expected = top_eigenspace(Hessian(objective, objective.theta), 3, tolerance=1e-9)
     close(found.eigenvalues, expected.eigenvalues)
 
 

@@ -103,7 +103,9 @@ def never() -> Tensor:
 def test_weights_of_one_are_torchs_sgd_to_the_bit(dtype, weights, settings, by_closure):
     theirs, ours = mlp(dtype), mlp(dtype)
     reference = torch.optim.SGD(groups(theirs, copy.deepcopy(settings)), lr=0.1)
-    optimizer = SubspaceSGD(groups(ours, copy.deepcopy(settings)), 0.1, *weights, curvature=never)
+    optimizer = SubspaceSGD(
+        groups(ours, copy.deepcopy(settings)), 0.1, alpha_dom=weights[0], beta_bulk=weights[1], curvature=never
+    )
     expected, found = train(theirs, reference, by_closure), train(ours, optimizer, by_closure)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
@@ -177,7 +179,8 @@ def test_trajectories_equal_the_transcription(settings, weights, curvature):
     optimizer = SubspaceSGD(
         groups(model, SETTINGS[settings]),
         0.1,
-        *WEIGHTS[weights],
+        alpha_dom=WEIGHTS[weights][0],
+        beta_bulk=WEIGHTS[weights][1],
         k=K,
         refresh_every=REFRESH_EVERY,
         curvature=holdout,
@@ -200,7 +203,13 @@ def test_trajectories_equal_the_transcription(settings, weights, curvature):
 def test_the_last_refresh_is_that_of_the_dense_hessian():
     model = mlp()
     optimizer = SubspaceSGD(
-        model.parameters(), 0.1, 0.0, k=K, curvature=lambda: loss(model, HOLDOUT), refresh_every=STEPS, tolerance=1e-9
+        model.parameters(),
+        0.1,
+        alpha_dom=0.0,
+        k=K,
+        curvature=lambda: loss(model, HOLDOUT),
+        refresh_every=STEPS,
+        tolerance=1e-9,
     )
     named = dict(model.named_parameters())
     theta = torch.cat([p.detach().flatten() for p in named.values()])
@@ -228,7 +237,9 @@ def test_objective_and_closure_agree_whatever_the_order_of_the_groups():
         if kind != "closure":
             holdout = Objective(model, "mse", INPUTS[HOLDOUT], TARGETS[HOLDOUT])
         parameters = list(model.parameters())[:: -1 if kind == "reversed" else 1]
-        optimizer = SubspaceSGD(parameters, 0.1, 0.2, 0.9, k=K, refresh_every=3, momentum=0.5, curvature=holdout)
+        optimizer = SubspaceSGD(
+            parameters, 0.1, alpha_dom=0.2, beta_bulk=0.9, k=K, refresh_every=3, momentum=0.5, curvature=holdout
+        )
         paths.append(train(model, optimizer))
     for a, b, c in zip(*paths, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
@@ -242,10 +253,18 @@ def test_the_pipelines_rule_and_filter_give_the_same_bits(weights):
     objective = Objective(model, "mse", INPUTS[HOLDOUT], TARGETS[HOLDOUT])
     training = Objective(model, "mse", INPUTS[TRAINING], TARGETS[TRAINING])
     optimizer = SubspaceSGD(
-        model.parameters(), 0.1, *weights, k=K, refresh_every=4, momentum=0.9, curvature=objective, tolerance=1e-3
+        model.parameters(),
+        0.1,
+        alpha_dom=weights[0],
+        beta_bulk=weights[1],
+        k=K,
+        refresh_every=4,
+        momentum=0.9,
+        curvature=objective,
+        tolerance=1e-3,
     )
     rule = build(SGDSpec(learning_rate=0.1, batch_size=10, momentum=0.9))
-    subspace = SubspaceFilter(K, 4, 1e-3)
+    subspace = SubspaceFilter(k=K, refresh_every=4, tolerance=1e-3)
     theta = objective.theta
     state = rule.initial_state(theta)
     for step, batch in enumerate(BATCHES):

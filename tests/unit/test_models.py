@@ -242,7 +242,7 @@ def test_curvature_products_are_differences_of_gradients(spec, default, chunk_si
         scale = (2 / p[0].numel()) ** 0.5 if p.ndim > 1 else 0.2
         p.data = (p.ndim == 1) * p.data + scale * torch.randn(p.shape, dtype=p.dtype, generator=g)
     inputs, labels = torch.randn(7, 2, 8, 8, dtype=torch.float64, generator=g), torch.arange(7) % 3
-    objective = Objective(model, "mse", inputs, labels, chunk_size)
+    objective = Objective(model, "mse", inputs, labels, chunk_size=chunk_size)
     theta = objective.theta
     V = torch.linalg.qr(torch.randn(len(theta), 3, dtype=torch.float64, generator=g))[0]
 

@@ -264,8 +264,12 @@ def test_an_unconverged_eigensolver_is_told_everywhere(monkeypatch):
     assert calm.trajectory.attrs["unconverged_refreshes"] == calm.trajectory.attrs["unconverged_rates"] == 0
     assert bool((calm.trajectory.converged == 1).all())
     assert bool((calm.trajectory.refresh_converged == 1).all())
+
+    def hasty_solver(operator, k, *, start, tolerance):
+        return top_eigenspace(operator, k, start=start, tolerance=1e-15, max_products=k)
+
     for module in (segment_module, filter_module, energies_module):
-        monkeypatch.setattr(module, "top_eigenspace", lambda o, k, init, tol: top_eigenspace(o, k, init, 1e-15, k))
+        monkeypatch.setattr(module, "top_eigenspace", hasty_solver)
     hasty = trained(made)
     t = hasty.trajectory
     assert t.attrs["status"] == "completed"
@@ -304,20 +308,20 @@ def test_products_that_are_rounding_errors_are_unconverged_and_no_mistake():
         top_eigenspace(foreign, 2 * K)
 
 
-@pytest.mark.parametrize("tol", [0.1, 1e-9], ids=["met", "not met"])
-def test_rounding_errors_are_never_called_converged(tol):
+@pytest.mark.parametrize("tolerance", [0.1, 1e-9], ids=["met", "not met"])
+def test_rounding_errors_are_never_called_converged(tolerance):
     """Not even where the residuals are small enough; and they end the search at once."""
     matrix = torch.diag(torch.arange(30.0, 0.0, -1.0, dtype=torch.float64))
     matrix[0, 1] += 1e-4
     matrix[10, 1] += 1e-4  # which leads out of the start
     operator = SimpleNamespace(size=30, dtype=torch.float64, device=torch.device("cpu"), exact=True)
     operator.matmat = lambda V: matrix @ V
-    found = top_eigenspace(operator, 3, torch.eye(30, 5, dtype=torch.float64), tol)
+    found = top_eigenspace(operator, 3, start=torch.eye(30, 5, dtype=torch.float64), tolerance=tolerance)
     assert not found.converged
     assert found.products == 5
     assert bool((found.residuals < 1e-2).all())
     matrix = matrix.diag().diag()
-    assert top_eigenspace(operator, 3, torch.eye(30, 5, dtype=torch.float64), tol).converged
+    assert top_eigenspace(operator, 3, start=torch.eye(30, 5, dtype=torch.float64), tolerance=tolerance).converged
 
 
 # ---------------------------------------------------------------- degenerate problems
@@ -488,7 +492,7 @@ def test_an_optimizers_loaded_subspace_is_verified():
     def loss() -> torch.Tensor:
         return model(torch.eye(4)).square().sum()
 
-    optimizer = SubspaceSGD(model.parameters(), 0.1, 0.0, k=2, curvature=loss)
+    optimizer = SubspaceSGD(model.parameters(), 0.1, alpha_dom=0.0, k=2, curvature=loss)
     loss().backward()
     optimizer.step()
     state = optimizer.state_dict()

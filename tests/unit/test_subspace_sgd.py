@@ -87,9 +87,11 @@ def test_it_is_one_of_torchs_optimizers():
         ({"alpha_dom": 0.0}, "curvature is needed"),
         ({"alpha_dom": lambda step: 1.0}, "curvature is needed"),
         ({"alpha_dom": 0.0, "curvature": 3}, "curvature must be an Objective or a closure .* not a int"),
-        ({"k": 0}, "k and refresh_every must be at least 1"),
-        ({"refresh_every": 0}, "k and refresh_every must be at least 1"),
-        ({"tolerance": 0.0}, "tolerance positive"),
+        ({"k": 0}, "k must be an integer of at least 1, not 0"),
+        ({"k": 2.0}, "k must be an integer of at least 1, not 2.0"),
+        ({"refresh_every": 0}, "refresh_every must be an integer of at least 1, not 0"),
+        ({"tolerance": -1e-2}, "tolerance must be a finite number of at least 0, not -0.01"),
+        ({"tolerance": float("nan")}, "tolerance must be a finite number of at least 0, not nan"),
         ({"beta_bulk": float("nan")}, "beta_bulk must be a finite number, not nan"),
         ({"alpha_dom": float("inf")}, "alpha_dom must be a finite number, not inf"),
     ],
@@ -150,7 +152,7 @@ def test_an_objective_of_other_parameters(parameters):
         message = "is none that the Objective trains"
     for weights in ((1.0, 1.0), (0.0, 1.0)):
         with pytest.raises(InputError, match=message):
-            SubspaceSGD(given, 0.1, *weights, curvature=objective(model))
+            SubspaceSGD(given, 0.1, alpha_dom=weights[0], beta_bulk=weights[1], curvature=objective(model))
 
 
 def test_a_parameter_that_occurs_twice():
@@ -159,14 +161,14 @@ def test_a_parameter_that_occurs_twice():
         pytest.warns(UserWarning, match="duplicate parameters"),
         pytest.raises(InputError, match="a parameter occurs twice"),
     ):
-        SubspaceSGD([*model.parameters(), model[0].bias], 0.1, 0.0, curvature=partial(loss, model))
+        SubspaceSGD([*model.parameters(), model[0].bias], 0.1, alpha_dom=0.0, curvature=partial(loss, model))
 
 
 def test_parameters_of_two_dtypes():
     model = mlp()
     model[2].double()
     with pytest.raises(InputError, match="real numbers of one dtype and on one device"):
-        SubspaceSGD(model.parameters(), 0.1, 0.0, curvature=partial(loss, model))
+        SubspaceSGD(model.parameters(), 0.1, alpha_dom=0.0, curvature=partial(loss, model))
 
 
 # ---------------------------------------------------------------- weights
@@ -184,7 +186,7 @@ def test_weights_are_asked_at_the_number_of_steps_made():
 
 def test_equal_weights_scale_sgds_step_without_curvature():
     ours, theirs = mlp(), mlp()
-    optimizer = SubspaceSGD(ours.parameters(), 0.1, 0.5, 0.5)
+    optimizer = SubspaceSGD(ours.parameters(), 0.1, alpha_dom=0.5, beta_bulk=0.5)
     torch.testing.assert_close(
         train(ours, optimizer, range(9)), train(theirs, torch.optim.SGD(theirs.parameters(), 0.05), range(9))
     )
@@ -349,7 +351,7 @@ def test_more_eigenvectors_than_parameters():
     """All of R^P is dominant then: Bulk-SGD stands still, to rounding."""
     model = nn.Linear(4, 1)
     optimizer = SubspaceSGD(
-        model.parameters(), 0.1, 0.0, curvature=lambda: (model(INPUTS) - TARGETS[:, :1]).square().mean(), k=10
+        model.parameters(), 0.1, alpha_dom=0.0, curvature=lambda: (model(INPUTS) - TARGETS[:, :1]).square().mean(), k=10
     )
     before = theta(model)
     model(INPUTS).square().mean().backward()
@@ -506,7 +508,7 @@ def test_frozen_parameters_are_no_part_of_theta(kind):
     alone = mlp()
     alone[0].requires_grad_(False)
     curvature: Any = objective(alone) if kind == "objective" else partial(loss, alone)
-    few = SubspaceSGD(alone[2].parameters(), 0.1, 0.0, k=2, refresh_every=3, curvature=curvature)
+    few = SubspaceSGD(alone[2].parameters(), 0.1, alpha_dom=0.0, k=2, refresh_every=3, curvature=curvature)
     assert torch.equal(train(alone, few, range(4)), theta(model))
 
 
@@ -614,11 +616,13 @@ def test_a_subspace_in_another_order_is_refused():
     """A closure's θ is in the order of the groups, an Objective's in that of the model."""
     model = mlp()
     backwards = list(model.parameters())[::-1]
-    saved = SubspaceSGD(backwards, 0.1, 0.0, k=2, curvature=objective(model))
+    saved = SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=objective(model))
     train(model, saved, range(1))
     with pytest.raises(InputError, match="has the parameters in another order"):
-        SubspaceSGD(backwards, 0.1, 0.0, k=2, curvature=partial(loss, model)).load_state_dict(saved.state_dict())
-    SubspaceSGD(backwards, 0.1, 0.0, k=2, curvature=objective(model)).load_state_dict(saved.state_dict())
+        SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=partial(loss, model)).load_state_dict(
+            saved.state_dict()
+        )
+    SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=objective(model)).load_state_dict(saved.state_dict())
 
 
 def test_a_checkpoint_of_another_version_is_refused():
@@ -663,7 +667,7 @@ def test_a_deep_copy_goes_on_by_itself():
 def test_a_copys_closure_still_evaluates_the_first_model():
     """`copy.deepcopy` leaves functions as they are: said at the next refresh, and mended by setting `curvature`."""
     model = mlp()
-    optimizer = SubspaceSGD(model.parameters(), 0.1, 0.0, k=2, refresh_every=3, curvature=lambda: loss(model))
+    optimizer = SubspaceSGD(model.parameters(), 0.1, alpha_dom=0.0, k=2, refresh_every=3, curvature=lambda: loss(model))
     train(model, optimizer, range(3))
     other, copied = copy.deepcopy((model, optimizer))
     with pytest.raises(InputError, match="depends on none of the parameters"):
@@ -677,7 +681,7 @@ def test_a_group_added_later(kind):
     model = mlp()
     model[2].requires_grad_(False)
     curvature: Any = objective(model) if kind == "objective" else partial(loss, model)
-    optimizer = SubspaceSGD(model[0].parameters(), 0.1, 0.0, k=2, refresh_every=50, curvature=curvature)
+    optimizer = SubspaceSGD(model[0].parameters(), 0.1, alpha_dom=0.0, k=2, refresh_every=50, curvature=curvature)
     train(model, optimizer, range(2))
     model[2].requires_grad_(True)
     optimizer.add_param_group({"params": model[2].parameters(), "lr": 0.05})
@@ -695,8 +699,8 @@ def test_a_group_added_later(kind):
 
 def test_named_parameters_are_welcome():
     model, other = mlp(), mlp()
-    named = SubspaceSGD(model.named_parameters(), 0.1, 0.0, k=2, curvature=objective(model))
-    plain = SubspaceSGD(other.parameters(), 0.1, 0.0, k=2, curvature=objective(other))
+    named = SubspaceSGD(model.named_parameters(), 0.1, alpha_dom=0.0, k=2, curvature=objective(model))
+    plain = SubspaceSGD(other.parameters(), 0.1, alpha_dom=0.0, k=2, curvature=objective(other))
     assert torch.equal(train(model, named, range(3)), train(other, plain, range(3)))
 
 

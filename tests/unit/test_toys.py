@@ -243,12 +243,12 @@ def test_the_eigensolver_takes_two_dimensions_cold_and_warm(k, values):
         c, s = np.cos(turn), np.sin(turn)
         matrix = torch.tensor([[c, -s], [s, c]]).double() @ torch.diag(torch.tensor(values).double())
         matrix = matrix @ torch.tensor([[c, s], [-s, c]]).double()
-        found = top_eigenspace(Dense((matrix + matrix.T) / 2), k, init=basis, tol=1e-6)
+        found = top_eigenspace(Dense((matrix + matrix.T) / 2), k, start=basis, tolerance=1e-6)
         assert found.converged
         assert found.products <= 4
         np.testing.assert_allclose(found.eigenvalues, values[:k], atol=1e-10 * max(map(abs, values)))
         np.testing.assert_allclose(found.eigenvectors.T @ found.eigenvectors, np.eye(k), atol=1e-12)
-        basis = found.basis
+        basis = found.start
 
 
 # ---------------------------------------------------------------- planning

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.plan import fingerprint
 from analysis.plan.plan import Plan
 from tests.covering import some
 from tests.workflow.project import Project
@@ -389,6 +388,28 @@ TABLE: dict[str, tuple[Change, Expected]] = {
         ),
         NOTHING,
     ),
+    "another function beside those that are reached": (
+        another_function(
+            "analysis/training/segment.py",
+            "analysis/rules/sgd.py",
+            "analysis/models/mlp.py",
+            "analysis/store/netcdf.py",
+            "analysis/measurement/distances.py",
+            "analysis/claims/song.py",
+            "analysis/figures/drawing.py",
+            "analysis/report/page.py",
+        ),
+        NOTHING,
+    ),
+    "a part of two figures": (within("analysis/figures/drawing.py:k_of"), drawn_by("eigenvalues", "alignment")),
+    "parts of other figures": (
+        within("analysis/figures/drawing.py:log_losses", "analysis/figures/drawing.py:title_of"),
+        NOTHING,
+    ),
+    "the wording of a message": (
+        edit("analysis/measurement/distances.py", "do not begin at the same point", "begin apart"),
+        NOTHING,
+    ),
     # Texts
     "a deviation": (edit("docs/deviations.md", "# Deviations and choices", "# Deviations"), REPORT),
     "the report's template": (edit("analysis/report/report.html.j2", "</html>", "</html>\n"), REPORT),
@@ -436,33 +457,6 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     # What is on the machine
     "libraries of other versions": (other_versions, NOTHING),
 }
-
-
-if hasattr(fingerprint, "Code"):  # where definitions count, not modules
-    TABLE |= {
-        "another function beside those that are reached": (
-            another_function(
-                "analysis/training/segment.py",
-                "analysis/rules/sgd.py",
-                "analysis/models/mlp.py",
-                "analysis/store/netcdf.py",
-                "analysis/measurement/distances.py",
-                "analysis/claims/song.py",
-                "analysis/figures/drawing.py",
-                "analysis/report/page.py",
-            ),
-            NOTHING,
-        ),
-        "a part of two figures": (within("analysis/figures/drawing.py:k_of"), drawn_by("eigenvalues", "alignment")),
-        "parts of other figures": (
-            within("analysis/figures/drawing.py:log_losses", "analysis/figures/drawing.py:title_of"),
-            NOTHING,
-        ),
-        "the wording of a message": (
-            edit("analysis/measurement/distances.py", "do not begin at the same point", "begin apart"),
-            NOTHING,
-        ),
-    }
 
 # Changes, several at once, that the engine is asked about, too: one of each kind, and all for which it has records and
 # rules of its own, times above all

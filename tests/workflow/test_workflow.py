@@ -6,6 +6,7 @@ Which change makes what again is the table of `test_reruns.py`.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from analysis.plan.join import Plan
@@ -123,3 +124,28 @@ def test_a_profile_that_diverges_gives_every_figure_and_judges_no_claim(tmp_path
     assert "not measured" in verdicts
     assert "diverged" in verdicts
     assert project.reproduce() == []
+
+
+def test_one_file_is_asked_for_by_its_path(project: Project) -> None:
+    """What is there is nothing to be done; what is not is made, and nothing else."""
+    plan = project.plan()
+    late = plan.segments[id_of(plan, "late-gd")]
+
+    def asked(*targets: str) -> list[str]:
+        done = project.run(flags=" ".join(targets))
+        assert done.returncode == 0, done.stdout
+        made = jobs(done.stdout)
+        assert ("Nothing to be done" in done.stdout) is (made == [])
+        return made
+
+    assert asked(f"results/tiny/{late.trajectory}", "./results/tiny/figures/loss.pdf", "results/tiny/report.html") == []
+    shutil.rmtree(project.results() / "segments" / late.id)
+    for file in ("loss.png", "rates.pdf", "travelled.pdf"):
+        (project.results() / "figures" / file).unlink()
+    assert asked(str(project.results() / "figures/rates.csv")) == ["figure rates"]
+    assert asked(f"results/tiny/{late.state}") == [late.id]
+    assert asked("results/tiny/figures/loss.pdf") == ["figure loss"]
+    assert asked("results/tiny/figures/loss.pdf") == []
+    assert asked("report") == []
+    assert asked("figures") == ["figure travelled"]
+    assert "No rule to produce" in project.run(flags="results/tiny/figures/los.pdf").stdout
