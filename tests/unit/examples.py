@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+import xarray as xr
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -22,3 +25,13 @@ def remembered(make: Callable[P, T]) -> Callable[P, T]:
         return made[key]
 
     return given
+
+
+def unknown(one: xr.Dataset) -> xr.Dataset:
+    """Not a number was measured."""
+    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
+
+
+def diverge(one: xr.Dataset) -> xr.Dataset:
+    """At the last step."""
+    return one.assign_attrs(status="diverged", diverged_at=one.attrs["last_step"])

@@ -28,7 +28,7 @@ from analysis.specs import DataSpec, FilterSpec, MLPSpec, ProbeSpec, ProblemSpec
 from analysis.training.probes import Records, to_dataset
 from sharpflat.errors import InputError
 from tests.covering import pairs
-from tests.unit.examples import remembered
+from tests.unit.examples import remembered, unknown
 from tests.unit.test_figures_switches import of_colour, switches
 
 WEIGHTS = {"SGD": None, "Dom-SGD": (1.0, 0.0), "Bulk-SGD": (0.0, 1.0)}
@@ -678,11 +678,6 @@ def test_shades_get_darker_and_stay_lighter_than_a_reference(count: int):
 
 
 # ---------------------------------------------------------------- what holds for every figure
-def unknown(one: xr.Dataset) -> xr.Dataset:
-    """Not a number was measured."""
-    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
-
-
 CHANGES: dict[str, Change] = {
     "without rows": without_rows,
     "NaN": unknown,

@@ -28,6 +28,7 @@ from analysis.runs.panels import Panel, concatenate
 from analysis.runs.words import how_it_was_run, how_they_were_run, rule_name
 from sharpflat.errors import InputError
 from tests.covering import pairs, some
+from tests.unit.examples import diverge, unknown
 from tests.unit.test_figures import panel, segment, without_rows
 from tests.unit.test_figures_methods import METHODS, RULES
 
@@ -214,10 +215,6 @@ def test_a_long_description_takes_nothing_from_the_panels():
 
 
 # ---------------------------------------------------------------- what went wrong
-def diverge(one: xr.Dataset) -> xr.Dataset:
-    return one.assign_attrs(status="diverged", diverged_at=one.attrs["last_step"])
-
-
 def marks(figure: Figure) -> list[int]:
     return [int(line.get_xdata()[0]) for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
 
@@ -232,11 +229,6 @@ def test_divergence_is_marked_in_every_panel_where_it_was(module: str):
     clean = drawn_once(module)
     assert marks(clean) == []
     assert not [t for legend in clean.legends for t in legend.get_texts() if t.get_text() == "diverged"]
-
-
-def unknown(one: xr.Dataset) -> xr.Dataset:
-    """Not a number was measured."""
-    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
 
 
 CHANGES = {"without rows": without_rows, "NaN": unknown, "diverged at once": lambda s: diverge(without_rows(s))}

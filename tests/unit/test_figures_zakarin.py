@@ -30,6 +30,7 @@ from analysis.runs.measures import growth_rate
 from analysis.runs.panels import Member, Panel, concatenate
 from sharpflat.errors import InputError
 from tests.covering import pairs
+from tests.unit.examples import diverge, unknown
 from tests.unit.test_figures import segment, without_rows
 
 Change = Callable[[xr.Dataset], xr.Dataset]
@@ -645,15 +646,6 @@ def test_a_run_without_energies_is_refused():
 
 
 # ---------------------------------------------------------------- what holds for all
-def diverge(one: xr.Dataset) -> xr.Dataset:
-    return one.assign_attrs(status="diverged", diverged_at=one.attrs["last_step"])
-
-
-def unknown(one: xr.Dataset) -> xr.Dataset:
-    """Not a number was measured."""
-    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
-
-
 def without_snapshots(run: xr.Dataset) -> xr.Dataset:
     empty = without_rows(run)
     return empty.isel(snapshot_step=slice(0, 0)) if "snapshot_step" in empty.dims else empty
