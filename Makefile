@@ -11,6 +11,8 @@ DATA_DIR ?= data
 export DATA_DIR
 # Names of files and texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
+# Nothing of the project is installed: all that runs imports the packages of this folder, whatever is installed elsewhere.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +27,7 @@ REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes --workflow
 PLUGIN := .slurm/.installed
 ifeq ($(WORKFLOW),slurm)
 RUNS_ON := $(PLUGIN)
-export PYTHONPATH := $(CURDIR)/.slurm$(if $(PYTHONPATH),:$(PYTHONPATH))
+export PYTHONPATH := $(PYTHONPATH):$(CURDIR)/.slurm
 endif
 ANALYSIS := $(BIN)/python -m analysis
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
@@ -40,12 +42,11 @@ help:  ## List the targets
 .PHONY: install
 install: $(STAMP)  ## Create .venv with the locked dependencies
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; found " + sys.version.split()[0] + ". Set PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: slurm
@@ -132,8 +133,12 @@ stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REM
 
 .PHONY: lock
 lock:  ## Resolve the dependencies anew (versions and hashes only)
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+
+.PHONY: wheel
+wheel: $(STAMP)  ## Build the library's wheel in dist (`pip install .` does the same, without the pipeline)
+	$(BIN)/uv build --quiet --python $(BIN)/python --wheel --no-build-isolation --out-dir dist
 
 .PHONY: clean
 clean:  ## Remove the results of PROFILE (not the archived ones)

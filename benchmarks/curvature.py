@@ -49,15 +49,9 @@ from analysis.specs import (
 from analysis.training.problem import device_name
 from analysis.training.segment import train_segment
 from analysis.training.torch_setup import prepare
-from sharpflat.curvature import (
-    FunctionalHessian,
-    GaussNewton,
-    Hessian,
-    Objective,
-    TopEigenspace,
-    joint_products,
-    top_eigenspace,
-)
+from sharpflat.curvature.eigensolver import TopEigenspace, top_eigenspace
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

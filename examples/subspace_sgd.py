@@ -1,4 +1,4 @@
-"""Train a model of your own with SGD, Dom-SGD and Bulk-SGD: `SubspaceSGD` stands where `torch.optim.SGD` would.
+"""Train a model of your own with SGD, Dom-SGD and Bulk-SGD: `SubspaceSGD` takes the place of `torch.optim.SGD`.
 
 Each run is plain SGD for 200 steps. From there its updates keep both components, the dominant one, or the bulk one.
 """
@@ -6,7 +6,7 @@ Each run is plain SGD for 200 steps. From there its updates keep both components
 import torch
 from torch import nn
 
-from sharpflat.optim.subspace_sgd import SubspaceSGD
+from sharpflat import SubspaceSGD
 
 inputs = torch.randn(1200, 20)
 labels = inputs[:, :4].argmax(dim=1)

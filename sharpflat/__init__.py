@@ -1,1 +1,77 @@
-"""The library: curvature of anybody's own model, and optimizers that use it."""
+"""Curvature of any PyTorch model's loss, and an optimizer that uses it.
+
+Names are imported when they are first used: `from sharpflat.errors import InputError` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sharpflat.curvature.closure import LossHessian
+    from sharpflat.curvature.eigensolver import NonFiniteProductError, TopEigenspace, top_eigenspace
+    from sharpflat.curvature.energy import energy_decomposition
+    from sharpflat.curvature.objective import Objective
+    from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
+    from sharpflat.curvature.spectrum import spectral_density
+    from sharpflat.curvature.subspace import DominantSubspace
+    from sharpflat.errors import InputError
+    from sharpflat.optim.effective import effective_learning_rates
+    from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
+    from sharpflat.optim.subspace_sgd import SubspaceSGD
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DominantSubspace",
+    "FunctionalHessian",
+    "GaussNewton",
+    "Hessian",
+    "InputError",
+    "LossHessian",
+    "NonFiniteProductError",
+    "Objective",
+    "Refresh",
+    "SubspaceFilter",
+    "SubspaceSGD",
+    "TopEigenspace",
+    "__version__",
+    "effective_learning_rates",
+    "energy_decomposition",
+    "joint_products",
+    "spectral_density",
+    "top_eigenspace",
+]
+
+_MODULES = {
+    "DominantSubspace": "curvature.subspace",
+    "FunctionalHessian": "curvature.operators",
+    "GaussNewton": "curvature.operators",
+    "Hessian": "curvature.operators",
+    "InputError": "errors",
+    "LossHessian": "curvature.closure",
+    "NonFiniteProductError": "curvature.eigensolver",
+    "Objective": "curvature.objective",
+    "Refresh": "optim.subspace_filter",
+    "SubspaceFilter": "optim.subspace_filter",
+    "SubspaceSGD": "optim.subspace_sgd",
+    "TopEigenspace": "curvature.eigensolver",
+    "effective_learning_rates": "optim.effective",
+    "energy_decomposition": "curvature.energy",
+    "joint_products": "curvature.operators",
+    "spectral_density": "curvature.spectrum",
+    "top_eigenspace": "curvature.eigensolver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

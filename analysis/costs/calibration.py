@@ -21,7 +21,10 @@ from analysis.rules import build as build_rule
 from analysis.specs import ProblemSpec, RuleSpec
 from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
-from sharpflat.curvature import GaussNewton, Hessian, Objective, joint_products, spectral_density, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import GaussNewton, Hessian, joint_products
+from sharpflat.curvature.spectrum import spectral_density
 
 ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
 REPEATS, LONG = 3, 0.5  # measured so often, or until that many seconds are

@@ -18,17 +18,11 @@ from analysis.specs import EnergiesSpec
 from analysis.store.netcdf import read_dataset, write_dataset
 from analysis.training.problem import Problem, device_name, make_problem
 from analysis.training.torch_setup import prepare
-from sharpflat.curvature import (
-    DominantSubspace,
-    FunctionalHessian,
-    GaussNewton,
-    Hessian,
-    NonFiniteProductError,
-    energy_decomposition,
-    spectral_density,
-    top_eigenspace,
-)
-from sharpflat.curvature.energy import OPERATORS
+from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.energy import OPERATORS, energy_decomposition
+from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian
+from sharpflat.curvature.spectrum import spectral_density
+from sharpflat.curvature.subspace import DominantSubspace
 
 if TYPE_CHECKING:
     from analysis.plan.plan import PlannedEnergies

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from analysis.data.preprocess import first, image_tensors, label_tensor, side_tensor, token_tensors
 from analysis.models import build
 from analysis.specs import ProblemSpec
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 
 

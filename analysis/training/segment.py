@@ -19,7 +19,9 @@ from analysis.training.probes import Records, Schedule, to_dataset, to_snapshots
 from analysis.training.problem import Problem, make_problem
 from analysis.training.sampler import Sampler
 from analysis.training.state import Checkpoint, State, read_checkpoint, write_checkpoint
-from sharpflat.curvature import DominantSubspace, Hessian, NonFiniteProductError, TopEigenspace, top_eigenspace
+from sharpflat.curvature.eigensolver import NonFiniteProductError, TopEigenspace, top_eigenspace
+from sharpflat.curvature.operators import Hessian
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from sharpflat.optim.effective import effective_learning_rates
 from sharpflat.optim.subspace_filter import SubspaceFilter

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from sharpflat.curvature.operators import check_vectors
+from sharpflat.curvature.base import Operator, check_vectors
 from sharpflat.errors import InputError
 
 
-class LossHessian:
+class LossHessian(Operator):
     """The Hessian H of a closure's loss by some parameters, at the values they have now; by double backward passes.
 
     θ is the vector of the parameters in the order given. One that does not require a gradient, or that the loss does
@@ -22,8 +22,6 @@ class LossHessian:
         dtype: dtype of θ.
         device: device of θ.
     """
-
-    exact = True  # symmetric, whatever rounding makes of it
 
     def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
         """Evaluates the closure, once, with gradients enabled; all products share that graph.
@@ -41,6 +39,8 @@ class LossHessian:
         if len(kinds) != 1:
             raise InputError(f"need parameters, all of one dtype and device: {kinds or 'none'}")
         ((self.dtype, self.device),) = kinds
+        if not self.dtype.is_floating_point:
+            raise InputError(f"parameters must be real numbers, not {self.dtype}")
         self._lengths = [p.numel() for p in self._parameters]
         self.size = sum(self._lengths)
         self._variables = [p for p in self._parameters if p.requires_grad]

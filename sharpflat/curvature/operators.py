@@ -36,9 +36,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sharpflat.curvature.eigensolver import SymmetricOperator
-from sharpflat.curvature.objective import GRAPH_FACTOR, Objective, is_out_of_memory
-from sharpflat.errors import InputError
+from sharpflat.curvature.base import Operator, check_vectors
+from sharpflat.curvature.chunks import GRAPH_FACTOR, is_out_of_memory
+from sharpflat.curvature.objective import Objective
 
 # Blocks of vectors in one vmapped backward pass, or one by one? On a CPU, one core, 12 vectors, per vector:
 #   784-32-32-10, 1,000 images (activations of 0.3 MB a vector):  1.8 ms in a block, 2.8 ms one by one
@@ -159,7 +159,7 @@ class _Products:
     """Products on all chunks with one kind of graph, kept between calls where it fits in memory."""
 
     def __init__(self, objective: Objective, theta: Tensor, kind: type[_Graph], results: int) -> None:
-        objective.check_theta(theta)
+        objective.vector.check(theta)
         self.objective = objective
         self.theta = theta.detach().clone()  # the caller may go on and change it in place
         self.kind = kind
@@ -170,7 +170,7 @@ class _Products:
 
     def __call__(self, vectors: Tensor) -> list[Tensor]:
         """Products with vectors [K, P] as rows; one [K, P] per operator."""
-        return self.objective.with_halving(lambda: self._all_chunks(vectors))
+        return self.objective.chunks.with_halving(lambda: self._all_chunks(vectors))
 
     def _all_chunks(self, vectors: Tensor) -> list[Tensor]:
         objective = self.objective
@@ -179,10 +179,10 @@ class _Products:
         if self._kept_size != size:
             self._kept = []
             self._kept_size = size
-        keep = objective.graph_fits
-        leaves = self._kept[0].leaves if self._kept else objective.leaves(self.theta)
+        keep = objective.chunks.graph_fits
+        leaves = self._kept[0].leaves if self._kept else objective.vector.leaves(self.theta)
         totals: list[Tensor] = []
-        for i, (x, y) in enumerate(objective.chunks()):
+        for i, (x, y) in enumerate(objective.in_chunks()):
             if i < len(self._kept):
                 graph = self._kept[i]
             else:
@@ -209,9 +209,10 @@ class _Products:
                 if is_out_of_memory(error):
                     raise
                 self._batches = False  # some operation of the model cannot be batched: one by one
+        pieces = self.objective.vector.pieces
         results = [torch.empty_like(vectors) for _ in range(self.results)]
         for k in range(len(vectors)):
-            for result, parts in zip(results, graph.products(self._split(vectors[k]), block=False), strict=True):
+            for result, parts in zip(results, graph.products(pieces(vectors[k]), block=False), strict=True):
                 torch.cat([p.reshape(-1) for p in parts], out=result[k])
         return results
 
@@ -219,36 +220,27 @@ class _Products:
         """The products with all rows [K, P] in one (vmapped) backward pass each."""
         return [
             torch.cat([p.reshape(len(rows), -1) for p in parts], dim=1)
-            for parts in graph.products(self._split(rows), block=True)
-        ]
-
-    def _split(self, vectors: Tensor) -> list[Tensor]:
-        """[..., P] as pieces in the parameters' shapes."""
-        objective = self.objective
-        return [
-            p.reshape(*vectors.shape[:-1], *s)
-            for p, s in zip(vectors.split(objective.lengths, dim=-1), objective.shapes, strict=True)
+            for parts in graph.products(self.objective.vector.pieces(rows), block=True)
         ]
 
     def _block_width(self, count: int) -> int:
         """How many vectors to push through one backward pass."""
-        objective = self.objective
+        chunks = self.objective.chunks
         if count == 1 or not self._batches:
             return 1
-        each = objective.bytes_per_example * objective.chunk_size
-        if objective.device.type == "cuda":
-            return max(1, min(count, objective.memory_budget // (GRAPH_FACTOR * each)))
+        each = chunks.bytes_per_example * chunks.size
+        if self.objective.device.type == "cuda":
+            return max(1, min(count, chunks.memory_budget // (GRAPH_FACTOR * each)))
         return count if each * count <= _BLOCK_BYTES else 1
 
 
-class CurvatureOperator:
-    """A symmetric linear operator on R^P at one θ: size, dtype, device, matvec, matmat.
+class CurvatureOperator(Operator):
+    """An operator on R^P at one θ of an objective.
 
     Differentiable passes at θ are built with the first product and kept for the next ones where the
     objective's memory budget allows.
     """
 
-    exact = True  # symmetric, whatever rounding makes of it
     _graph: type[_Graph]
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
@@ -308,14 +300,3 @@ def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tens
     check_vectors(V, objective, ndim=2)
     outer, functional = products(V.detach().T.contiguous())
     return (outer + functional).T, outer.T, functional.T
-
-
-def check_vectors(v: Tensor, like: Objective | SymmetricOperator, ndim: int) -> None:
-    """Raises InputError unless v is a vector [P] (`ndim` 1) or a matrix [P, K] (2) of like's size, dtype and device."""
-    fits = v.ndim == ndim and v.shape[0] == like.size
-    if not fits or v.dtype != like.dtype or v.device != like.device:
-        shape = [like.size, "K"][:ndim]
-        raise InputError(
-            f"expected a tensor {shape} of {like.dtype} on {like.device}, not {list(v.shape)} of {v.dtype} "
-            f"on {v.device}"
-        )

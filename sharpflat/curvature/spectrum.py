@@ -124,4 +124,5 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
 def _smooth(points: np.ndarray, nodes: np.ndarray, weights: np.ndarray, width: float) -> np.ndarray:
     """Σ_j w_j N(x; node_j, width²) at the points."""
     z = (points[:, None] - nodes[None, :]) / width
-    return (np.exp(-0.5 * z**2) @ weights) / (width * np.sqrt(2 * np.pi))
+    density: np.ndarray = (np.exp(-0.5 * z**2) @ weights) / (width * np.sqrt(2 * np.pi))
+    return density

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sharpflat.curvature import DominantSubspace
+    from sharpflat.curvature.subspace import DominantSubspace
 
 
 def effective_learning_rates(update: Tensor, *, gradient: Tensor, subspace: DominantSubspace) -> tuple[float, float]:

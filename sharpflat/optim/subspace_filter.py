@@ -11,8 +11,8 @@ from math import nan
 
 from torch import Tensor
 
-from sharpflat.curvature import DominantSubspace, top_eigenspace
-from sharpflat.curvature.eigensolver import SymmetricOperator
+from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
+from sharpflat.curvature.subspace import DominantSubspace
 
 
 @dataclass(frozen=True)

@@ -8,47 +8,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from sharpflat.arguments import check_counts, check_tolerance
-from sharpflat.curvature import DominantSubspace, Hessian, LossHessian, NonFiniteProductError, Objective
-from sharpflat.curvature.eigensolver import SymmetricOperator
+from sharpflat.curvature.closure import LossHessian
+from sharpflat.curvature.eigensolver import NonFiniteProductError, SymmetricOperator
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import Hessian
 from sharpflat.errors import InputError
-from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
+from sharpflat.optim.groups import check_group, numbers_of, sgd_updates, theta_of
+from sharpflat.optim.memory import MEMORY, Memory, Remembering, check_fits, check_version, forget, recall, remember
 
 Weight = float | Callable[[int], float]
 """A number, or a function of the number of steps made before this one."""
 Curvature = Objective | Callable[[], Tensor]
 """A loss on a holdout: an `Objective`, or a closure that returns it as a scalar."""
 
-_ONE_FOR_ALL = frozenset({"alpha_dom", "beta_bulk", "k", "refresh_every", "curvature", "tolerance"})
-_NOT_HERE = ("dampening", "nesterov", "maximize", "differentiable", "fused")
-_MEMORY = "subspace"
 
-
-class _Memory(TypedDict):
-    """What belongs to no single parameter; plain enough for `torch.load(weights_only=True)`.
-
-    Kept in the state of the first parameter, as `torch.optim.LBFGS` does: there, what PyTorch and others do with an
-    optimizer's state (saving, loading, moving to another device, clearing) is done with this too.
-    """
-
-    steps: int
-    dominant: Tensor | None  # [P, k]
-    start: Tensor | None  # [P, k + guard]
-    order: list[int]  # of the parameters in θ: their numbers over all groups
-    refreshed_at: int | None
-    last_refresh: dict[str, Any] | None
-    products: int
-    refreshes: int
-    unconverged_refreshes: int
-
-
-class SubspaceSGD(torch.optim.SGD):
+class SubspaceSGD(Remembering, torch.optim.SGD):
     """θ ← θ + α_dom P_k u + β_bulk P_k^⊥ u, with u = −lr · b the update of SGD (Zakarin & Singh, arXiv 2505.11972).
 
     b is the momentum direction of `torch.optim.SGD` (weight decay included; no dampening, no Nesterov), P_k projects
@@ -127,7 +108,6 @@ class SubspaceSGD(torch.optim.SGD):
         if curvature is not None:
             self._theta()
 
-    # ---------------------------------------------------------------- what there is to know
     @property
     def curvature(self) -> Curvature | None:
         """Where the Hessian is taken, from the next refresh on; may be set between steps."""
@@ -136,32 +116,6 @@ class SubspaceSGD(torch.optim.SGD):
     @curvature.setter
     def curvature(self, curvature: Curvature | None) -> None:
         self._curvature = _checked(curvature)
-
-    @property
-    def steps(self) -> int:
-        """Steps made; the argument of the weights at the next one."""
-        return self._memory["steps"]
-
-    @property
-    def last_refresh(self) -> Refresh | None:
-        """What the last refresh of the subspace found, `converged` among it; None before the first."""
-        found = self._memory["last_refresh"]
-        return None if found is None else Refresh(**found)
-
-    @property
-    def products(self) -> int:
-        """Hessian products used."""
-        return self._memory["products"]
-
-    @property
-    def refreshes(self) -> int:
-        """Refreshes of the subspace."""
-        return self._memory["refreshes"]
-
-    @property
-    def unconverged_refreshes(self) -> int:
-        """Refreshes whose eigenpairs missed the tolerance; their subspace was used all the same."""
-        return self._memory["unconverged_refreshes"]
 
     # ---------------------------------------------------------------- a step
     @torch.no_grad()
@@ -194,19 +148,7 @@ class SubspaceSGD(torch.optim.SGD):
         return loss
 
     def _filtered_step(self, step: int, alpha_dom: float, beta_bulk: float) -> None:
-        updates: dict[Tensor, Tensor] = {}
-        buffers: dict[Tensor, Tensor] = {}
-        for number, group in enumerate(self.param_groups):
-            _check_group(group, number)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                direction = _decayed_gradient(p, group["weight_decay"])
-                if group["momentum"] != 0:  # in SGD's own arithmetic, but not in place yet
-                    buffer = self.state[p].get("momentum_buffer")
-                    direction = direction.clone() if buffer is None else buffer.mul(group["momentum"]).add_(direction)
-                    buffers[p] = direction
-                updates[p] = -float(group["lr"]) * direction
+        updates, buffers = sgd_updates(self.param_groups, self.state)
         if not updates:
             return
         theta = self._theta()
@@ -220,16 +162,8 @@ class SubspaceSGD(torch.optim.SGD):
             self.state[p]["momentum_buffer"] = buffer
 
     def _filter(self, update: Tensor, theta: list[Tensor], step: int, alpha_dom: float, beta_bulk: float) -> Tensor:
-        memory, order = self._memory, self._numbers(theta)
-        usable = memory["order"] == order  # or another θ: parameters were frozen or unfrozen, or curvature replaced
-        subspace = SubspaceFilter(
-            k=self.k,
-            refresh_every=self.refresh_every,
-            tolerance=self.tolerance,
-            dominant=memory["dominant"] if usable else None,
-            start=memory["start"] if usable else None,
-            refreshed_at=memory["refreshed_at"] if usable else None,
-        )
+        order = numbers_of(self.param_groups, theta)
+        subspace = recall(self._memory, order, k=self.k, refresh_every=self.refresh_every, tolerance=self.tolerance)
         try:
             filtered, refresh = subspace.apply(
                 update, step, lambda: self._hessian(theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
@@ -238,12 +172,7 @@ class SubspaceSGD(torch.optim.SGD):
             message = f"SubspaceSGD, step {step}: the curvature is not finite ({error}); nothing was changed"
             raise NonFiniteProductError(message) from error
         if refresh is not None:
-            memory["dominant"], memory["start"] = subspace.dominant, subspace.start
-            memory["refreshed_at"], memory["last_refresh"] = subspace.refreshed_at, vars(refresh).copy()
-            memory["order"] = order
-            memory["products"] += refresh.products
-            memory["refreshes"] += 1
-            memory["unconverged_refreshes"] += not refresh.converged
+            remember(self._memory, order, subspace, refresh)
         return filtered
 
     def _hessian(self, theta: list[Tensor]) -> SymmetricOperator:
@@ -260,30 +189,10 @@ class SubspaceSGD(torch.optim.SGD):
             raise InputError(f"{name} must be a finite number, not {value} (step {step})")
         return value
 
-    # ---------------------------------------------------------------- parameters
     def _theta(self) -> list[Tensor]:
-        """The parameters that make up θ, in its order: the objective's, or that of the groups without frozen ones.
+        return theta_of(self.param_groups, self._curvature if isinstance(self._curvature, Objective) else None)
 
-        Raises:
-            InputError: they do not fit together, or not the objective.
-        """
-        given: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
-        if len({id(p) for p in given}) < len(given):
-            raise InputError("a parameter occurs twice")
-        if isinstance(self._curvature, Objective):
-            _check_trained(given, self._curvature)
-            return list(self._curvature.parameters)
-        theta = [p for p in given if _may_move(p)]
-        kinds = {(p.dtype, p.device) for p in theta}
-        if len(kinds) != 1 or not theta[0].is_floating_point():
-            raise InputError(f"parameters must be real numbers of one dtype and on one device: {kinds or 'none'}")
-        return theta
-
-    def _numbers(self, theta: list[Tensor]) -> list[int]:
-        given = (p for group in self.param_groups for p in group["params"])
-        numbers = {id(p): number for number, p in enumerate(given)}
-        return [numbers[id(p)] for p in theta]
-
+    # ---------------------------------------------------------------- groups and state
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, as `torch.optim.SGD` does, and drops the subspace, which has another size now.
 
@@ -293,23 +202,11 @@ class SubspaceSGD(torch.optim.SGD):
             InputError: the group has what there is one of for all, or what is not supported (see the constructor).
         """
         if isinstance(param_group, dict):
-            _check_group(param_group, len(self.param_groups))
+            check_group(param_group, len(self.param_groups))
         super().add_param_group(param_group)
         for state in self.state.values():
-            if _MEMORY in state:
-                state[_MEMORY].update(dominant=None, start=None, order=[], refreshed_at=None)
-
-    # ---------------------------------------------------------------- state
-    @property
-    def _memory(self) -> _Memory:
-        memory: _Memory = self.state[self._keeper()].setdefault(_MEMORY, _nothing_yet())
-        return memory
-
-    def _keeper(self) -> Tensor:
-        for group in self.param_groups:
-            for p in group["params"]:
-                return p
-        raise InputError("the optimizer has no parameters")
+            if MEMORY in state:
+                forget(state[MEMORY])
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("alpha_dom", "beta_bulk", "k", "refresh_every", "tolerance", "_curvature")
@@ -317,54 +214,14 @@ class SubspaceSGD(torch.optim.SGD):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_curvature" not in state:  # not a copy: `load_state_dict`
-            self._check_loaded(state["state"].get(self._keeper(), {}).get(_MEMORY))
-        super().__setstate__(state)
-
-    def _check_loaded(self, memory: _Memory | None) -> None:
-        if memory is None:  # torch.optim.SGD's
-            return
-        if memory.keys() != _nothing_yet().keys():
-            raise InputError(f"the state to load is of another version of SubspaceSGD: it has {sorted(memory)}")
-        if memory["dominant"] is None:
-            return
-        DominantSubspace(memory["dominant"])  # verified here, and not at every step
-        theta = self._theta()
-        size = sum(p.numel() for p in theta)
-        expected, found = [size, min(self.k, size)], list(memory["dominant"].shape)
-        if found != expected:
-            raise InputError(f"the subspace to load is of size {found} [P, k], this optimizer's of size {expected}")
-        if memory["order"] != self._numbers(theta):
-            raise InputError("the subspace to load has the parameters in another order than this optimizer")
-
-
-def _nothing_yet() -> _Memory:
-    return _Memory(
-        steps=0,
-        dominant=None,
-        start=None,
-        order=[],
-        refreshed_at=None,
-        last_refresh=None,
-        products=0,
-        refreshes=0,
-        unconverged_refreshes=0,
-    )
-
-
-def _decayed_gradient(p: Tensor, weight_decay: float | Tensor) -> Tensor:
-    assert p.grad is not None
-    if p.grad.layout != torch.strided:
-        raise InputError(f"sparse gradients are for steps with both weights 1 only: parameter of shape {list(p.shape)}")
-    return p.grad.add(p, alpha=float(weight_decay)) if weight_decay != 0 else p.grad
-
-
-def _check_group(group: dict[str, Any], number: int) -> None:
-    own = sorted(_ONE_FOR_ALL & group.keys())
-    if own:
-        raise InputError(f"parameter group {number} has its own {', '.join(own)}: there is one for all groups")
-    unsupported = [name for name in _NOT_HERE if group.get(name)]
-    if unsupported:
-        raise InputError(f"parameter group {number}: {', '.join(unsupported)} not supported by SubspaceSGD")
+            memory: Memory | None = state["state"].get(self._keeper(), {}).get(MEMORY)
+            if memory is not None:  # None where it was torch.optim.SGD's
+                check_version(memory)
+                if memory["dominant"] is not None:
+                    theta = self._theta()
+                    order = numbers_of(self.param_groups, theta)
+                    check_fits(memory, order, size=sum(p.numel() for p in theta), k=self.k)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
 
 def _checked(curvature: Curvature | None) -> Curvature | None:
@@ -374,27 +231,3 @@ def _checked(curvature: Curvature | None) -> Curvature | None:
             f"{type(curvature).__name__}"
         )
     return curvature
-
-
-def _may_move(p: Tensor) -> bool:
-    """Whether SGD could move it: frozen ones have no gradient, unless one is left from before."""
-    return p.requires_grad or p.grad is not None
-
-
-def _check_trained(given: list[Tensor], objective: Objective) -> None:
-    """Refuses parameters that could move and that the objective does not train, and those that it does and that are
-    not given."""
-    trained = {id(p) for p in objective.parameters}
-    for number, p in enumerate(given):
-        if id(p) not in trained and _may_move(p):
-            raise InputError(
-                f"parameter {number} (counted over the groups; shape {list(p.shape)}) is none that the Objective "
-                "trains; give the optimizer the parameters of the Objective's own model"
-            )
-    names = {id(p): name for name, p in objective.model.named_parameters()}
-    missing = [names.get(i, "?") for i in trained - {id(p) for p in given}]
-    if missing:
-        raise InputError(
-            f"the Objective trains parameters that the optimizer does not: {', '.join(sorted(missing))}; freeze them "
-            "(requires_grad_(False)) before the Objective is made"
-        )

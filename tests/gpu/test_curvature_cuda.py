@@ -7,16 +7,11 @@ import torch
 
 from analysis.models import build
 from analysis.specs import CNNSpec, MLPSpec, TransformerSpec
-from sharpflat.curvature import DominantSubspace as Subspace
-from sharpflat.curvature import (
-    FunctionalHessian,
-    GaussNewton,
-    Hessian,
-    Objective,
-    energy_decomposition,
-    joint_products,
-    top_eigenspace,
-)
+from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.energy import energy_decomposition
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
+from sharpflat.curvature.subspace import DominantSubspace as Subspace
 
 pytestmark = [
     pytest.mark.cuda,

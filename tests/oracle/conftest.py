@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev
 
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 from sharpflat.losses import per_example_loss
 
 

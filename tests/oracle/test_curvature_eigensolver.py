@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sharpflat.curvature import DominantSubspace, Hessian, NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.operators import Hessian
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from tests.oracle.conftest import Problem
 

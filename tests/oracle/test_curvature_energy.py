@@ -7,14 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpflat.curvature import (
-    DominantSubspace,
-    Hessian,
-    NonFiniteProductError,
-    energy_decomposition,
-    spectral_density,
-    top_eigenspace,
-)
+from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.energy import energy_decomposition
+from sharpflat.curvature.operators import Hessian
+from sharpflat.curvature.spectrum import spectral_density
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from tests.oracle.conftest import Problem, make
 from tests.oracle.test_curvature_eigensolver import Dense, planted

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpflat.curvature import FunctionalHessian, GaussNewton, Hessian, Objective, joint_products, operators
+from sharpflat.curvature import operators
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
 from sharpflat.losses import per_example_loss
 from tests.oracle.conftest import Problem, linear_loss, make, smooth_loss
 

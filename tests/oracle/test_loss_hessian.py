@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from sharpflat.curvature import Hessian, LossHessian, top_eigenspace
+from sharpflat.curvature.closure import LossHessian
+from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.operators import Hessian
 from sharpflat.losses import per_example_loss
 from tests.oracle.conftest import Problem, make
 

@@ -15,7 +15,8 @@ from torch.nn.functional import mse_loss
 
 from analysis.rules import build
 from analysis.specs import SGDSpec
-from sharpflat.curvature import Hessian, Objective
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import Hessian
 from sharpflat.optim.subspace_filter import SubspaceFilter
 from sharpflat.optim.subspace_sgd import SubspaceSGD
 
@@ -274,7 +275,7 @@ def test_the_pipelines_rule_and_filter_give_the_same_bits(weights):
         update, _ = subspace.apply(
             update, step, partial(Hessian, objective, theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
         )
-        for p, piece in zip(model.parameters(), gradient.split(objective.lengths), strict=True):
+        for p, piece in zip(model.parameters(), gradient.split(objective.vector.lengths), strict=True):
             p.grad = piece.view_as(p)
         optimizer.step()
         theta = theta + update

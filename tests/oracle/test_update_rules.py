@@ -15,7 +15,7 @@ from analysis.models import build as build_model
 from analysis.rules import build as build_rule
 from analysis.rules.sam import sam_edge
 from analysis.specs import AdamSpec, MLPSpec, SAMSpec, SGDSpec
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 
 STEPS = 20
 DATA_DIR = Path(os.environ.get("DATA_DIR", "data"))

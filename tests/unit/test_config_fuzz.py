@@ -244,7 +244,7 @@ def whole_trees(profile: str) -> dict[str, Any]:
     return {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in sources(profile).items()}
 
 
-PARTS = 6  # of the trees of a profile
+PARTS = 8  # of the trees of a profile
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -35,7 +35,7 @@ from analysis.store.netcdf import write_dataset
 from analysis.training.problem import Problem, make_problem
 from analysis.training.segment import train_segment
 from analysis.training.state import write_state
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 
 DATA = DataSpec(

@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpflat.curvature import DominantSubspace, Hessian, Objective, energy_decomposition, joint_products
+from sharpflat.curvature.energy import energy_decomposition
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import Hessian, joint_products
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 
 
@@ -230,15 +233,15 @@ def test_chunks_fit_the_memory_budget() -> None:
         objective = Objective(small(nn.Tanh()), "mse", inputs, targets, memory_budget=budget)
         sizes.append(objective.chunk_size)
         assert 1 <= objective.chunk_size <= 100
-        needed = 4 * objective.bytes_per_example * objective.chunk_size
+        needed = 4 * objective.chunks.bytes_per_example * objective.chunk_size
         assert needed <= budget or objective.chunk_size == 1
-        assert objective.graph_fits == (objective.chunk_size == 100)
+        assert objective.chunks.graph_fits == (objective.chunk_size == 100)
     assert sizes[0] == 100
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 1
     assert 1 < sizes[1] < 100
     # 6 hidden numbers saved for tanh, and again by the next layer or not; 3 outputs for the loss
-    assert 6 * 4 <= objective.bytes_per_example <= 25 * 4
+    assert 6 * 4 <= objective.chunks.bytes_per_example <= 25 * 4
 
 
 def test_a_small_budget_keeps_no_graph() -> None:

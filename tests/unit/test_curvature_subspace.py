@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sharpflat.curvature import DominantSubspace
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 
 PLANE = DominantSubspace(torch.eye(4, dtype=torch.float64)[:, :2])

@@ -36,9 +36,11 @@ from analysis.training.batch import train_batch
 from analysis.training.problem import device_name, make_problem
 from analysis.training.segment import Result, train_segment
 from analysis.training.state import read_checkpoint, write_checkpoint
-from sharpflat.curvature import DominantSubspace, Hessian, Objective, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.energy import energy_decomposition
-from sharpflat.curvature.operators import CurvatureOperator
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import CurvatureOperator, Hessian
+from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter as filter_module
 from sharpflat.optim.subspace_sgd import SubspaceSGD

@@ -27,7 +27,7 @@ from analysis.specs import (
 )
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Interrupted, train_segment
-from sharpflat.curvature import Objective
+from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 
 N, K = 23, 3

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler, swa_utils
 
-from sharpflat.curvature import LossHessian, NonFiniteProductError, Objective, top_eigenspace
+from sharpflat.curvature.closure import LossHessian
+from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter
 from sharpflat.optim.subspace_filter import Refresh
@@ -533,7 +535,7 @@ def test_sparse_gradients_are_sgds_only():
     optimizer = SubspaceSGD(
         embedding.parameters(),
         0.1,
-        lambda step: 1.0 if step < 1 else 0.0,
+        alpha_dom=lambda step: 1.0 if step < 1 else 0.0,
         curvature=lambda: embedding.weight.pow(4).sum(),
     )
     reference = torch.optim.SGD(plain.parameters(), 0.1)

@@ -26,7 +26,9 @@ from analysis.specs import (
 from analysis.training.problem import make_problem
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Result, train_segment
-from sharpflat.curvature import Hessian, Objective, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.operators import Hessian
 from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, message, write
 

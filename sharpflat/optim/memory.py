@@ -1,0 +1,151 @@
+"""What SubspaceSGD remembers between steps, besides SGD's momentum."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, TypedDict
+
+from torch import Tensor
+
+from sharpflat.curvature.subspace import DominantSubspace
+from sharpflat.errors import InputError
+from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
+
+MEMORY = "subspace"
+"""Its key in the optimizer's state."""
+
+
+class Memory(TypedDict):
+    """What belongs to no single parameter; plain enough for `torch.load(weights_only=True)`.
+
+    Kept in the state of the first parameter, as `torch.optim.LBFGS` does: there, what PyTorch and others do with an
+    optimizer's state (saving, loading, moving to another device, clearing) is done with this too.
+    """
+
+    steps: int
+    dominant: Tensor | None  # [P, k]
+    start: Tensor | None  # [P, k + guard]
+    order: list[int]  # of the parameters in θ: their numbers over all groups
+    refreshed_at: int | None
+    last_refresh: dict[str, Any] | None
+    products: int
+    refreshes: int
+    unconverged_refreshes: int
+
+
+def nothing_yet() -> Memory:
+    """The memory of an optimizer that has made no step."""
+    return Memory(
+        steps=0,
+        dominant=None,
+        start=None,
+        order=[],
+        refreshed_at=None,
+        last_refresh=None,
+        products=0,
+        refreshes=0,
+        unconverged_refreshes=0,
+    )
+
+
+class Remembering:
+    """The part of an optimizer that keeps a memory, and says what is in it."""
+
+    param_groups: list[dict[str, Any]]
+    state: defaultdict[Tensor, Any]
+
+    @property
+    def steps(self) -> int:
+        """Steps made; the argument of the weights at the next one."""
+        return self._memory["steps"]
+
+    @property
+    def last_refresh(self) -> Refresh | None:
+        """What the last refresh of the subspace found, `converged` among it; None before the first."""
+        found = self._memory["last_refresh"]
+        return None if found is None else Refresh(**found)
+
+    @property
+    def products(self) -> int:
+        """Hessian products used."""
+        return self._memory["products"]
+
+    @property
+    def refreshes(self) -> int:
+        """Refreshes of the subspace."""
+        return self._memory["refreshes"]
+
+    @property
+    def unconverged_refreshes(self) -> int:
+        """Refreshes whose eigenpairs missed the tolerance; their subspace was used all the same."""
+        return self._memory["unconverged_refreshes"]
+
+    @property
+    def _memory(self) -> Memory:
+        memory: Memory = self.state[self._keeper()].setdefault(MEMORY, nothing_yet())
+        return memory
+
+    def _keeper(self) -> Tensor:
+        for group in self.param_groups:
+            for p in group["params"]:
+                keeper: Tensor = p
+                return keeper
+        raise InputError("the optimizer has no parameters")
+
+
+def recall(memory: Memory, order: list[int], *, k: int, refresh_every: int, tolerance: float) -> SubspaceFilter:
+    """The filter as the last refresh left it; a new one where θ is another now.
+
+    θ is another after parameters were frozen or unfrozen, or curvature was replaced.
+    """
+    usable = memory["order"] == order
+    return SubspaceFilter(
+        k=k,
+        refresh_every=refresh_every,
+        tolerance=tolerance,
+        dominant=memory["dominant"] if usable else None,
+        start=memory["start"] if usable else None,
+        refreshed_at=memory["refreshed_at"] if usable else None,
+    )
+
+
+def remember(memory: Memory, order: list[int], subspace: SubspaceFilter, refresh: Refresh) -> None:
+    """Takes a refresh of the filter into the memory."""
+    memory["dominant"], memory["start"] = subspace.dominant, subspace.start
+    memory["refreshed_at"], memory["last_refresh"] = subspace.refreshed_at, vars(refresh).copy()
+    memory["order"] = order
+    memory["products"] += refresh.products
+    memory["refreshes"] += 1
+    memory["unconverged_refreshes"] += not refresh.converged
+
+
+def forget(memory: Memory) -> None:
+    """Drops the subspace; the counts stay."""
+    memory["dominant"], memory["start"], memory["order"], memory["refreshed_at"] = None, None, [], None
+
+
+def check_version(memory: Memory) -> None:
+    """Raises InputError if a memory to load is of another version of SubspaceSGD."""
+    if memory.keys() != nothing_yet().keys():
+        raise InputError(f"the state to load is of another version of SubspaceSGD: it has {sorted(memory)}")
+
+
+def check_fits(memory: Memory, order: list[int], *, size: int, k: int) -> None:
+    """Refuses the subspace of a memory to load if it does not fit.
+
+    Args:
+        memory: with a subspace.
+        order: of the optimizer's parameters in θ.
+        size: P.
+        k: dimension of the optimizer's subspace.
+
+    Raises:
+        InputError: the subspace is not orthonormal, or has another size or order.
+    """
+    assert memory["dominant"] is not None
+    DominantSubspace(memory["dominant"])  # verified here, and not at every step
+    expected, found = [size, min(k, size)], list(memory["dominant"].shape)
+    if found != expected:
+        raise InputError(f"the subspace to load is of size {found} [P, k], this optimizer's of size {expected}")
+    if memory["order"] != order:
+        raise InputError("the subspace to load has the parameters in another order than this optimizer")
