@@ -98,7 +98,11 @@ endef
 
 .PHONY: test
 test: $(STAMP) $(if $(shell command -v slurmctld),$(PLUGIN))  ## Run every test (that of Slurm where Slurm is installed)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: test-fast
+test-fast: $(STAMP)  ## Run the tests of functions that take no second each (90 s)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' tests/unit tests/oracle
 
 .PHONY: check
 check: $(STAMP)  ## Check style, types, import layers and the workflow

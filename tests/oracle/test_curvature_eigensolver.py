@@ -131,6 +131,7 @@ def test_the_basis_is_a_step_ahead_of_the_eigenvectors() -> None:
     assert ahead < 0.2 * error  # the bulk reaches to 0.9, λ_k is 5: (0.9/5)² at best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", [-0.5, -30.0])
 def test_warm_starts_along_a_drift(lowest: float) -> None:
     """Also with eigenvalues far below −λ_k, which a plain power step would blow up (10 products a step)."""
@@ -251,6 +252,7 @@ def test_wrong_arguments(arguments: dict, message: str) -> None:
         top_eigenspace(Dense(planted(SPECTRA["low rank"])), **arguments)
 
 
+@pytest.mark.slow
 def test_float32_with_a_wide_spectrum() -> None:
     matrix = planted([100, 50, 20, 10, 5, *np.linspace(-2, 2, 300)]).float()
     r = top_eigenspace(Dense(matrix), k=5, tolerance=1e-3)

@@ -54,6 +54,7 @@ def test_energies_agree_with_the_dense_matrices(problem: Problem) -> None:
     assert ds.attrs == {"k": 3, "probes": 400, "products": 403}
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_truth_as_often_as_they_claim() -> None:
     """Over 400 seeds: 2 standard errors hold the exact value in about 95 of 100, and predict the spread."""
     problem = make("mlp")

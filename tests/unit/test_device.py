@@ -158,6 +158,7 @@ def same(found: Result, expected: Result, folder: Path) -> None:
     assert (folder / "found.safetensors").read_bytes() == (folder / "expected.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_divergence_between_probes_is_seen_at_its_step(
     rule: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

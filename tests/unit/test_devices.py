@@ -52,6 +52,7 @@ def test_each_job_takes_the_gpu_with_the_fewest(gpus: Path) -> None:
         assert first == "cuda:0", "all were"
 
 
+@pytest.mark.slow
 def test_the_place_of_a_killed_job_is_free(gpus: Path) -> None:
     environment = os.environ | {"TMPDIR": str(gpus)}
     holder = subprocess.Popen([sys.executable, "-c", HOLD], env=environment, stdout=subprocess.PIPE, text=True)

@@ -77,6 +77,7 @@ def test_the_optimizers_page_shows_the_example():
     assert optimizer.strip() in (ROOT / "examples" / "subspace_sgd.py").read_text(encoding="utf-8"), "which is run too"
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_library_run():
     """Those of the README and the optimizer's are run with an installed wheel, see `test_wheel`."""
     page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")

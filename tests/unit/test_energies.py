@@ -84,6 +84,7 @@ def test_densities_are_those_of_the_three_operators(snapshots: xr.Dataset, energ
         assert abs(mean - values.mean()) < 0.5 * values.std()
 
 
+@pytest.mark.slow
 def test_products_and_random_vectors(snapshots: xr.Dataset, energies: xr.Dataset) -> None:
     problem = make_problem(SPEC.problem, TRAIN, TEST, 7)
     again = energies_along(SPEC, problem, snapshots)

@@ -27,10 +27,12 @@ from analysis.store.netcdf import write_dataset
 from analysis.training.probes import build as build_probes
 from analysis.training.records import Records, to_trajectory
 from tests.specs import probes
+from tests.unit.examples import remembered
 
 K = 2
 
 
+@remembered
 def segment(
     name: str,
     first: int,
@@ -234,6 +236,7 @@ draw_figures([FigureSpec.model_validate_json(sys.argv[1])], {k: Path(v) for k, v
 """
 
 
+@pytest.mark.slow
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     names = {"start": (0, 10), "sgd": (10, 20)}
     for name, (first, last) in names.items():

@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,16 @@ from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, Stopp
 from analysis.training.probes import build as build_probes
 from analysis.training.records import Records, to_trajectory
 from sharpflat.errors import InputError
+from tests.covering import pairs
 from tests.specs import probes
+from tests.unit.examples import remembered, unknown
 from tests.unit.test_figures_switches import of_colour, switches
 
 WEIGHTS = {"SGD": None, "Dom-SGD": (1.0, 0.0), "Bulk-SGD": (0.0, 1.0)}
 BLACK = style.BLACK
 
 
+@remembered
 def segment(
     label: str,
     first: int,
@@ -131,6 +135,12 @@ KEYWORDS = {"learning_rate": "rate", "refresh_every": "every", "holdout": "holdo
 
 
 def family(label: str, name: str, change: Change = same, seeds: tuple[int, ...] = ()) -> list[Member]:
+    """As `whole_family` makes it; whoever asks may change the list."""
+    return list(whole_family(label, name, change, seeds))
+
+
+@cache
+def whole_family(label: str, name: str, change: Change, seeds: tuple[int, ...]) -> list[Member]:
     """Bulk-SGD's levels are 0.1, 0.2, … of ascending values, others' 0.05 more; what varies of the problem or the rule
     varies from the first step on."""
     made = []
@@ -171,15 +181,16 @@ def ablated(name: str, change: Change = same, seeds: tuple[int, ...] = ()) -> Pa
     return panel(SGD=reference(*seeds), Bulk_SGD=bulk) if name in ("k", "refresh_every") else panel(Bulk_SGD=bulk)
 
 
-def figures(
-    change: Change = same, seeds: tuple[int, ...] = (), names: Iterable[str] = ("learning_rate", "step")
-) -> dict[str, Figure]:
-    """One of each kind."""
-    made = {name: ablation.draw([ablated(name, change, seeds)]) for name in names}
-    return made | {
-        "interval": refresh_interval.draw([ablated("refresh_every", change, seeds)]),
-        "switch": switch.draw([switched(*seeds, change=change)] * 3),
-    }
+KINDS = ("learning_rate", "step", "k", "holdout", "interval", "switch")
+
+
+def drawn(kind: str, change: Change = same, seeds: tuple[int, ...] = ()) -> Figure:
+    """The ablation of what varies, of the refresh interval, or the switch."""
+    if kind == "interval":
+        return refresh_interval.draw([ablated("refresh_every", change, seeds)])
+    if kind == "switch":
+        return switch.draw([switched(*seeds, change=change)] * 3)
+    return ablation.draw([ablated(kind, change, seeds)])
 
 
 def diverge(one: xr.Dataset) -> xr.Dataset:
@@ -671,11 +682,6 @@ def test_shades_get_darker_and_stay_lighter_than_a_reference(count: int):
 
 
 # ---------------------------------------------------------------- what holds for every figure
-def unknown(one: xr.Dataset) -> xr.Dataset:
-    """Not a number was measured."""
-    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
-
-
 CHANGES: dict[str, Change] = {
     "without rows": without_rows,
     "NaN": unknown,
@@ -684,13 +690,14 @@ CHANGES: dict[str, Change] = {
 }
 
 
+@pytest.mark.parametrize("kind", ["learning_rate", "step", "interval", "switch"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_gaps_are_drawn_without_complaint(change: str):
+def test_gaps_are_drawn_without_complaint(change: str, kind: str):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for figure in figures(CHANGES[change]).values():
-            figure.canvas.draw()
-            assert ("diverged" in legend(figure)) == (change != "NaN")
+        figure = drawn(kind, CHANGES[change])
+        figure.canvas.draw()
+        assert ("diverged" in legend(figure)) == (change != "NaN")
 
 
 def test_runs_without_a_single_row_are_drawn_without_complaint():
@@ -706,29 +713,26 @@ def test_runs_without_a_single_row_are_drawn_without_complaint():
             assert crosses(figure.axes[0])
 
 
-@pytest.mark.parametrize("seeds", [(), (0, 1, 2)])
-@pytest.mark.parametrize("change", ["completed", "diverged"])
-def test_nothing_is_clipped_and_no_texts_overlap(change: str, seeds: tuple[int, ...]):
+@pytest.mark.parametrize(("kind", "change", "seeds"), pairs(KINDS, ["completed", "diverged"], [(), (0, 1, 2)]))
+def test_nothing_is_clipped_and_no_texts_overlap(kind: str, change: str, seeds: tuple[int, ...]):
     with style.applied():
-        made = figures(CHANGES.get(change, same), seeds, ("learning_rate", "k", "holdout", "step"))
-    for name, figure in made.items():
-        with style.applied():
-            figure.canvas.draw()
-        texts = [t for axes in figure.axes for t in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)]
-        for axes in figure.axes:
-            low, high = axes.get_xlim()
-            texts += [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
-        texts += [t for one in figure.legends for t in one.get_texts()]
-        boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and t.get_visible()]
-        for text, box in boxes:
-            assert box.x0 >= -1, (name, text)
-            assert box.y0 >= -1, (name, text)
-            assert box.x1 <= figure.bbox.x1 + 1, (name, text)
-            assert box.y1 <= figure.bbox.y1 + 1, (name, text)
-        for (text, box), (other, its) in combinations(boxes, 2):
-            wide, high = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
-            assert wide < 1 or high < 1, (name, text, other)
-        assert figure.get_figwidth() <= 11.69 - 1  # A4, upright or across
+        figure = drawn(kind, CHANGES.get(change, same), seeds)
+        figure.canvas.draw()
+    texts = [t for axes in figure.axes for t in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)]
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        texts += [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    texts += [t for one in figure.legends for t in one.get_texts()]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and t.get_visible()]
+    for text, box in boxes:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+    for (text, box), (other, its) in combinations(boxes, 2):
+        wide, high = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
+        assert wide < 1 or high < 1, (text, other)
+    assert figure.get_figwidth() <= 11.69 - 1  # A4, upright or across
 
 
 def test_drawing_changes_no_dataset():
@@ -750,6 +754,7 @@ def write_all(folder: Path) -> None:
             style.save(figure, {kind: folder / f"{name}.{kind}" for kind in ("pdf", "png")})
 
 
+@pytest.mark.slow
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     found = []
     for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):

@@ -204,6 +204,7 @@ def test_published_plain_gd_has_its_learning_rate():
         assert f"GD lr {rate:g}, " in EFFECTIVE_RATES[name].ran
 
 
+@pytest.mark.slow
 def test_published_and_measures_need_no_torch():
     code = "import sys, analysis.figures.published, analysis.figures.effective_rates; print('torch' in sys.modules)"
     root = Path(__file__).parents[2]

@@ -9,8 +9,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,6 +26,8 @@ from analysis.figures import style
 from analysis.plan.outputs import figure_modules
 from analysis.runs.panels import Panel, concatenate
 from analysis.runs.words import how_it_was_run, how_they_were_run, rule_name
+from tests.covering import pairs, some
+from tests.unit.examples import diverge, unknown
 from tests.unit.test_figures import panel, segment, without_rows
 from tests.unit.test_figures_methods import METHODS, RULES
 
@@ -60,7 +63,11 @@ def with_distances(one: Panel) -> Panel:
     return replace(one, distances=xr.Dataset(values, coords={"step": steps}))
 
 
-def panel_of(module: str, change: Callable[[xr.Dataset], xr.Dataset] = lambda s: s, last_only: bool = False) -> Panel:
+def same(one: xr.Dataset) -> xr.Dataset:
+    return one
+
+
+def panel_of(module: str, change: Callable[[xr.Dataset], xr.Dataset] = same, last_only: bool = False) -> Panel:
     """What the module draws, with every segment changed, or the last of each run."""
     paths = {
         label: [*(path[:-1] if last_only else map(change, path[:-1])), change(path[-1])]
@@ -74,6 +81,15 @@ def drawn(module: str, panels: list[Panel]) -> Figure:
     figure = import_module(f"analysis.figures.{module}").draw(panels)
     figure.canvas.draw()
     return figure
+
+
+@cache
+def drawn_once(
+    module: str, change: Callable[[xr.Dataset], xr.Dataset] = same, last_only: bool = False, count: int = 1
+) -> Figure:
+    """For tests that look at it; the panel as `panel_of` makes it, so many times."""
+    with style.applied():
+        return drawn(module, [panel_of(module, change, last_only)] * count)
 
 
 def test_every_module_of_the_family_is_tested_here():
@@ -166,18 +182,19 @@ def test_names_of_rules(rule: dict, name: str):
 @pytest.mark.parametrize("module", PATHS)
 def test_every_figure_says_how_it_was_run(module: str):
     one = panel_of(module)
-    texts = [t.get_text() for axes in drawn(module, [one]).axes for t in axes.texts]
+    texts = [t.get_text() for axes in drawn_once(module).axes for t in axes.texts]
     for run in one.runs.values():
         assert any(how_it_was_run(run) in text for text in texts)
         assert any("P = 1,234" in text for text in texts)
 
 
 # ---------------------------------------------------------------- layout
-@pytest.mark.parametrize("count", [1, 2, 4])
-@pytest.mark.parametrize("module", PATHS)
+@pytest.mark.parametrize(
+    ("module", "count"),  # the most for each module, and one or two
+    some([(m, n) for i, m in enumerate(PATHS) for n in (1 + i % 2, 4)], product(PATHS, (1, 2, 4))),
+)
 def test_nothing_is_clipped_and_no_texts_overlap(module: str, count: int):
-    with style.applied():
-        figure = drawn(module, [panel_of(module, diverge, last_only=True)] * count)
+    figure = drawn_once(module, diverge, last_only=True, count=count)
     texts = [t for axes in figure.axes for t in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)]
     texts += [t for legend in figure.legends for t in legend.get_texts()]
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
@@ -210,37 +227,26 @@ def test_a_long_description_takes_nothing_from_the_panels():
 
 
 # ---------------------------------------------------------------- what went wrong
-def diverge(one: xr.Dataset) -> xr.Dataset:
-    return one.assign_attrs(status="diverged", diverged_at=one.attrs["last_step"])
-
-
 def marks(figure: Figure) -> list[int]:
     return [int(line.get_xdata()[0]) for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
 
 
 @pytest.mark.parametrize("module", sorted(PATHS.keys() - {"effective_rates"}))
 def test_divergence_is_marked_in_every_panel_where_it_was(module: str):
-    figure = drawn(module, [panel_of(module, diverge, last_only=True)])
+    figure = drawn_once(module, diverge, last_only=True)
     expected = 10 if module == "distance" else 20  # counted from the switch
     assert set(marks(figure)) == {expected}
     assert all(any(line.get_marker() == "x" for line in axes.lines) for axes in figure.axes)
     assert [t.get_text() for t in figure.legends[0].get_texts()].count("diverged") == 1
-    clean = drawn(module, [panel_of(module)])
+    clean = drawn_once(module)
     assert marks(clean) == []
     assert not [t for legend in clean.legends for t in legend.get_texts() if t.get_text() == "diverged"]
-
-
-def unknown(one: xr.Dataset) -> xr.Dataset:
-    """Not a number was measured."""
-    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
 
 
 CHANGES = {"without rows": without_rows, "NaN": unknown, "diverged at once": lambda s: diverge(without_rows(s))}
 
 
-@pytest.mark.parametrize("last_only", [True, False], ids=["at the end", "throughout"])
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("module", PATHS)
+@pytest.mark.parametrize(("module", "change", "last_only"), pairs(PATHS, CHANGES, [True, False]))
 def test_gaps_are_drawn_without_complaint(module: str, change: str, last_only: bool):
     made = panel_of(module, CHANGES[change], last_only)
     with warnings.catch_warnings():
@@ -257,6 +263,7 @@ def write_all(folder: Path) -> None:
             style.save(figure, {kind: folder / f"{module}.{kind}" for kind in ("pdf", "png")})
 
 
+@pytest.mark.slow
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     found = []
     for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):

@@ -29,6 +29,8 @@ from analysis.plan.outputs import figure_modules
 from analysis.runs.measures import growth_rate
 from analysis.runs.panels import Member, Panel, concatenate
 from sharpflat.errors import InputError
+from tests.covering import pairs
+from tests.unit.examples import diverge, unknown
 from tests.unit.test_figures import segment, without_rows
 
 Change = Callable[[xr.Dataset], xr.Dataset]
@@ -644,15 +646,6 @@ def test_a_run_without_energies_is_refused():
 
 
 # ---------------------------------------------------------------- what holds for all
-def diverge(one: xr.Dataset) -> xr.Dataset:
-    return one.assign_attrs(status="diverged", diverged_at=one.attrs["last_step"])
-
-
-def unknown(one: xr.Dataset) -> xr.Dataset:
-    """Not a number was measured."""
-    return one.map(lambda v: v * np.nan if v.dtype.kind == "f" else v, keep_attrs=True)
-
-
 def without_snapshots(run: xr.Dataset) -> xr.Dataset:
     empty = without_rows(run)
     return empty.isel(snapshot_step=slice(0, 0)) if "snapshot_step" in empty.dims else empty
@@ -670,9 +663,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("throughout", [False, True], ids=["at the end", "throughout"])
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("module", PANELS)
+@pytest.mark.parametrize(("module", "change", "throughout"), pairs(PANELS, CHANGES, [False, True]))
 def test_gaps_are_drawn_without_complaint(module: str, change: str, throughout: bool):
     begin = CHANGES[change] if throughout else same
     with warnings.catch_warnings():
@@ -681,9 +672,7 @@ def test_gaps_are_drawn_without_complaint(module: str, change: str, throughout: 
         assert drawn(module, [one]).axes
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("seeds", [1, 3])
-@pytest.mark.parametrize("module", PANELS)
+@pytest.mark.parametrize(("module", "seeds", "count"), pairs(PANELS, [1, 3], [1, 2]))
 def test_nothing_is_clipped_and_no_texts_overlap(module: str, seeds: int, count: int):
     one = PANELS[module](seeds, change=diverge)
     if module == "interpolation_grid":
@@ -720,6 +709,7 @@ def write_all(folder: Path) -> None:
             style.save(figure, {kind: folder / f"{module}.{kind}" for kind in ("pdf", "png")})
 
 
+@pytest.mark.slow
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     found = []
     for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +47,7 @@ from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter as filter_module
 from sharpflat.optim.subspace_sgd import SubspaceSGD
+from tests.covering import pairs
 from tests.specs import probes
 from tests.unit.test_segment import TEST, TRAIN, K, N, spec
 
@@ -114,25 +115,28 @@ def poison(patch: pytest.MonkeyPatch, place: str, bad: float, at: int) -> None:
     patch.setattr(CurvatureOperator, "matmat", multiplied)
 
 
-@pytest.mark.parametrize("filtered", [False, True], ids=["plain", "filtered"])
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("rule", RULES)
-def test_a_segment_diverges_where_the_first_number_does(rule, place, filtered, monkeypatch, caplog):
-    made = wanted(rule, filtered=filtered)
-    whole = trained(made)
-    for at in (0, 2, STEPS):
-        for bad in (math.inf, math.nan) if place != "overflowing product" else (0.0,):
-            caplog.clear()
-            with monkeypatch.context() as patch:
-                poison(patch, place, bad, at)
-                found = trained(made)
-                child = trained(wanted(rule, filtered=filtered, parent="x"), name="y", parent=found)
-            check_diverged(found, whole, at)
-            assert re.fullmatch(f"x: diverged at step {at}: {MESSAGES[place]}", caplog.messages[0])
-            t = child.trajectory
-            assert (t.attrs["status"], t.attrs["stopped_by"]) == ("diverged", StoppedBy.EARLIER_DIVERGENCE)
-            assert (t.attrs["first_step"], t.attrs["last_step"], t.attrs["diverged_at"]) == (at, at, at)
-            assert {d: n for d, n in t.sizes.items() if d != "index" and n} == {}
+@cache
+def undisturbed(rule: str, filtered: bool) -> Result:
+    return trained(wanted(rule, filtered=filtered))
+
+
+@pytest.mark.parametrize(
+    ("rule", "place", "filtered", "at", "bad"),
+    pairs(RULES, PLACES, (False, True), (0, 2, STEPS), (math.inf, math.nan)),
+)
+def test_a_segment_diverges_where_the_first_number_does(rule, place, filtered, at, bad, monkeypatch, caplog):
+    whole = undisturbed(rule, filtered)
+    caplog.clear()
+    with monkeypatch.context() as patch:
+        poison(patch, place, bad, at)
+        found = trained(wanted(rule, filtered=filtered))
+        child = trained(wanted(rule, filtered=filtered, parent="x"), name="y", parent=found)
+    check_diverged(found, whole, at)
+    assert re.fullmatch(f"x: diverged at step {at}: {MESSAGES[place]}", caplog.messages[0])
+    t = child.trajectory
+    assert (t.attrs["status"], t.attrs["stopped_by"]) == ("diverged", StoppedBy.EARLIER_DIVERGENCE)
+    assert (t.attrs["first_step"], t.attrs["last_step"], t.attrs["diverged_at"]) == (at, at, at)
+    assert {d: n for d, n in t.sizes.items() if d != "index" and n} == {}
 
 
 # Where there was no update, no subspace before, no threshold that is known (Adam).
@@ -169,9 +173,10 @@ def test_it_diverges_by_its_update_where_nothing_is_measured(rule, place, monkey
     assert ("the update is not finite" if place == "gradient" else "product 1 with the operator") in caplog.text
 
 
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "sam"])
+@pytest.mark.parametrize(
+    ("rule", "weights", "loss"),
+    pairs(["sgd", "momentum", "adam", "sam"], [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)], ["mse", "cross_entropy"]),
+)
 def test_runs_that_blow_up_by_themselves_hold_finite_numbers(rule, weights, loss):
     """Also those that cross-entropy keeps alive, its gradient being 0 or rounding where the network is certain."""
     made = wanted(rule, dtype="float32", problem={"loss": loss})

@@ -25,6 +25,7 @@ def test_documented_archives_are_there():
     assert {path.name for path in ARCHIVES} == {"quick", "laptop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ARCHIVES, ids=lambda path: path.name)
 def test_archives_are_what_their_manifests_say(folder):
     manifest = archive.verify(folder)

@@ -127,6 +127,7 @@ class Reference:
         return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alpha", "beta", "batch", "others"),
     [
@@ -203,6 +204,7 @@ def test_a_segment_stops_when_the_average_alignment_passes_the_threshold():
     assert stopped.trajectory.step.values[-1] == stopped.state.step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weights", "every"), [((1, 1), 1), ((0, 1), 1), ((0, 1), 3)])
 def test_interrupted_anywhere_it_ends_with_identical_arrays(tmp_path, weights, every):
     wanted = spec(alpha=weights[0], beta=weights[1], every=every)

@@ -729,6 +729,7 @@ def test_the_example_is_short_and_in_the_documentation():
     assert lines in [code(block) for block in blocks]
 
 
+@pytest.mark.slow
 def test_the_example_shows_what_the_paper_says(tmp_path):
     """Dom-SGD stands still where SGD and Bulk-SGD go on; SGD computes no curvature."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

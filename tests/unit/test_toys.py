@@ -167,6 +167,7 @@ def test_the_quadratic_follows_the_papers_recurrence(batch):
     np.testing.assert_allclose(t.test_loss, [losses[0], losses[-1]], rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_gd_on_the_quadratic_ends_out_of_the_dominant_subspace_and_sgd_within_it():
     gd, sgd = (train(spec(QUADRATIC, 1000, 1e-4, batch=batch, every=20)).trajectory for batch in (None, 1))
     assert gd.alignment[-10:].max() < 0.05
@@ -188,6 +189,7 @@ def test_dom_sgd_on_the_quadratic_moves_x_alone():
     assert abs(on.state.theta[1] - y) > 1e-3
 
 
+@pytest.mark.slow
 def test_in_the_valley_of_the_defaults_sgd_goes_down_across_it_and_dom_sgd_does_not():
     toy = ValleyNumbers()
     first = train(spec(toy, 80, 5e-3))
@@ -202,6 +204,7 @@ def test_in_the_valley_of_the_defaults_sgd_goes_down_across_it_and_dom_sgd_does_
         assert bool(t.converged.all())
 
 
+@pytest.mark.slow
 def test_eigenvalues_in_the_valley_are_those_of_the_closed_form():
     """Each refresh is warm, the Hessian turns, and its smaller eigenvalue changes its sign."""
     toy = VALLEY.model_copy(update={"noise": 30.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
@@ -9,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import xarray as xr
 from analysis.plan.join import Plan, load_plan
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from analysis.store.tensors import read_tensors
+from tests.workflow import would_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).parent / "config"
@@ -41,7 +42,6 @@ CHEAP = [
     "figure travelled",
     "report",
 ]
-_BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")  # compiled once for all starts of the engine
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 
 
@@ -76,9 +76,8 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE"}
-        own = {"PYTHONPATH": str(self.path), "PYTHONPYCACHEPREFIX": _BYTECODE.name}
-        return {k: v for k, v in os.environ.items() if k not in unset} | own
+        unset = {"DATA_DIR", "MAKEFLAGS", "MAKELEVEL"}
+        return {k: v for k, v in os.environ.items() if k not in unset} | {"PYTHONPATH": str(self.path)}
 
     def run(
         self,
@@ -122,14 +121,38 @@ class Project:
         return jobs(done.stdout)
 
     def would_run(self, profile: str = "tiny") -> list[str]:
-        """The jobs that `make reproduce` would run, sorted."""
+        """The jobs that `make reproduce` would run, sorted, by the project's table of tasks."""
+        return sorted(self.named_jobs(profile))
+
+    def named_jobs(self, profile: str = "tiny") -> dict[str, str]:
+        """As `would_run`, each with its name: of a segment that of experiments.yaml, "data" and "distances"."""
+        if self.has_own_code():
+            found = json.loads(self.python("-P", would_run.__file__, profile))
+        else:
+            found = would_run.would_run(profile, self.path, self.path / "workflow" / "config")
+        kinds = {"data", "distances"}
+        own = {job: job.split()[0] if job.split()[0] in kinds else job for job in jobs_of(found["messages"])}
+        return {job: found["names"].get(job, name) for job, name in own.items()}
+
+    def has_own_code(self) -> bool:
+        """Whether what a plan is made from, beside configuration, is not what it is in this process."""
+        for name in ("analysis", "sharpflat", "workflow/report", "docs/deviations.md"):
+            files = [file for file in (self.path / name).rglob("*") if file.is_file()] or [self.path / name]
+            for file in (file for file in files if "__pycache__" not in file.parts):
+                twin = ROOT / file.relative_to(self.path)
+                if not (twin.exists() and filecmp.cmp(file, twin, shallow=False)):
+                    return True
+        return False
+
+    def dry_run(self, profile: str = "tiny") -> list[str]:
+        """The jobs that the engine says that it would run, sorted."""
         done = self.run("dry-run", profile=profile)
         assert done.returncode == 0, done.stdout
         return jobs(done.stdout)
 
-    def python(self, code: str) -> str:
-        """What the code prints, run with the copy's own package."""
-        command, options = [sys.executable, "-c", code], {"cwd": self.path, "env": self.environment, "text": True}
+    def python(self, *arguments: str) -> str:
+        """What Python prints, run with the copy's own packages."""
+        command, options = [sys.executable, *arguments], {"cwd": self.path, "env": self.environment, "text": True}
         return subprocess.run(command, **options, stdout=subprocess.PIPE, timeout=60, check=True).stdout
 
     # ------------------------------------------------------------ looking and changing
@@ -138,7 +161,7 @@ class Project:
 
         Ids are those of the copy's own code and configuration: a job that these do not ask for keeps its id.
         """
-        names = json.loads(self.python(NAMES.format(profile=profile)))
+        names = json.loads(self.python("-c", NAMES.format(profile=profile)))
         return {names.get(job, job) for job in jobs}
 
     def plan(self, profile: str = "tiny") -> Plan:
@@ -164,8 +187,13 @@ class Project:
 def jobs(output: str) -> list[str]:
     """What the engine says that it runs, sorted: "<segment's id>", "data <subset>", "energies <id>", "distances <id>",
     "figure <name>", "claims"."""
+    return sorted(jobs_of(re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE)))
+
+
+def jobs_of(messages: Iterable[str]) -> set[str]:
+    """What the messages of tasks say, as in `jobs`."""
     found: set[str] = set()
-    for message in re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE):
+    for message in messages:
         kinds = {
             "Training ": "",
             "Data sets ": "data ",
@@ -177,7 +205,7 @@ def jobs(output: str) -> list[str]:
             if message.startswith(words):
                 found |= {short + name for name in message.removeprefix(words).split(", ")}
         found |= {{"Judging the claims": "claims", "Writing the report": "report"}.get(message, "")} - {""}
-    return sorted(found)
+    return found
 
 
 def assert_same_dataset(one: Path, other: Path) -> None:

@@ -28,15 +28,18 @@ ELSEWHERE = {"TZ": "Asia/Kathmandu", "LC_ALL": "C"}
 ALONE = ["unshare", "--net"]  # in a network of its own, where there is nobody
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture(scope="session")
+def finished(once: Callable[[str, Callable[[Path], Project]], Project], finished: Project) -> Project:
     """A finished run that was archived. Nobody changes it."""
-    project = Project.of_sources(tmp_path_factory.mktemp("finished"))
-    project.reproduce()
-    done = project.run("archive")
-    assert done.returncode == 0, done.stdout
-    assert jobs(done.stdout) == CHEAP
-    return project
+
+    def make(folder: Path) -> Project:
+        project = finished.copy(folder)
+        done = project.run("archive")
+        assert done.returncode == 0, done.stdout
+        assert jobs(done.stdout) == CHEAP
+        return project
+
+    return once("archived", make)
 
 
 @pytest.fixture

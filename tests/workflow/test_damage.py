@@ -20,19 +20,6 @@ from tests.workflow.project import STOPPED, Project, assert_same_results, assert
 AGAIN = "delete it and run again"
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished run. Nobody changes it."""
-    project = Project.of_sources(tmp_path_factory.mktemp("finished"))
-    project.reproduce()
-    return project
-
-
-@pytest.fixture
-def project(finished: Project, tmp_path: Path) -> Project:
-    return finished.copy(tmp_path)
-
-
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-len(content) // 3] ^= 4
@@ -86,7 +73,7 @@ def test_a_flipped_bit_in_what_is_drawn_or_judged_is_mended(finished: Project, p
         flip_a_bit(project.results() / file)
     shutil.rmtree(project.path / ".snakemake")
     before = project.times()
-    assert project.would_run() == sorted(files.values())
+    assert project.dry_run() == sorted(files.values())
     assert project.times() == before, "a dry run changes nothing"
     assert jobs(project.run("claims").stdout) == ["claims"]
     assert project.reproduce() == sorted({*files.values()} - {"claims"})

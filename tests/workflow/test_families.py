@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,21 @@ PROFILE = "families"
 NUMBERS = f"workflow/config/{PROFILE}.yaml"
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished run. Nobody changes it."""
-    project = Project.of_sources(tmp_path_factory.mktemp("finished"))
-    plan = project.plan(PROFILE)
-    data, energies = (f"data {s}" for s in plan.subsets), (f"energies {e}" for e in plan.energies)
-    cheap = ["claims", "figure cells", "figure curvature", "report"]
-    assert project.reproduce(profile=PROFILE) == sorted([*plan.segments, *data, *energies, *cheap])
-    assert len(plan.segments) == 2 * (1 + 1 + 3)
-    assert len(plan.energies) == 4
-    return project
+@pytest.fixture(scope="session")
+def finished(once: Callable[[str, Callable[[Path], Project]], Project]) -> Project:
+    """A finished run of this profile. Nobody changes it."""
+
+    def make(folder: Path) -> Project:
+        project = Project.of_sources(folder)
+        plan = project.plan(PROFILE)
+        data, energies = (f"data {s}" for s in plan.subsets), (f"energies {e}" for e in plan.energies)
+        cheap = ["claims", "figure cells", "figure curvature", "report"]
+        assert project.reproduce(profile=PROFILE) == sorted([*plan.segments, *data, *energies, *cheap])
+        assert len(plan.segments) == 2 * (1 + 1 + 3)
+        assert len(plan.energies) == 4
+        return project
+
+    return once("families", make)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import torch
 from analysis.data import load
 from analysis.store.netcdf import write_dataset
 from analysis.training.batch import train_batch
+from tests.covering import some
 from tests.workflow.project import STOPPED, Project, assert_same_dataset
 
 # Within a few seconds, if the machine has nothing else to do.
@@ -140,13 +141,21 @@ def test_stopped_and_killed_training_ends_as_an_undisturbed_one(
     assert (folder / "state.safetensors").read_bytes() == (undisturbed / "state.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+MOMENTS = (0.0, 0.5, 1.0, 2.0)  # while the engine is imported, reads the workflow and plans
+
+
+@pytest.mark.parametrize(
+    ("number", "moments"),
+    some(
+        [(signal.SIGINT, MOMENTS[::2]), (signal.SIGTERM, MOMENTS[1::2])],
+        [(signal.SIGINT, MOMENTS), (signal.SIGTERM, MOMENTS)],
+    ),
+)
 def test_a_signal_before_the_first_job_is_answered_in_one_line(
-    project: Project, tmp_path: Path, number: signal.Signals
+    project: Project, tmp_path: Path, number: signal.Signals, moments: tuple[float, ...]
 ) -> None:
-    """While the engine is imported, reads the workflow and plans."""
     lock = project.path / ".snakemake" / "tiny.lock"
-    for seconds in (0.0, 0.5, 1.0, 2.0):
+    for seconds in moments:
         output = tmp_path / f"{seconds}.txt"
         lock.unlink(missing_ok=True)
         running = project.start("tiny", output)

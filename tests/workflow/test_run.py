@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from analysis.plan.part import chosen
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from analysis.training.problem import make_problem
 from sharpflat.errors import InputError
+from tests.covering import some
 from tests.workflow.project import CHEAP, CONFIG, STOPPED, Project, assert_same_results, assert_whole
 from tests.workflow.test_interruption import PATIENCE, says, wait_until
 
@@ -59,18 +61,16 @@ def run(project: Project, *options: str, start: list[str] | None = None) -> subp
     )
 
 
-def test_what_it_leaves_is_what_the_workflow_leaves(project: Project, tmp_path: Path) -> None:
-    some = run(project, "--only", "apart", start=[sys.executable, "-c", WITHOUT, "run", "--profile", "tiny"])
-    assert some.returncode == 0, some.stdout
+def test_what_it_leaves_is_what_the_workflow_leaves(project: Project, finished: Project) -> None:
+    part = run(project, "--only", "apart", start=[sys.executable, "-c", WITHOUT, "run", "--profile", "tiny"])
+    assert part.returncode == 0, part.stdout
     left = project.named(project.would_run())
     assert left == {"dom-sgd", "bulk-sgd", "late-gd", *CHEAP}, "the figure's segments, data and distances are there"
     rest = run(project, "--jobs", "2")
     assert rest.returncode == 0, rest.stdout
     assert_whole(project.results())
     assert project.reproduce() == CHEAP
-    other = Project.of_sources(tmp_path / "by the workflow")
-    other.reproduce()
-    assert_same_results(project, other)
+    assert_same_results(project, finished)
     again = run(project)
     assert (again.returncode, again.stdout) == (0, "Everything is there.\n")
 
@@ -94,8 +94,10 @@ def test_energies_and_a_family_in_several_processes(project: Project) -> None:
         xr.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("jobs", "way"),  # Ctrl-C goes to all processes, SIGTERM to the one that may have workers
+    some([("1", "SIGTERM"), ("2", "SIGTERM"), ("2", "Ctrl-C")], product("12", ["SIGTERM", "Ctrl-C"])),
+)
 def test_asked_to_stop_it_ends_soon_and_continues(project: Project, tmp_path: Path, jobs: str, way: str) -> None:
     (segment,) = project.plan("long").segments.values()
     results = project.results("long")
