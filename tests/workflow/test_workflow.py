@@ -142,7 +142,7 @@ def test_one_file_is_asked_for_by_its_path(project: Project) -> None:
     shutil.rmtree(project.results() / "segments" / late.id)
     for file in ("loss.png", "rates.pdf", "travelled.pdf"):
         (project.results() / "figures" / file).unlink()
-    assert asked(str(project.results() / "figures/rates.csv")) == ["figure rates"]
+    assert asked(f"'{project.results()}/figures/rates.csv'") == ["figure rates"]
     assert asked(f"results/tiny/{late.state}") == [late.id]
     assert asked("results/tiny/figures/loss.pdf") == ["figure loss"]
     assert asked("results/tiny/figures/loss.pdf") == []

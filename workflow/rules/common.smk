@@ -72,7 +72,7 @@ else:
     MISSING, ASKED = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
 
 PLAN = part(PLAN, ASKED) if ASKED else PLAN
-TASKS = {rule: [] for rule in RULES}
+TASKS = {name: [] for name in RULES}
 for task in tasks(PLAN, lambda file: file not in MISSING, ASKED):
     TASKS[task.rule].append(task)
 
@@ -97,9 +97,9 @@ def everything(*rules):
         "energies": [energies.file for energies in PLAN.energies.values()],
         "distances": [distances.file for distances in PLAN.distances.values()],
     }
-    for rule in ("figures", "claims", "report"):
-        made[rule] = [f for drawn in PLAN.drawn if drawn.rule == rule for f in (*drawn.files, drawn.record)]
-    return [result(file) for rule in rules for file in made[rule]]
+    for kind in ("figures", "claims", "report"):
+        made[kind] = [f for drawn in PLAN.drawn if drawn.rule == kind for f in (*drawn.files, drawn.record)]
+    return [result(file) for name in rules for file in made[name]]
 
 
 def with_record(file):
