@@ -18,14 +18,8 @@ def train(name, dom, bulk):
         return nn.functional.cross_entropy(model(inputs[examples]), labels[examples])
 
     model = nn.Sequential(nn.Linear(20, 50), nn.Tanh(), nn.Linear(50, 4))
-    optimizer = SubspaceSGD(
-        model.parameters(),
-        lr=0.1,
-        alpha_dom=lambda step: 1 if step < 200 else dom,
-        beta_bulk=lambda step: 1 if step < 200 else bulk,
-        k=4,
-        curvature=lambda: loss(holdout),
-    )
+    weights = {"alpha_dom": lambda step: 1 if step < 200 else dom, "beta_bulk": lambda step: 1 if step < 200 else bulk}
+    optimizer = SubspaceSGD(model.parameters(), lr=0.1, **weights, k=4, curvature=lambda: loss(holdout))
     for step in range(1, 601):
         optimizer.zero_grad()
         loss(torch.randint(1000, (50,))).backward()
