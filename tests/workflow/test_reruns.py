@@ -343,7 +343,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
             "analysis/plan/plan.py",
             "analysis/plan/outputs.py",
             "analysis/plan/names.py",
-            "analysis/specs.py",
+            "analysis/specs/segment.py",
             "analysis/plan/fingerprint.py",
         ),
         NOTHING,
