@@ -156,7 +156,7 @@ def test_products_are_those_of_the_nearest_runs():
     )  # both at that interval
     assert known.products(Solve("rates", 2, 10, 1, 1e-4), "mlp") == 2 * 10 * 9.0
     assert known.products(Solve("spectrum", 0, 10, 1, 0.1), "mlp") == 0
-    assert known.products(Solve("new-probe", 1, 10, 1, 1e-4), "mlp") == 10 * 9.0  # of a use that no run had
+    assert known.products(Solve("new-probe", 1, 10, 1, 1e-4), "mlp") == 10 * 1.2  # of a use that no run had
     with pytest.raises(InputError, match="spectrum"):
         Experience([]).products(Solve("spectrum", 1, 10, 1, 0.1), "mlp")
 
