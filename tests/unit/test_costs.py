@@ -293,7 +293,7 @@ def test_a_change_of_the_profile_is_seen(quick, archives):
     plan, found = quick
     segment = next(s for s in plan.segments.values() if s.spec.filter is not None)
     longer = segment.spec.model_copy(update={"stop": StopSpec(steps=10_000)})
-    changed = replace(plan, segments={**plan.segments, segment.id: replace(segment, spec=longer)})
+    changed = replace(plan, segments={**plan.segments, segment.id: segment.model_copy(update={"spec": longer})})
     again = estimate(changed, archives / "nothing", archives, measured=fixed)
     assert again.items[segment.id].cost.seconds > 5 * found.items[segment.id].cost.seconds
 
