@@ -50,8 +50,8 @@ class Work:
     joint_products: int = 0
     separate_products: int = 0
     snapshots: int = 0
-    probe_products: int = 0
     solves: tuple[Solve, ...] = ()
+    probe_products: int = 0
 
     def __add__(self, other: Work) -> Work:
         return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -122,7 +122,7 @@ def totals_of(datasets: Datasets) -> list[tuple[str, str]]:
         (
             "effective learning rates",
             f"{sum(int(s.attrs.get('unconverged_rates', 0)) for s in runs):,} of an unconverged "
-            f"subspace, of {sum(s.sizes['rate_step'] for s in runs):,}",
+            f"subspace, of {sum(s.sizes.get('rate_step', 0) for s in runs):,}",
         ),
     ]
     if halvings:

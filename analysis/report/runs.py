@@ -125,7 +125,7 @@ def _run(label: str, varied: str, path: Ids, panel: PanelSpec, datasets: Dataset
         last.attrs["status"]
         if last.attrs["status"] != "diverged"
         else f"diverged at step {last.attrs['diverged_at']:,}",
-        words.number(_last(last.loss) if last.attrs["status"] != "diverged" else nan),
+        words.number(_last(last.loss) if "loss" in last and last.attrs["status"] != "diverged" else nan),
         words.number(_last(last.eigenvalues.sel(index=1)) if spectrum else nan),
         words.number(_last(last.alignment) if spectrum else nan, 3),
         [_links(name, panel, datasets) for name in path],

@@ -159,8 +159,9 @@ def test_products_are_those_of_the_nearest_runs():
     )  # both at that interval
     assert known.products(Solve("rates", 2, 10, 1, 1e-4), "mlp") == 2 * 10 * 9.0
     assert known.products(Solve("spectrum", 0, 10, 1, 0.1), "mlp") == 0
+    assert known.products(Solve("new-probe", 1, 10, 1, 1e-4), "mlp") == 10 * 1.2  # of a use that no run had
     with pytest.raises(InputError, match="spectrum"):
-        known.products(Solve("spectrum", 1, 10, 1, 0.1), "mlp")
+        Experience([]).products(Solve("spectrum", 1, 10, 1, 0.1), "mlp")
 
 
 @pytest.mark.slow
@@ -299,7 +300,7 @@ def test_a_change_of_the_profile_is_seen(quick, archives):
     plan, found = quick
     segment = next(s for s in plan.segments.values() if s.spec.filter is not None)
     longer = segment.spec.model_copy(update={"stop": StopSpec(steps=10_000)})
-    changed = replace(plan, segments={**plan.segments, segment.id: replace(segment, spec=longer)})
+    changed = replace(plan, segments={**plan.segments, segment.id: segment.model_copy(update={"spec": longer})})
     again = estimate(changed, archives / "nothing", archives, measured=fixed)
     assert again.items[segment.id].cost.seconds > 5 * found.items[segment.id].cost.seconds
 

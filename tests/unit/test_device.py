@@ -172,7 +172,7 @@ def test_divergence_between_probes_is_seen_at_its_step(
     told = caplog.messages[-1]
     assert re.fullmatch(f"x: diverged at step {at}: the update is not finite", told)
     checkpoint = tmp_path / "checkpoint.safetensors"
-    for stop_after in range(at + 2):
+    for stop_after in range(at + 1):
         asked = iter([False] * stop_after + [True])
         with pytest.raises(Interrupted):
             train_segment(made, "x", TRAIN, TEST, None, checkpoint=checkpoint, interrupted=lambda a=asked: next(a))

@@ -150,7 +150,7 @@ def test_many_runs_look_different():
         ({**FULL, "replacement": True}, "lr 0.25, full batch"),
         ({**FULL, "momentum": 0.9}, "lr 0.25, full batch, momentum 0.9"),
         ({**SAM, "learning_rate": 0.01}, "SAM, ρ = 0.1, lr 0.01, full batch"),
-        ({"kind": "adam", "learning_rate": 1e-3, **FULL}, "Adam, lr 0.001, full batch"),
+        ({"kind": "adam", "momentum": 0.0, "learning_rate": 1e-3, **FULL}, "Adam, lr 0.001, full batch"),
         ({"kind": "adam", "momentum": 0.0, "beta2": 0.999, **FULL}, "Adam, lr 0.25, full batch"),
         ({"kind": "adam", "momentum": 0.9, "beta2": 0.99}, "Adam, lr 0.25, batch 5, momentum 0.9, β₂ = 0.99"),
     ],
@@ -176,7 +176,7 @@ def test_rules_side_by_side():
     [({}, "SGD"), (FULL, "GD"), (SAM, "SAM"), ({"kind": "adam"}, "Adam"), ({"kind": "sam", "rho": 1}, "SAM")],
 )
 def test_names_of_rules(rule: dict, name: str):
-    assert rule_name({"kind": "sgd", "batch_size": 5, **rule}) == name
+    assert rule_name({"kind": "sgd", "learning_rate": 0.25, "batch_size": 5, **rule}) == name
 
 
 @pytest.mark.parametrize("module", PATHS)
