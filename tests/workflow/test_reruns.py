@@ -44,7 +44,7 @@ def _with_all_that_follows(plan: Plan, segments: set[str]) -> set[str]:
     paths = {name: path for (_, name), path in plan.runs.items()}
     begun = {paths[name][-1] for name in segments}
     trained = {name for name, path in paths.items() if begun & set(path)}
-    distances = [d for d in plan.distances.values() if begun & {id_ for run in d.runs for id_ in run}]
+    distances = [d for d in plan.distances.values() if begun & {id_ for run in d.spec.runs for id_ in run}]
     changed = {f"segments/{paths[name][-1]}/trajectory.nc" for name in trained} | {d.file for d in distances}
     drawn = {f"figure {name}" for name, figure in plan.figures.items() if changed & set(figure.inputs)}
     judged = {"claims"} if changed & set(plan.claims.inputs) else set()
@@ -55,7 +55,7 @@ def drawn_by(*modules: str) -> Expected:
     """The figures of these modules, and the report that shows them."""
 
     def jobs(plan: Plan) -> set[str]:
-        names = {f"analysis.figures.{module}" for module in modules}
+        names = {module.replace("_", "-") for module in modules}
         drawn = {name: figure.spec.module for name, figure in plan.figures.items()}
         assert names <= set(drawn.values())
         return {f"figure {name}" for name, module in drawn.items() if module in names} | {"report"}
