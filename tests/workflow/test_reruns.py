@@ -67,6 +67,10 @@ def every_figure(plan: Plan) -> set[str]:
     return {*(f"figure {name}" for name in plan.figures), "report"}
 
 
+def all_figures_but(*names: str) -> Expected:
+    return lambda plan: every_figure(plan) - {f"figure {name}" for name in names}
+
+
 NOTHING, REPORT, CLAIMS = only(), only("report"), only("claims", "report")
 EVERY_SEGMENT = trains("warm-up", "adam")  # which have no parents
 
@@ -362,7 +366,11 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "a figure's module": (within("analysis/figures/distance.py:draw"), drawn_by("distance")),
     "a figure's module that nothing uses": (within("analysis/figures/edge.py:draw"), NOTHING),
-    "the style": (edit("analysis/figures/style.py", 'GREY = "#0072B2"', 'GREY = "#0072B3"'), every_figure),
+    "the style": (within("analysis/figures/style.py:save"), every_figure),
+    "a colour of the style": (
+        edit("analysis/figures/style.py", 'GREY = "#0072B2"', 'GREY = "#0072B3"'),
+        all_figures_but("rates"),
+    ),
     "the report's code": (within("analysis/report/page.py:page"), REPORT),
     "the archive's code": (
         within("analysis/archive/packing.py:pack", "analysis/archive/manifest.py:read_archive"),
@@ -403,7 +411,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "a part of two figures": (within("analysis/figures/drawing.py:k_of"), drawn_by("eigenvalues", "alignment")),
     "parts of other figures": (
-        within("analysis/figures/drawing.py:log_losses", "analysis/figures/drawing.py:title_of"),
+        within("analysis/figures/drawing.py:title_of", "analysis/figures/drawing.py:refreshes_in_words"),
         NOTHING,
     ),
     "the wording of a message": (
