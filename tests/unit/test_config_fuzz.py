@@ -345,7 +345,7 @@ def damaged_text(number: int, whole: dict[str, bytes]) -> tuple[str, str, str, b
     i, j = sorted((draw.choice(starts), draw.choice(starts)))
     lines = content.splitlines(keepends=True)
     first, second = draw.randrange(len(lines)), draw.randrange(len(lines))
-    inserted = draw.choice(INSERTED)
+    inserted = INSERTED[number // 2 % len(INSERTED)]
     changes = {
         "insert": content[:i] + inserted.encode("utf-8", "surrogatepass") + content[i:],
         "byte": content[:i] + bytes([draw.randrange(128, 256)]) + content[i:],
@@ -355,7 +355,7 @@ def damaged_text(number: int, whole: dict[str, bytes]) -> tuple[str, str, str, b
         "move": b"".join([*lines[: first + 1], lines[second], *lines[first + 1 :]]),
         "indent": b"".join([*lines[:first], draw.choice([b" ", b"  ", b"\t"]), *lines[first:]]),
     }
-    what = draw.choice(["insert", "insert", "insert", *changes])
+    what = "insert" if number % 2 else draw.choice(list(changes))
     return name, what, inserted if what == "insert" else "", changes[what]
 
 

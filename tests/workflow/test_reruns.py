@@ -44,7 +44,7 @@ def _with_all_that_follows(plan: Plan, segments: set[str]) -> set[str]:
     paths = {name: path for (_, name), path in plan.runs.items()}
     begun = {paths[name][-1] for name in segments}
     trained = {name for name, path in paths.items() if begun & set(path)}
-    distances = [d for d in plan.distances.values() if begun & {id_ for run in d.runs for id_ in run}]
+    distances = [d for d in plan.distances.values() if begun & {id_ for run in d.spec.runs for id_ in run}]
     changed = {f"segments/{paths[name][-1]}/trajectory.nc" for name in trained} | {d.file for d in distances}
     drawn = {f"figure {name}" for name, figure in plan.figures.items() if changed & set(figure.inputs)}
     judged = {"claims"} if changed & set(plan.claims.inputs) else set()
@@ -55,7 +55,7 @@ def drawn_by(*modules: str) -> Expected:
     """The figures of these modules, and the report that shows them."""
 
     def jobs(plan: Plan) -> set[str]:
-        names = {f"analysis.figures.{module}" for module in modules}
+        names = {module.replace("_", "-") for module in modules}
         drawn = {name: figure.spec.module for name, figure in plan.figures.items()}
         assert names <= set(drawn.values())
         return {f"figure {name}" for name, module in drawn.items() if module in names} | {"report"}
@@ -65,6 +65,10 @@ def drawn_by(*modules: str) -> Expected:
 
 def every_figure(plan: Plan) -> set[str]:
     return {*(f"figure {name}" for name in plan.figures), "report"}
+
+
+def all_figures_but(*names: str) -> Expected:
+    return lambda plan: every_figure(plan) - {f"figure {name}" for name in names}
 
 
 NOTHING, REPORT, CLAIMS = only(), only("report"), only("claims", "report")
@@ -351,7 +355,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "the training loop": (within("analysis/training/segment.py:advance"), EVERY_SEGMENT),
     "the model": (within("analysis/models/mlp.py:build"), EVERY_SEGMENT),
-    "models that nothing uses": (within("analysis/models/cnn.py:build", "analysis/models/resnet8.py:forward"), NOTHING),
+    "models that nothing uses": (within("analysis/models/cnn.py:build", "analysis/models/resnet8.py:build"), NOTHING),
     "the store": (within("analysis/store/netcdf.py:write_dataset"), EVERY_SEGMENT),
     "distances": (within("analysis/measurement/distances.py:_distance"), only("distances", "figure apart", "report")),
     "a claim": (edit("analysis/claims/song.py", "MIN_GAP = 1.25", "MIN_GAP = 1.5"), CLAIMS),
@@ -362,7 +366,11 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "a figure's module": (within("analysis/figures/distance.py:draw"), drawn_by("distance")),
     "a figure's module that nothing uses": (within("analysis/figures/edge.py:draw"), NOTHING),
-    "the style": (edit("analysis/figures/style.py", 'GREY = "#0072B2"', 'GREY = "#0072B3"'), every_figure),
+    "the style": (within("analysis/figures/style.py:save"), every_figure),
+    "a colour of the style": (
+        edit("analysis/figures/style.py", 'GREY = "#0072B2"', 'GREY = "#0072B3"'),
+        all_figures_but("rates"),
+    ),
     "the report's code": (within("analysis/report/page.py:page"), REPORT),
     "the archive's code": (
         within("analysis/archive/packing.py:pack", "analysis/archive/manifest.py:read_archive"),
@@ -403,7 +411,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     ),
     "a part of two figures": (within("analysis/figures/drawing.py:k_of"), drawn_by("eigenvalues", "alignment")),
     "parts of other figures": (
-        within("analysis/figures/drawing.py:log_losses", "analysis/figures/drawing.py:title_of"),
+        within("analysis/figures/drawing.py:title_of", "analysis/figures/drawing.py:refreshes_in_words"),
         NOTHING,
     ),
     "the wording of a message": (
