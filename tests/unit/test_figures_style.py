@@ -220,7 +220,9 @@ def test_a_long_description_takes_nothing_from_the_panels():
     (short,) = inches(drawn("loss_comparison", [panel(same)]))
     (long,) = inches(drawn("loss_comparison", [panel_of("loss_comparison")]))
     assert long == pytest.approx(short, abs=0.15)
-    wide = branched("SAM", "Dom-SAM", "Bulk-SAM", rule={**SAM, "momentum": 0.123456789, "batch_size": 10**40})
+    wide = branched(
+        "SAM", "Dom-SAM", "Bulk-SAM", rule={**SAM, "rho": 1.23456e-300, "batch_size": 2**31 - 1, "replacement": True}
+    )
     usual = inches(drawn("edge", [panel_of("edge")]))
     for one, other in zip(inches(drawn("edge", [panel(wide)])), usual, strict=True):
         assert one == pytest.approx(other, abs=0.05)
