@@ -153,10 +153,7 @@ class Stream:
             raise InputError("need one example at least; the data have none")
 
     def _pairs(self) -> Iterator[tuple[Tree, Tree]]:
-        state = torch.get_rng_state()
-        batches = iter(self._batches)  # a DataLoader draws a seed here
-        torch.set_rng_state(state)
-        for batch in batches:
+        for batch in _begin(self._batches):
             if not isinstance(batch, list | tuple) or len(batch) != 2:
                 raise InputError(
                     f"each batch must be a pair (inputs, targets), not {type(batch).__name__}; wrap the data in "
@@ -225,8 +222,15 @@ def open_data(inputs: Any, targets: Any, move: Callable[[Tensor], Tensor], chunk
     return Stream(inputs, move)
 
 
+def _begin(batches: Iterable[Any]) -> Iterator[Any]:
+    state = torch.get_rng_state()
+    begun = iter(batches)  # a DataLoader draws a seed here
+    torch.set_rng_state(state)
+    return begun
+
+
 def _checked(batches: Iterable[Any]) -> Iterable[Any]:
-    if iter(batches) is batches:
+    if _begin(batches) is batches:
         raise InputError(
             f"a {type(batches).__name__} can be read only once: give a list of batches, a DataLoader, or an object "
             "whose __iter__ starts anew each time"

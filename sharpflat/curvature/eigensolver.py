@@ -335,7 +335,7 @@ class _SearchSpace:
         if self.asymmetry:
             return (
                 f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {self.asymmetry:.1e} for unit "
-                f"vectors, with ‖A v‖ up to {self.scale:.1e}. They are rounding errors, are computed in reduced precision "
+                f"vectors, with ‖A v‖ up to {self.scale:.1e}. They are rounding errors, computed in reduced precision "
                 "(autocast), or an operation's second derivative is wrong (nn.utils.weight_norm, an autograd.Function)"
             )
         if torch.finfo(self.operator.dtype).eps > 1e-4:

@@ -89,15 +89,23 @@ def check_autograd() -> None:
         )
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module inside of the wrappers of `torch.compile` and of distributed data parallelism."""
+def uncompiled(model: Any) -> nn.Module:
+    """The module inside of the wrappers of `torch.compile` and of distributed data parallelism.
+
+    Raises:
+        InputError: It is no module.
+    """
     while True:
         if isinstance(model, torch._dynamo.OptimizedModule if _dynamo_loaded() else ()):
             model = model._orig_mod
         elif isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
-        else:
+        elif hasattr(model, "_torchdynamo_orig_callable") and not isinstance(model, nn.Module):
+            model = model._torchdynamo_orig_callable
+        elif isinstance(model, nn.Module):
             return model
+        else:
+            raise InputError(f"model must be a torch.nn.Module, not a {type(model).__name__}")
 
 
 def _dynamo_loaded() -> bool:
