@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 4
 _SEED = 20240604
-_STEPS = (1e-7, 1e-9, 1e-5)  # of the differences, relative to ‖θ‖; in float64
-_COARSE_STEPS = (1e-3, 1e-4, 1e-2)  # in other dtypes
+_STEPS = (1e-7, 1e-9, 1e-5)  # of the differences, relative to ‖θ‖
 
 
 class SelfCheck:
@@ -246,11 +245,10 @@ class SelfCheck:
     def _check_differences(
         self, theta: Tensor, inputs: Tree, targets: Tree, u: Tensor, image: Tensor, least: float
     ) -> None:
-        wide = theta.dtype == torch.float64
-        if torch.finfo(theta.dtype).eps > 1e-4:
-            return  # too coarse for differences
-        allowed, smallest = (1e-3 if wide else 0.2), float("inf")
-        for step in _STEPS if wide else _COARSE_STEPS:
+        if theta.dtype != torch.float64:
+            return  # steps that rounding allows cross the kinks of rectifiers, and then prove nothing
+        allowed, smallest = 1e-3, float("inf")
+        for step in _STEPS:
             h = step * (1 + float(torch.linalg.vector_norm(theta)))
             ends = [self._gradient(theta + sign * h * u, inputs, targets) for sign in (1, -1)]
             difference = (ends[0] - ends[1]) / (2 * h)

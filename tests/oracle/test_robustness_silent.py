@@ -559,6 +559,21 @@ def test_kinks_and_flat_losses_pass_the_check(model: Any, dtype: torch.dtype, sh
         assert (kind(objective, theta) @ torch.ones(objective.size, 2, dtype=dtype)).isfinite().all()
 
 
+@pytest.mark.parametrize("seed", [3, 7])
+@pytest.mark.parametrize("cast", [False, True])
+def test_wide_rectifiers_pass_in_float64_and_where_the_model_takes_none(seed: int, cast: bool) -> None:
+    class Cast(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input.float() if cast else input)
+
+    torch.manual_seed(seed)
+    model = Cast(nn.Linear(6, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 3))
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.1)
+    objective = Objective(model, "cross_entropy", *data(dtype=torch.float32))
+    assert (Hessian(objective, objective.theta) @ objective.theta).isfinite().all()
+
+
 def test_the_self_check_is_made_once_and_can_be_switched_off() -> None:
     calls = [0]
 
