@@ -26,6 +26,8 @@ class _Views(NamedWhenPickled):
     data: Examples | Stream
     vector: ParameterVector
     chunks: Chunks
+    loss: PerExampleLoss
+    _layers: Layers
 
     @property
     def inputs(self) -> Any:
@@ -57,6 +59,22 @@ class _Views(NamedWhenPickled):
         """(from, to) for each time that memory ran out and the chunk size was halved."""
         return self.chunks.halvings
 
+    def functions(self) -> dict[str, object]:
+        """The loss and `output`, which pickle must find by name."""
+        return {"loss": self.loss, "output": self._layers.output}
+
+    def check_layers(self) -> None:
+        """Refuses layers whose output for one example depends on the other examples or on chance.
+
+        Raises:
+            InputError: Names the first such module.
+        """
+        self._layers.check()
+
+    def in_chunks(self) -> Iterator[tuple[Tree, Tree]]:
+        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller."""
+        yield from self.data.pieces(self.chunk_size)
+
 
 class Objective(_Views):
     """The full-batch training loss L(θ) = 1/N Σ_i ℓ(f(x_i; θ), y_i), its gradient, and their chunks.
@@ -66,9 +84,7 @@ class Objective(_Views):
 
     Sums over examples run in chunks of `chunk_size` with weight 1/N for every example, and add up in
     float64 when there is more than one chunk. All is computed in the parameters' dtype, also inside of an autocast
-    region.
-
-    The first evaluation checks itself on a few examples (see `sharpflat.curvature.selfcheck`).
+    region. The first evaluation checks itself on a few examples (see `sharpflat.curvature.selfcheck`).
 
     Attributes:
         model: The model, called as `model(inputs)`, uncompiled.
@@ -141,25 +157,9 @@ class Objective(_Views):
             self.count, self._saved_bytes, device=self.device, chunk_size=chunk_size, memory_budget=memory_budget
         )
 
-    def functions(self) -> dict[str, object]:
-        """The loss and `output`, which pickle must find by name."""
-        return {"loss": self.loss, "output": self._layers.output}
-
     def _moved(self, data: Tensor) -> Tensor:
         data = data.detach().to(device=self.device, dtype=self.dtype if data.is_floating_point() else data.dtype)
         return data.clone() if data.is_inference() and not torch.is_inference_mode_enabled() else data
-
-    def check_layers(self) -> None:
-        """Refuses layers whose output for one example depends on the other examples or on chance.
-
-        Raises:
-            InputError: Names the first such module.
-        """
-        self._layers.check()
-
-    def in_chunks(self) -> Iterator[tuple[Tree, Tree]]:
-        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller."""
-        yield from self.data.pieces(self.chunk_size)
 
     def _saved_bytes(self, count: int) -> int:
         inputs, targets = self.data.head(count)

@@ -11,9 +11,7 @@ exactly 0) have no derivative to compare.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +19,7 @@ from torch import Tensor
 from sharpflat.curvature.chunks import is_out_of_memory
 from sharpflat.curvature.data import Tree, map_tree, tensors_of
 from sharpflat.curvature.graphs import Graph, HessianGraph, SplitGraph
+from sharpflat.curvature.productcheck import ProductCheck, tolerance, variables_of
 from sharpflat.curvature.watching import Fault, watching
 from sharpflat.errors import InputError
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from sharpflat.curvature.objective import Objective
 
 _EXAMPLES = 4
-_SEED = 20240604
-_STEPS = (1e-7, 1e-9, 1e-5)  # of the differences, relative to ‖θ‖
 
 
 class SelfCheck:
@@ -40,7 +37,7 @@ class SelfCheck:
         self._objective = objective
         self._modes: list[bool] = []
         self._passed: set[str] = set()
-        self._batches = True
+        self._products = ProductCheck(objective)
 
     def __call__(self, theta: Tensor, *, products: bool, parts: bool) -> bool:
         """Makes the checks that are still to be made; returns whether blocks of vectors give what single ones give.
@@ -50,7 +47,8 @@ class SelfCheck:
         """
         modes = [m.training for m in self._objective.model.modules()]
         if modes != self._modes:
-            self._modes, self._passed, self._batches = modes, set(), True
+            self._modes, self._passed = modes, set()
+            self._products = ProductCheck(self._objective)
         wanted = {"forward": True, "products": products, "parts": parts}
         for name in [n for n, is_wanted in wanted.items() if is_wanted and n not in self._passed]:
             try:
@@ -61,10 +59,10 @@ class SelfCheck:
                 ) from error
             except Exception as error:
                 if is_out_of_memory(error):
-                    return self._batches  # the evaluation itself deals with it; checked the next time
+                    return self._products.batches  # the evaluation itself deals with it; checked the next time
             # Any other error is the evaluation's own to raise, with the user's shapes in it.
             self._passed.add(name)
-        return self._batches
+        return self._products.batches
 
     def _head_size(self) -> int:
         return min(_EXAMPLES, self._objective.count)
@@ -79,7 +77,7 @@ class SelfCheck:
         kind: type[Graph] = HessianGraph if name == "products" else SplitGraph
 
         def compare() -> None:
-            self._check_products(kind, theta, inputs, targets)
+            self._products(kind, theta, inputs, targets)
 
         self._objective.modes.with_math_attention(compare, again=lambda: None)
 
@@ -102,7 +100,7 @@ class SelfCheck:
         """Refuses parameters that the loss reaches as they are, where the objective puts others in their place."""
         vector = self._objective.vector
         own = {id(p): name for p, name in zip(vector.parameters, vector.names, strict=True)}
-        found = sorted(own[id(v)] for v in _variables(losses) if id(v) in own)
+        found = sorted(own[id(v)] for v in variables_of(losses) if id(v) in own)
         if found:
             raise Fault(
                 f"the loss reaches parameters of the model other than through its modules ({', '.join(found)}): they "
@@ -122,9 +120,9 @@ class SelfCheck:
         numbers = [half, count - half]
         losses = torch.cat([p[:n] for p, n in zip(pieces, numbers, strict=True)])
         halves = torch.cat([losses] + [p[n:] for p, n in zip(pieces, numbers, strict=True)])
-        if not _differ(whole, halves, count, self._tolerance()):
+        if not _differ(whole, halves, count, tolerance(self._objective)):
             return
-        if _differ(whole, self._losses(theta, inputs, targets), count, self._tolerance()):
+        if _differ(whole, self._losses(theta, inputs, targets), count, tolerance(self._objective)):
             raise Fault(
                 "two forward passes over the same examples gave different losses: the model or loss draws random "
                 "numbers, or remembers earlier calls, so it is no function of θ alone; call model.eval() or remove it"
@@ -134,157 +132,6 @@ class SelfCheck:
             "loss across examples), so the loss is no mean over examples; make it a function of one example"
         )
 
-    def _tolerance(self) -> float:
-        device, eps = self._objective.device.type, torch.finfo(self._objective.dtype).eps
-        if device == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32):
-            eps = max(eps, 2.0**-11 if self._objective.dtype == torch.float32 else 0.0)
-        return float(eps**0.5)
-
-    # ---------------------------------------------------------------- products
-
-    def _check_products(self, kind: type[Graph], theta: Tensor, inputs: Tree, targets: Tree) -> None:
-        if theta.dtype != torch.float64:
-            try:
-                with _widened(self._objective):
-                    wide = (map_tree(_wide, tree) for tree in (inputs, targets))
-                    self._compare(kind, theta.double(), *wide)
-                return
-            except Fault:
-                raise
-            except Exception as error:  # whatever a model makes of float64: it need not take it
-                if is_out_of_memory(error):
-                    raise
-        self._compare(kind, theta, inputs, targets)
-
-    def _compare(self, kind: type[Graph], theta: Tensor, inputs: Tree, targets: Tree) -> None:
-        objective, vector = self._objective, self._objective.vector
-        generator = torch.Generator().manual_seed(_SEED)
-        draw = torch.randn(2, len(theta), generator=generator, dtype=torch.float64, device="cpu").to(theta)
-        spread = 1e-2 * float(theta.square().mean().sqrt()) + 1e-3
-        theta = theta.detach() + spread * draw[0]
-        u = torch.nn.functional.normalize(draw[1], dim=0)
-        leaves = vector.leaves(theta)
-        with objective.evaluating(leaves), torch.enable_grad():
-            graph = kind(objective, leaves, inputs, targets)
-            if isinstance(graph, SplitGraph):
-                self._check_loss_of_outputs(graph, targets)
-            images = _flat(graph.products(vector.pieces(u), block=False))
-            size = max(float(torch.linalg.vector_norm(image)) for image in images)
-            least = 1e4 * torch.finfo(theta.dtype).eps * self._scale(leaves, inputs)
-            if not least < size < float("inf"):
-                return  # rounding errors, or no numbers: nothing to compare
-            fine = 1e-6 if theta.dtype == torch.float64 else 10 * self._tolerance()
-            for number, image in enumerate(images):
-                self._check_symmetry(graph, u, image, number, max(fine * size, least))
-            if self._batches:
-                self._batches = self._same_in_blocks(graph, u, images, fine * size)
-            if self._batches and graph.count > 1:  # one example has shapes that may happen to broadcast
-                first = [map_tree(lambda t: t[:1], tree) for tree in (inputs, targets)]
-                try:
-                    one = kind(objective, leaves, *first)
-                    alone = _flat(one.products(vector.pieces(u), block=False))
-                    self._batches = self._same_in_blocks(one, u, alone, fine * size)
-                except (RuntimeError, IndexError, ValueError):
-                    self._batches = False
-        if kind is HessianGraph:
-            self._check_differences(theta, inputs, targets, u, images[0], least)
-        else:
-            whole = HessianGraph
-            with objective.evaluating(leaves):
-                expected = _flat(whole(objective, leaves, inputs, targets).products(vector.pieces(u), block=False))[0]
-            if float((images[0] + images[1] - expected).norm()) > max(fine * size, least):
-                raise Fault("H u differs from H_o u + H_f u: the loss is no function of the model's outputs alone")
-
-    def _scale(self, leaves: list[Tensor], inputs: Tree) -> float:
-        """About ‖J‖² over the count, for the outputs' Jacobian J: what a flat loss cancels in products, to rounding."""
-        outputs = self._objective.forward(leaves, inputs)
-        if not isinstance(outputs, Tensor) or not outputs.requires_grad:
-            return 0.0
-        generator = torch.Generator().manual_seed(_SEED)
-        signs = 2 * torch.randint(2, outputs.shape, generator=generator, device="cpu") - 1
-        parts = torch.autograd.grad(outputs, leaves, signs.to(outputs), allow_unused=True)
-        squares = sum(float(p.double().square().sum()) for p in parts if p is not None)
-        return squares / self._objective._mean.denominator
-
-    def _check_loss_of_outputs(self, graph: SplitGraph, targets: Tree) -> None:
-        own = {id(leaf) for leaf in graph.leaves}
-        if any(id(v) in own for v in _variables(self._objective._mean.losses(graph.at, targets))):
-            raise Fault(
-                "the loss depends on the parameters other than through the model's outputs (a penalty), so H_o and H_f "
-                "are not defined; use weight_decay= for ½ λ‖θ‖², or Hessian for H alone"
-            )
-
-    def _check_symmetry(self, graph: Graph, u: Tensor, image: Tensor, number: int, allowed: float) -> None:
-        """With v along A u: ⟨v, A u⟩ = ‖A u‖ and ⟨u, A v⟩ are equal where A is symmetric, in any dimension."""
-        norm = float(torch.linalg.vector_norm(image))
-        if norm <= allowed:
-            return
-        back = _flat(graph.products(self._objective.vector.pieces(image / norm), block=False))[number]
-        asymmetry = abs(float(u @ back) - norm)
-        if asymmetry > allowed:
-            raise Fault(
-                f"the second derivative is not symmetric: ⟨u, H v⟩ and ⟨v, H u⟩ differ by {asymmetry / norm:.1%}. "
-                f"{_WRONG_SECOND}"
-            )
-
-    def _same_in_blocks(self, graph: Graph, u: Tensor, images: list[Tensor], allowed: float) -> bool:
-        """Whether a block of two vectors gives what each gives alone."""
-        rows = torch.stack([u, -2 * u])
-        try:
-            blocks = graph.products(self._objective.vector.pieces(rows), block=True)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            return False
-        for parts, image in zip(blocks, images, strict=True):
-            block = torch.cat([p.reshape(2, -1) for p in parts], dim=1)
-            if float((block - torch.stack([image, -2 * image])).norm()) > 3 * allowed:
-                return False
-        return True
-
-    def _check_differences(
-        self, theta: Tensor, inputs: Tree, targets: Tree, u: Tensor, image: Tensor, least: float
-    ) -> None:
-        if theta.dtype != torch.float64:
-            return  # steps that rounding allows cross the kinks of rectifiers, and then prove nothing
-        allowed, smallest = 1e-3, float("inf")
-        for step in _STEPS:
-            h = step * (1 + float(torch.linalg.vector_norm(theta)))
-            ends = [self._gradient(theta + sign * h * u, inputs, targets) for sign in (1, -1)]
-            difference = (ends[0] - ends[1]) / (2 * h)
-            rounding = 100 * torch.finfo(theta.dtype).eps * float(ends[0].norm()) / h
-            size = max(float(image.norm()), float(difference.norm()))
-            error = float((difference - image).norm())
-            smallest = min(smallest, error / size)
-            if not error > allowed * size + rounding + least:
-                return
-        raise Fault(
-            f"H u differs from the difference of two gradients by {smallest:.1%}: the model or loss has a part that "
-            f"the second derivative does not see. {_WRONG_SECOND}"
-        )
-
-    def _gradient(self, theta: Tensor, inputs: Tree, targets: Tree) -> Tensor:
-        leaves = self._objective.vector.leaves(theta)
-        with self._objective.evaluating(leaves), torch.enable_grad():
-            share = self._objective.chunk_loss(self._objective.forward(leaves, inputs), targets)
-            return self._objective.vector.gradient(share, leaves)
-
-
-_WRONG_SECOND = (
-    "Some operation's second derivative is wrong: torch's own of nn.utils.weight_norm, a torch.autograd.Function whose "
-    "backward is not differentiable throughout, a straight-through estimator, or a detach() or no_grad() on the way; "
-    "write that operation with others (for weight norm: g * v / v.norm()), or freeze parameters with "
-    "requires_grad_(False) instead of detach()"
-)
-
-
-def _flat(products: tuple[list[Tensor], ...]) -> list[Tensor]:
-    return [torch.cat([p.reshape(-1) for p in parts]) for parts in products]
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
-
 
 def _differ(a: Tensor, b: Tensor, count: int, tolerance: float) -> bool:
     """Whether losses (the first `count` entries) or outputs differ by more than rounding."""
@@ -293,38 +140,3 @@ def _differ(a: Tensor, b: Tensor, count: int, tolerance: float) -> bool:
         if x.numel() and float((x - y).abs().max()) > tolerance * float(x.abs().max()):
             return True
     return False
-
-
-def _variables(result: Tensor) -> list[Tensor]:
-    """The leaves that a result was computed from."""
-    seen: set[Any] = set()
-    found: list[Tensor] = []
-    todo = [result.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        todo += [n for n, _ in node.next_functions]
-    return found
-
-
-@contextmanager
-def _widened(objective: Objective) -> Iterator[None]:
-    """Lets the model compute in float64: its buffers and constants are replaced, and put back."""
-    trained = {id(p) for p in objective.vector.parameters}
-    replaced: list[tuple[Any, str, Tensor]] = []
-    try:
-        for module in objective.model.modules():
-            holders: tuple[Any, ...] = (module._parameters, module._buffers)
-            for holder in holders:
-                for name, value in list(holder.items()):
-                    if value is not None and value.is_floating_point() and id(value) not in trained:
-                        replaced.append((holder, name, value))
-                        holder[name] = value.detach().double()
-        yield
-    finally:
-        for holder, name, value in replaced:
-            holder[name] = value

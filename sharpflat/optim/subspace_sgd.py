@@ -174,7 +174,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         subspace = recall(self._memory, order, k=self.k, refresh_every=self.refresh_every, tolerance=self.tolerance)
         try:
             filtered, refresh = subspace.apply(
-                update, step, lambda: self._hessian(theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
+                update, step, lambda: _hessian(self._curvature, theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
             )
         except NonFiniteProductError as error:
             message = f"SubspaceSGD, step {step}: the curvature is not finite ({error}); nothing was changed"
@@ -183,26 +183,10 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             if self.check_ranks:
                 check_ranks_agree(refresh)
             remember(self._memory, order, subspace, refresh)
-            self._warn(refresh)
+            if not (refresh.converged or self._warned):
+                self._warned = True
+                _warn(refresh)
         return filtered
-
-    def _warn(self, refresh: Refresh) -> None:
-        if refresh.converged or self._warned:
-            return
-        self._warned = True
-        warnings.warn(
-            f"SubspaceSGD, step {refresh.step}: the dominant subspace did not converge and is used all the same: "
-            f"{refresh.reason}. Said once; `unconverged_refreshes` counts and `last_refresh` tells more",
-            CurvatureWarning,
-            stacklevel=2,
-        )
-
-    def _hessian(self, theta: list[Tensor]) -> SymmetricOperator:
-        if isinstance(self._curvature, Objective):
-            return Hessian(self._curvature, self._curvature.theta)
-        if self._curvature is None:
-            raise InputError("alpha_dom and beta_bulk differ: set `curvature` first")
-        return LossHessian(self._curvature, theta)
 
     def _weight(self, name: str, step: int) -> float:
         weight = getattr(self, name)
@@ -259,3 +243,20 @@ def _checked(curvature: Curvature | None) -> Curvature | None:
             f"{type(curvature).__name__}"
         )
     return curvature
+
+
+def _hessian(curvature: Curvature | None, theta: list[Tensor]) -> SymmetricOperator:
+    if isinstance(curvature, Objective):
+        return Hessian(curvature, curvature.theta)
+    if curvature is None:
+        raise InputError("alpha_dom and beta_bulk differ: set `curvature` first")
+    return LossHessian(curvature, theta)
+
+
+def _warn(refresh: Refresh) -> None:
+    warnings.warn(
+        f"SubspaceSGD, step {refresh.step}: the dominant subspace did not converge and is used all the same: "
+        f"{refresh.reason}. Said once; `unconverged_refreshes` counts and `last_refresh` tells more",
+        CurvatureWarning,
+        stacklevel=6,
+    )
