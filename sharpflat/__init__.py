@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from sharpflat.curvature.closure import LossHessian
     from sharpflat.curvature.eigensolver import NonFiniteProductError, TopEigenspace, top_eigenspace
     from sharpflat.curvature.energy import energy_decomposition
+    from sharpflat.curvature.estimators import Estimate, diagonal, trace
     from sharpflat.curvature.objective import Objective
     from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
     from sharpflat.curvature.spectrum import spectral_density
     from sharpflat.curvature.subspace import DominantSubspace
-    from sharpflat.errors import InputError
+    from sharpflat.errors import CurvatureWarning, InputError
     from sharpflat.optim.effective import effective_learning_rates
     from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
     from sharpflat.optim.subspace_sgd import SubspaceSGD
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CurvatureWarning",
     "DominantSubspace",
+    "Estimate",
     "FunctionalHessian",
     "GaussNewton",
     "Hessian",
@@ -37,15 +40,19 @@ __all__ = [
     "SubspaceSGD",
     "TopEigenspace",
     "__version__",
+    "diagonal",
     "effective_learning_rates",
     "energy_decomposition",
     "joint_products",
     "spectral_density",
     "top_eigenspace",
+    "trace",
 ]
 
 _MODULES = {
+    "CurvatureWarning": "errors",
     "DominantSubspace": "curvature.subspace",
+    "Estimate": "curvature.estimators",
     "FunctionalHessian": "curvature.operators",
     "GaussNewton": "curvature.operators",
     "Hessian": "curvature.operators",
@@ -57,11 +64,13 @@ _MODULES = {
     "SubspaceFilter": "optim.subspace_filter",
     "SubspaceSGD": "optim.subspace_sgd",
     "TopEigenspace": "curvature.eigensolver",
+    "diagonal": "curvature.estimators",
     "effective_learning_rates": "optim.effective",
     "energy_decomposition": "curvature.energy",
     "joint_products": "curvature.operators",
     "spectral_density": "curvature.spectrum",
     "top_eigenspace": "curvature.eigensolver",
+    "trace": "curvature.estimators",
 }
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from math import inf
+from types import FunctionType
+from typing import Any, Self, TypeVar
 
 from sharpflat.errors import InputError
 
@@ -31,5 +34,57 @@ def check_tolerance(tolerance: float) -> None:
     Raises:
         InputError: Says what was found.
     """
-    if not 0 <= tolerance < inf:
+    try:
+        fits = bool(0 <= tolerance < inf)
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
         raise InputError(f"tolerance must be a finite number of at least 0, not {tolerance!r}")
+
+
+def check_picklable(name: str, value: object) -> None:
+    """Refuses to pickle a function that has no name to be found by.
+
+    Raises:
+        InputError: It is a lambda, or defined inside of another function.
+    """
+    function = getattr(value, "func", value)  # of a functools.partial
+    where = function.__qualname__ if isinstance(function, FunctionType) else ""
+    if "<lambda>" in where or "<locals>" in where:
+        raise InputError(
+            f"{name} cannot be pickled: it is a lambda or a function defined inside of another one ({where}). Hand "
+            "over a function of a module, a functools.partial of one or, as curvature, an Objective; or save "
+            "state_dict() instead"
+        )
+
+
+Made = TypeVar("Made")
+
+
+class NamedWhenPickled:
+    """Copies as any object does; when pickled, says which of its functions pickle could not find again."""
+
+    def functions(self) -> dict[str, object]:
+        """The functions among its attributes, by the name of the argument that brought them."""
+        raise NotImplementedError
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        for name, function in self.functions().items():
+            check_picklable(name, function)
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> Self:
+        return self._made_of(type(self).__new__(type(self)), self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        return self._made_of(made, copy.deepcopy(self.__getstate__(), memo))
+
+    @staticmethod
+    def _made_of(made: Made, state: Any) -> Made:
+        if hasattr(made, "__setstate__"):
+            made.__setstate__(state)
+        else:
+            made.__dict__.update(state)
+        return made

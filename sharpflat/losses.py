@@ -24,10 +24,18 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
         [N]
 
     Raises:
-        InputError: The shapes of outputs and targets do not fit.
+        InputError: The shapes of outputs and targets do not fit, or a class index is out of range.
     """
     if not targets.is_floating_point() and targets.ndim == outputs.ndim - 1:
-        targets = F.one_hot(targets.long(), outputs.shape[-1])
+        classes = outputs.shape[-1]
+        if classes == 1:
+            raise InputError(
+                "loss 'mse': integer targets are class indices, but there is one output; give floats: targets.float()"
+            )
+        try:
+            targets = F.one_hot(targets.long(), classes)
+        except RuntimeError as error:
+            raise InputError(f"loss 'mse': class indices must be 0 to {classes - 1} ({error})") from error
     if targets.shape != outputs.shape:
         raise InputError(
             f"loss 'mse': outputs have shape {list(outputs.shape)}, targets {list(targets.shape)}; "
@@ -36,12 +44,13 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (outputs - targets.to(outputs.dtype)).square().flatten(1).sum(1)
 
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int | None = None) -> Tensor:
     """Cross-entropy −log softmax(f(x))_y of each example.
 
     Args:
         outputs: Logits [N, C].
         targets: Class indices [N] (integers) or probabilities [N, C] (floats).
+        ignore_index: The loss of examples of this class index is 0.
 
     Returns:
         [N]
@@ -57,7 +66,14 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
         )
     if targets.is_floating_point():
         return -(targets.to(outputs.dtype) * F.log_softmax(outputs, dim=1)).sum(1)
-    return F.cross_entropy(outputs, targets.long(), reduction="none")
+    try:
+        if ignore_index is not None:
+            return F.cross_entropy(outputs, targets.long(), reduction="none", ignore_index=ignore_index)
+        return F.cross_entropy(outputs, targets.long(), reduction="none")
+    except IndexError as error:
+        raise InputError(
+            f"loss 'cross_entropy': class indices must be 0 to {outputs.shape[1] - 1} ({error})"
+        ) from error
 
 
 def value(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -111,15 +111,15 @@ class Chunks:
             self._size = half
 
 
-def saved_bytes(forward: Callable[[], object], data: Tensor) -> int:
+def saved_bytes(forward: Callable[[], object], data: Iterable[Tensor]) -> int:
     """Bytes that `forward()` saves for the backward pass, without the storage of `data`, which is there anyway."""
     storages: dict[int, int] = {}
     kept: list[Tensor] = []
-    there = data.untyped_storage().data_ptr()
+    there = {tensor.untyped_storage().data_ptr() for tensor in data}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() != there:
+        if storage.data_ptr() not in there:
             storages[storage.data_ptr()] = min(storage.nbytes(), tensor.numel() * tensor.element_size())
             kept.append(tensor)  # so that no address is used twice
         return tensor

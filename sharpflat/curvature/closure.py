@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpflat.curvature.base import Operator, check_vectors
+from sharpflat.curvature.modes import check_autograd, explaining
 from sharpflat.errors import InputError
 
 
@@ -34,7 +35,11 @@ class LossHessian(Operator):
             InputError: no parameter, mixed dtypes or devices, or the closure's result is no scalar tensor, depends on
                 none of the parameters, or was already differentiated.
         """
-        self._parameters = list(parameters)
+        check_autograd()
+        self._parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        lazy = [p for p in self._parameters if isinstance(p, torch.nn.parameter.UninitializedParameter)]
+        if lazy:
+            raise InputError("a parameter of a lazy layer has no shape yet: run the model once, model(inputs), before")
         kinds = {(p.dtype, p.device) for p in self._parameters}
         if len(kinds) != 1:
             raise InputError(f"need parameters, all of one dtype and device: {kinds or 'none'}")
@@ -48,7 +53,7 @@ class LossHessian(Operator):
 
     def _differentiate(self, closure: Callable[[], Tensor]) -> list[Tensor | None]:
         """The differentiable gradient by each variable; None where the loss does not depend on it."""
-        with torch.enable_grad():
+        with explaining(), torch.enable_grad():
             loss = closure()
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 found = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
@@ -65,6 +70,10 @@ class LossHessian(Operator):
             raise InputError(
                 "the closure's loss depends on none of the parameters that require a gradient: it must evaluate the "
                 "very model that they belong to, without no_grad() or detach()"
+            )
+        if any(g is not None and g.layout != torch.strided for g in gradients):
+            raise InputError(
+                "a parameter has sparse gradients, which have no products: make the embedding with sparse=False"
             )
         return gradients
 
@@ -99,13 +108,15 @@ class LossHessian(Operator):
         ]
         if not live:
             return torch.zeros_like(v)
-        parts = torch.autograd.grad(
-            [g for g, _ in live],
-            self._variables,
-            [piece for _, piece in live],
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        check_autograd()
+        with explaining():
+            parts = torch.autograd.grad(
+                [g for g, _ in live],
+                self._variables,
+                [piece for _, piece in live],
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
         found = {id(p): part for p, part in zip(self._variables, parts, strict=True)}
         return torch.cat([found.get(id(p), torch.zeros_like(p)).reshape(-1) for p in self._parameters])

@@ -23,16 +23,19 @@ with cross-entropy, λ_k/λ_{k+1} = 1.07 and tolerance 0.03, 1 − overlap falls
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sharpflat.arguments import check_counts, check_tolerance
+from sharpflat.curvature.modes import without_autocast
+from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.errors import InputError
 
 _SEED = 20240601  # of the starting block, where no generator is given
+_NOISE = 0.1  # products with more asymmetry than this, relative to their size, are rounding errors
 
 
 class SymmetricOperator(Protocol):
@@ -59,12 +62,13 @@ class TopEigenspace:
     """The k largest eigenpairs, algebraically, and how good they are.
 
     Attributes:
-        eigenvalues: [k], descending.
+        eigenvalues: [k], descending (see `which`).
         eigenvectors: [P, k], orthonormal columns.
         residuals: [k], ‖A u_i − λ_i u_i‖, from products with these very vectors.
         products: Matrix-vector products used; a block of m counts m.
         converged: Whether every residual is at most tolerance · |λ_k| (see `top_eigenspace`), and products are
             more than rounding errors.
+        reason: Why not, in words; None where converged.
         start: [P, m], k <= m <= k + guard, orthonormal: the block to begin the next, nearby solve from. One
             power step ahead of the Ritz vectors, in their order, so `start[:, :k]` is usually closer to the
             eigenspace than `eigenvectors`; no product verifies it.
@@ -76,6 +80,7 @@ class TopEigenspace:
     products: int
     converged: bool
     start: Tensor
+    reason: str | None = None
 
 
 def top_eigenspace(
@@ -89,13 +94,16 @@ def top_eigenspace(
     guard: int = 2,
     block: int | None = None,
     max_basis: int | None = None,
+    which: str = "largest",
 ) -> TopEigenspace:
-    """The k algebraically largest eigenvalues of a symmetric operator, with eigenvectors.
+    """The k algebraically largest (or smallest, or largest in magnitude) eigenvalues of a symmetric operator.
 
     Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tolerance · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
     rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start
     and to everything the operator makes of it; guard vectors, carried along in `start`, make room for one
-    that grows into the top k. Products that are rounding errors (see `SymmetricOperator`) end the search, unconverged.
+    that grows into the top k. Products that are rounding errors (see `SymmetricOperator`) end the search, unconverged;
+    where they are a little asymmetric, it goes on as far as their symmetric part allows, and `reason` says so. In
+    dtypes of less than float32's precision nothing counts as converged.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
@@ -109,15 +117,60 @@ def top_eigenspace(
         block: Random vectors of a cold start. `None`: k + guard, which finds eigenvalues of any multiplicity
             up to that; 1 is Lanczos iteration, which needs about half the products and may miss copies.
         max_basis: Restart with the best half when the search space outgrows this. `None`: 5 (k + guard) + 20.
+        which: "largest" (descending), "smallest" (ascending) or "magnitude" (descending in it).
 
     Returns:
         The eigenpairs, on the operator's device.
 
     Raises:
         InputError: k, block or another count is too small or no integer, tolerance is negative or not finite, fewer
-            products are allowed than k, `start` has a wrong shape or is not finite, or the operator is not symmetric.
+            products are allowed than k, `start` has a wrong shape or is not finite, the operator is not symmetric, or
+            `which` is none of the three.
         NonFiniteProductError: A product is not finite.
     """
+    if which not in _WHICH:
+        raise InputError(f"which must be one of {', '.join(_WHICH)}, not {which!r}")
+    if generator is not None and generator.device.type != "cpu":
+        raise InputError("generator must be a CPU generator: torch.Generator()")
+    with without_autocast(operator.device):
+        options = (start, tolerance, max_products, generator, guard, block, max_basis)
+        if which == "smallest":
+            return _negated(_solve(_Negative(operator), k, *options, magnitude=False))
+        return _solve(operator, k, *options, magnitude=which == "magnitude")
+
+
+_WHICH = ("largest", "smallest", "magnitude")
+
+
+class _Negative:
+    """−A."""
+
+    def __init__(self, operator: SymmetricOperator) -> None:
+        self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
+        self.exact = getattr(operator, "exact", False)
+        self._operator = operator
+
+    def matmat(self, V: Tensor, /) -> Tensor:
+        return -self._operator.matmat(V)
+
+
+def _negated(found: TopEigenspace) -> TopEigenspace:
+    return replace(found, eigenvalues=-found.eigenvalues)
+
+
+def _solve(
+    operator: SymmetricOperator,
+    k: int,
+    start: Tensor | None,
+    tolerance: float,
+    max_products: int | None,
+    generator: torch.Generator | None,
+    guard: int,
+    block: int | None,
+    max_basis: int | None,
+    *,
+    magnitude: bool,
+) -> TopEigenspace:
     P = operator.size
     check_counts(k=k, block=block, max_products=max_products, max_basis=max_basis)
     check_counts(at_least=0, guard=guard)
@@ -133,10 +186,12 @@ def top_eigenspace(
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
     new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
 
-    search = _SearchSpace(operator)
+    search = _SearchSpace(operator, magnitude)
     while True:
         search.expand(new)
         bound = max(tolerance * abs(search.kth(k)), search.rounding)
+        if search.asymmetry:
+            bound = max(bound, 2 * search.asymmetry)  # no closer than the products are to symmetric ones
         vectors = search.ritz_vectors(k)
         residual_vectors, residuals = search.residuals(vectors)
         open_pairs = residuals > bound
@@ -146,19 +201,21 @@ def top_eigenspace(
             break
         if search.count + int(open_pairs.sum()) > max_basis:
             search.restart(max(width, max_basis // 2))
-        new = _orthonormal(residual_vectors[open_pairs], search.vectors, floor=0.1 * bound)[:left]
+        new = orthonormal(residual_vectors[open_pairs], search.vectors, floor=0.1 * bound)[:left]
         if len(new) == 0:  # W is invariant, up to rounding
             if search.count >= k:
                 break
             new = _random(operator, 1, generator, search.vectors)
 
+    reason = search.reason(residuals, tolerance, k, converged)
     return TopEigenspace(
         eigenvalues=search.ritz[:k].to(operator.dtype).to(operator.device),
         eigenvectors=vectors.T,
         residuals=residuals.to(operator.dtype).to(operator.device),
         products=search.products,
-        converged=converged,
+        converged=reason is None,
         start=search.refined(k, width).T,
+        reason=reason,
     )
 
 
@@ -168,10 +225,12 @@ def _first_block(
     """Orthonormal vectors to begin with, as rows: random, or `start` with random ones where it has fewer than k."""
     if start is None:
         return _random(operator, block, generator)
+    if not isinstance(start, Tensor) or not start.is_floating_point():
+        raise InputError(f"start must be a matrix [{operator.size}, m] of real numbers, or None")
     if start.ndim != 2 or start.shape[0] != operator.size or not bool(start.norm().isfinite()):
         raise InputError(f"start must be a finite matrix [{operator.size}, m], not {list(start.shape)}")
     rows = start.detach().to(device=operator.device, dtype=operator.dtype).T
-    rows = _orthonormal(torch.nn.functional.normalize(rows, dim=1, eps=0.0).nan_to_num(0.0), None)
+    rows = orthonormal(torch.nn.functional.normalize(rows, dim=1, eps=0.0).nan_to_num(0.0), None)
     if len(rows) < k:
         rows = torch.cat([rows, _random(operator, k - len(rows), generator, rows)])
     return rows
@@ -181,22 +240,24 @@ def _random(
     operator: SymmetricOperator, count: int, generator: torch.Generator, against: Tensor | None = None
 ) -> Tensor:
     """Random orthonormal rows, drawn on the CPU so that every device sees the same ones."""
-    rows = torch.randn(count, operator.size, dtype=torch.float64, generator=generator)
-    return _orthonormal(rows.to(device=operator.device, dtype=operator.dtype), against)
+    rows = torch.randn(count, operator.size, dtype=torch.float64, generator=generator, device="cpu")
+    return orthonormal(rows.to(device=operator.device, dtype=operator.dtype), against)
 
 
 class _SearchSpace:
     """W and A W, as rows, with the projected matrix T = Wᵀ A W in float64 on the CPU."""
 
-    def __init__(self, operator: SymmetricOperator) -> None:
+    def __init__(self, operator: SymmetricOperator, magnitude: bool = False) -> None:
         self.operator = operator
+        self.magnitude = magnitude  # orders Ritz values
         self.vectors = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
         self.images = self.vectors
-        self.projected = torch.empty(0, 0, dtype=torch.float64)
-        self.ritz = torch.empty(0, dtype=torch.float64)  # descending
+        self.projected = torch.empty(0, 0, dtype=torch.float64, device="cpu")
+        self.ritz = torch.empty(0, dtype=torch.float64, device="cpu")  # descending
         self.rotation = self.projected  # Ritz vectors in the basis W, as columns
         self.scale = 0.0  # the largest ‖A v‖ seen
         self.noise = False  # whether products were rounding errors
+        self.asymmetry = 0.0  # the largest seen that is neither rounding nor noise
         self.products = 0
 
     @property
@@ -233,9 +294,11 @@ class _SearchSpace:
                     f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
                     f"vectors, with ‖A v‖ up to {self.scale:.1e}"
                 )
-            self.noise = True
+            if asymmetry > _NOISE * self.scale:
+                self.noise = True
+            self.asymmetry = max(self.asymmetry, asymmetry)
         columns = (columns + rows.T) / 2
-        projected = torch.empty(self.count, self.count, dtype=torch.float64)
+        projected = torch.empty(self.count, self.count, dtype=torch.float64, device="cpu")
         projected[:old, :old] = self.projected
         projected[:, old:] = columns
         projected[old:, :] = columns.T
@@ -243,6 +306,9 @@ class _SearchSpace:
         ritz, rotation = torch.linalg.eigh(projected)
         self.ritz = ritz.flip(0)
         self.rotation = rotation.flip(1)  # [count, count], columns
+        if self.magnitude:
+            order = self.ritz.abs().argsort(descending=True, stable=True)
+            self.ritz, self.rotation = self.ritz[order], self.rotation[:, order]
 
     def _rotate(self, rows: Tensor, count: int) -> Tensor:
         return self.rotation[:, :count].T.to(rows) @ rows
@@ -255,6 +321,31 @@ class _SearchSpace:
         """The k-th largest Ritz value, or the last one."""
         return float(self.ritz[min(k, self.count) - 1])
 
+    def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
+        """Whether residuals that only rounding excuses still say what the eigenvectors are.
+
+        They do where they are small beside λ_k, or where λ_k itself is zero to rounding.
+        """
+        eigenvalue, largest = abs(self.kth(k)), float(residuals.max())
+        return largest <= max(tolerance, 1e-2) * eigenvalue or eigenvalue <= self.rounding
+
+    def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool) -> str | None:
+        """Why the pairs found do not count as converged; None where they do."""
+        largest = f"the largest residual is {float(residuals.max()):.1e}, with λ_k = {self.kth(k):.1e}"
+        if self.asymmetry:
+            return (
+                f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {self.asymmetry:.1e} for unit "
+                f"vectors, with ‖A v‖ up to {self.scale:.1e}. They are rounding errors, computed in reduced precision "
+                "(autocast), or an operation's second derivative is wrong (nn.utils.weight_norm, an autograd.Function)"
+            )
+        if torch.finfo(self.operator.dtype).eps > 1e-4:
+            return f"{self.operator.dtype} is too coarse to tell eigenvectors: convert the model to float32; {largest}"
+        if not converged:
+            return f"{largest}, after {self.products} products: allow more (max_products) or a larger tolerance"
+        if not self.trustworthy(residuals, tolerance, k):
+            return f"rounding in {self.operator.dtype} hides λ_k: {largest}, and ‖A‖ = {self.scale:.1e}; use float64"
+        return None
+
     def residuals(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The residual vectors of the first Ritz vectors [m, P], as rows, and their norms [m] on the CPU."""
         values = self.ritz[: len(vectors), None].to(vectors)
@@ -266,13 +357,13 @@ class _SearchSpace:
 
         σ is 0, or where W knows of eigenvalues below −λ_k, low enough that the step does not blow them up.
         """
-        shift = min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
-        if self.kth(k) - shift <= 0.1 * float(self.ritz.abs().max()) * (shift < 0):
+        shift = 0.0 if self.magnitude else min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
+        if not self.magnitude and self.kth(k) - shift <= 0.1 * float(self.ritz.abs().max()) * (shift < 0):
             return self.ritz_vectors(count)  # wanted and unwanted ones would shrink alike
         stepped = self._rotate(self.images, count)
         if shift < 0:
             stepped = torch.add(stepped, self.ritz_vectors(count), alpha=-shift)
-        stepped = _orthonormal(stepped, None)
+        stepped = orthonormal(stepped, None)
         return stepped if len(stepped) >= min(k, self.count) else self.ritz_vectors(count)
 
     def restart(self, count: int) -> None:
@@ -281,7 +372,7 @@ class _SearchSpace:
         self.vectors, self.images = self.ritz_vectors(count), self._rotate(self.images, count)
         self.ritz = self.ritz[:count]
         self.projected = torch.diag(self.ritz)
-        self.rotation = torch.eye(count, dtype=torch.float64)
+        self.rotation = torch.eye(count, dtype=torch.float64, device="cpu")
 
 
 def check_finite(norms: Tensor, images: Tensor, before: int) -> None:
@@ -301,41 +392,3 @@ def check_finite(norms: Tensor, images: Tensor, before: int) -> None:
     number = before + int(finite.to(torch.int8).argmin()) + 1
     what = "overflows" if bool(finite.all()) else "is not finite"
     raise NonFiniteProductError(f"product {number} with the operator {what}")
-
-
-def _orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Tensor:
-    """Orthonormal rows that span `rows`, orthogonal to the orthonormal rows `against`.
-
-    Directions are dropped where the rows reach less than `floor`, or no further than rounding errors (of the
-    rows, or of their Gram matrix: 1e-7 of the longest).
-    Where none is dropped, row i of the result is the one nearest to row i. Passes repeat until one finds
-    nothing left to do; rows that are orthonormal already cost one.
-    """
-    eps = torch.finfo(rows.dtype).eps
-    for attempt in range(3):
-        if len(rows) == 0:
-            return rows
-        if against is not None and len(against):
-            rows = torch.addmm(rows, rows @ against.T, against, alpha=-1)
-        gram = (rows @ rows.T).double().cpu()
-        off = (gram - torch.eye(len(gram), dtype=torch.float64)).abs().max()
-        if float(off) <= 50 * eps and (attempt > 0 or against is None):
-            return rows
-        lengths = gram.diagonal().clamp_min(0).sqrt()
-        if float(lengths.max()) == 0:
-            return rows[:0]
-        scaled = gram / lengths.outer(lengths).clamp_min(torch.finfo(torch.float64).tiny)
-        if attempt == 0 and not float(torch.linalg.eigvalsh(scaled)[0]) > 0.1:
-            # A Gram matrix squares the condition number: this one needs more digits.
-            wide = rows.double()
-            gram = (wide @ wide.T).cpu()
-        weights, directions = torch.linalg.eigh(gram)
-        least = max(max(10 * eps, 1e-7) * float(lengths.max()), floor if attempt == 0 else 0.0)
-        keep = weights.clamp_min(0).sqrt() > least
-        if bool(keep.all()):  # the nearest orthonormal rows to the normalised ones: each stays what it was
-            weights, directions = torch.linalg.eigh(gram / lengths.outer(lengths))
-            change = (directions / weights.clamp_min(1e-15).sqrt()) @ directions.T / lengths
-        else:
-            change = (directions[:, keep] / weights[keep].sqrt()).T
-        rows = change.to(rows) @ rows
-    return rows

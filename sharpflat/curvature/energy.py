@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from sharpflat.arguments import check_counts
+from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import joint_products
 from sharpflat.curvature.subspace import DominantSubspace
@@ -59,12 +60,13 @@ def energy_decomposition(
     if generator is None:
         generator = torch.Generator().manual_seed(_SEED)
     k = subspace.k
-    signs = 2 * torch.randint(2, (probes, objective.size), generator=generator, dtype=torch.int8) - 1
+    signs = 2 * torch.randint(2, (probes, objective.size), generator=generator, dtype=torch.int8, device="cpu") - 1
     bulk = subspace.project_out(signs.to(device=theta.device, dtype=theta.dtype).T)
     if k >= objective.size:
         bulk = torch.zeros_like(bulk)  # not its rounding errors
     vectors = torch.cat([subspace.basis, bulk], dim=1)
-    rows = [_decompose(vectors, images, k) for images in joint_products(objective, theta, vectors)]
+    with without_autocast(theta.device):
+        rows = [_decompose(vectors, images, k) for images in joint_products(objective, theta, vectors)]
     return xr.Dataset(
         {name: ("operator", np.array([row[name] for row in rows])) for name in rows[0]},
         coords={"operator": list(OPERATORS)},

@@ -2,97 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
+from sharpflat.arguments import NamedWhenPickled
 from sharpflat.curvature.chunks import Chunks, saved_bytes
+from sharpflat.curvature.data import Examples, Stream, Tree, open_data, tensors_of
+from sharpflat.curvature.layers import Layers
+from sharpflat.curvature.means import Mean
+from sharpflat.curvature.modes import Modes, check_autograd, uncompiled
 from sharpflat.curvature.parameters import ParameterVector
-from sharpflat.errors import InputError
-from sharpflat.losses import PerExampleLoss, per_example_loss
+from sharpflat.curvature.selfcheck import SelfCheck
+from sharpflat.losses import PerExampleLoss
 
 
-class Objective:
-    """The full-batch training loss L(θ) = 1/N Σ_i ℓ(f(x_i; θ), y_i), its gradient, and their chunks.
+class _Views(NamedWhenPickled):
+    """What an objective shows of its parts."""
 
-    θ is the vector of the model's trainable parameters in the order of `model.parameters()`: frozen ones
-    (`requires_grad=False`) are constants, a shared (tied) one counts once. Nothing here changes the model.
+    data: Examples | Stream
+    vector: ParameterVector
+    chunks: Chunks
+    loss: PerExampleLoss
+    _layers: Layers
 
-    Sums over examples run in chunks of `chunk_size` with weight 1/N for every example, and add up in
-    float64 when there is more than one chunk.
+    @property
+    def inputs(self) -> Any:
+        """[N, ...], a tree of such tensors, or the stream of batches."""
+        return self.data.inputs
 
-    Attributes:
-        model: The model, called as `model(inputs)`.
-        loss: `loss(outputs, targets) -> [N]`.
-        inputs: [N, ...]; floats in the dtype of the parameters, or integers (token ids) as given.
-        targets: [N, ...].
-        size: P, the number of trainable parameters.
-        dtype: dtype of θ.
-        device: Device of θ.
-        vector: The trainable parameters as the vector θ.
-        chunks: How many examples are evaluated at once.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: str | PerExampleLoss,
-        inputs: Tensor,
-        targets: Tensor,
-        *,
-        chunk_size: int | None = None,
-        memory_budget: int | None = None,
-    ) -> None:
-        """Wires model, loss and data; evaluates nothing.
-
-        Args:
-            model: Any module without batch-dependent layers.
-            loss: "mse", "cross_entropy", or a function `loss(outputs, targets) -> [N]`.
-            inputs: [N, ...]. Moved to the parameters' device; floats are cast to their dtype.
-            targets: [N, ...]. Class indices or floats.
-            chunk_size: Examples evaluated at once. `None`: as many as `memory_budget` allows.
-            memory_budget: Bytes. `None`: 1 GiB on a CPU, an eighth of a GPU's memory.
-
-        Raises:
-            InputError: No trainable parameter, mixed dtypes or devices, complex parameters, no or unequal numbers
-                of examples, an unknown loss, a chunk_size or memory_budget less than 1, or a module whose output
-                depends on the batch or on chance.
-        """
-        self.model = model
-        self.loss: PerExampleLoss = per_example_loss(loss) if isinstance(loss, str) else loss
-        self.vector = ParameterVector(model)
-        self.size, self.dtype, self.device = self.vector.size, self.vector.dtype, self.vector.device
-        self._watched = [(name, m) for name, m in model.named_modules() if isinstance(m, _WATCHED)]
-        self.check_layers()
-        if len(inputs) == 0 or len(inputs) != len(targets):
-            raise InputError(f"need as many targets as inputs, and one at least: {len(inputs)}, {len(targets)}")
-        self.inputs = self._moved(inputs)
-        self.targets = self._moved(targets)
-        self.chunks = Chunks(
-            len(inputs), self._saved_bytes, device=self.device, chunk_size=chunk_size, memory_budget=memory_budget
-        )
-
-    def _moved(self, data: Tensor) -> Tensor:
-        return data.detach().to(device=self.device, dtype=self.dtype if data.is_floating_point() else data.dtype)
-
-    def check_layers(self) -> None:
-        """Refuses layers whose output for one example depends on the other examples or on chance.
-
-        Raises:
-            InputError: Names the first such module.
-        """
-        for name, module in self._watched:
-            reason = _batch_dependence(module)
-            if reason:
-                raise InputError(
-                    f"module {name or '(the model)'!r} ({type(module).__name__}): {reason}, so the loss is "
-                    "no function of θ alone; call model.eval() or remove the layer"
-                )
-
-    # ---------------------------------------------------------------- parameters and chunks
+    @property
+    def targets(self) -> Any:
+        """[N, ...], a tree of such tensors, or None where the inputs are a stream."""
+        return self.data.targets
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -114,38 +59,147 @@ class Objective:
         """(from, to) for each time that memory ran out and the chunk size was halved."""
         return self.chunks.halvings
 
-    def in_chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def functions(self) -> dict[str, object]:
+        """The loss and `output`, which pickle must find by name."""
+        return {"loss": self.loss, "output": self._layers.output}
+
+    def check_layers(self) -> None:
+        """Refuses layers whose output for one example depends on the other examples or on chance.
+
+        Raises:
+            InputError: Names the first such module.
+        """
+        self._layers.check()
+
+    def in_chunks(self) -> Iterator[tuple[Tree, Tree]]:
         """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller."""
-        yield from zip(self.inputs.split(self.chunk_size), self.targets.split(self.chunk_size), strict=True)
+        yield from self.data.pieces(self.chunk_size)
+
+
+class Objective(_Views):
+    """The full-batch training loss L(θ) = 1/N Σ_i ℓ(f(x_i; θ), y_i), its gradient, and their chunks.
+
+    θ is the vector of the model's trainable parameters in the order of `model.parameters()`: frozen ones
+    (`requires_grad=False`) are constants, a shared (tied) one counts once. Nothing here changes the model.
+
+    Sums over examples run in chunks of `chunk_size` with weight 1/N for every example, and add up in
+    float64 when there is more than one chunk. All is computed in the parameters' dtype, also inside of an autocast
+    region. The first evaluation checks itself on a few examples (see `sharpflat.curvature.selfcheck`).
+
+    Attributes:
+        model: The model, called as `model(inputs)`, uncompiled.
+        loss: `loss(outputs, targets) -> [N]`.
+        inputs: [N, ...]; floats in the dtype of the parameters, or integers (token ids) as given.
+        targets: [N, ...].
+        count: N, the number of examples.
+        size: P, the number of trainable parameters.
+        dtype: dtype of θ.
+        device: Device of θ.
+        vector: The trainable parameters as the vector θ.
+        chunks: How many examples are evaluated at once.
+        weight_decay: λ of the term ½ λ‖θ‖².
+        selfcheck: What was checked; None where `check=False`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: str | PerExampleLoss,
+        inputs: Tree | Iterable[tuple[Tree, Tree]],
+        targets: Tree | None = None,
+        *,
+        chunk_size: int | None = None,
+        memory_budget: int | None = None,
+        output: Callable[[Any], Tensor] | None = None,
+        count: float | None = None,
+        ignore_index: int | None = None,
+        weight_decay: float = 0.0,
+        parameters: Iterable[str | Tensor] | None = None,
+        check: bool = True,
+    ) -> None:
+        """Wires model, loss and data; evaluates nothing, but reads a stream of data once.
+
+        Args:
+            model: Any module without batch-dependent layers.
+            loss: "mse", "cross_entropy", or a function `loss(outputs, targets) -> [N]`.
+            inputs: [N, ...]. Moved to the parameters' device; floats are cast to their dtype. Or a dict, list or tuple
+                of such tensors: the model's keyword or positional arguments, unless it takes one argument. Or, without
+                targets, a Dataset, DataLoader or other re-iterable of (inputs, targets) in a fixed order.
+            targets: [N, ...]. Class indices or floats, or a tree of them for a loss of your own.
+            chunk_size: Examples evaluated at once. `None`: as many as `memory_budget` allows.
+            memory_budget: Bytes. `None`: 1 GiB on a CPU, an eighth of a GPU's memory.
+            output: Takes what the model returns and gives the outputs, as in `lambda out: out.logits`.
+            count: What the sum of all losses is divided by. `None`: N.
+            ignore_index: Of "cross_entropy": examples with this class index count neither in the sum nor in the mean.
+            weight_decay: λ; adds ½ λ‖θ‖² to the loss and λ I to H and H_o.
+            parameters: Those that make up θ, by name (also of a module) or as they are. `None`: all trainable ones.
+            check: False saves the self-check at the first evaluation.
+
+        Raises:
+            InputError: No trainable parameter, mixed dtypes or devices, complex parameters, no or unequal numbers
+                of examples, an unknown loss, a chunk_size or memory_budget less than 1, a module whose output
+                depends on the batch or on chance, or targets of −100 without `ignore_index` or `count`.
+        """
+        self.model = uncompiled(model)
+        self.vector = ParameterVector(self.model, parameters)
+        self.size, self.dtype, self.device = self.vector.size, self.vector.dtype, self.vector.device
+        self._layers = Layers(self.model, output)
+        self.check_layers()
+        self._mean = Mean(loss, count, ignore_index)
+        self.loss: PerExampleLoss = self._mean.loss
+        self.weight_decay = self._mean.checked_decay(weight_decay)
+        self.data: Examples | Stream = open_data(inputs, targets, self._moved, chunk_size)
+        self._mean.bind(self.data)
+        self.count = self.data.count
+        self.modes = Modes(self.model, self.device)
+        self.selfcheck = SelfCheck(self) if check else None
+        self.chunks = Chunks(
+            self.count, self._saved_bytes, device=self.device, chunk_size=chunk_size, memory_budget=memory_budget
+        )
+
+    def _moved(self, data: Tensor) -> Tensor:
+        data = data.detach().to(device=self.device, dtype=self.dtype if data.is_floating_point() else data.dtype)
+        return data.clone() if data.is_inference() and not torch.is_inference_mode_enabled() else data
 
     def _saved_bytes(self, count: int) -> int:
-        def evaluate() -> Tensor:
-            outputs = self.forward(self.vector.leaves(self.theta), self.inputs[:count])
-            return self.chunk_loss(outputs, self.targets[:count])
+        inputs, targets = self.data.head(count)
+        leaves = self.vector.leaves(self.theta)
 
-        return saved_bytes(evaluate, self.inputs)
+        def evaluate() -> Tensor:
+            return self.chunk_loss(self.forward(leaves, inputs), targets)
+
+        whole = inputs if isinstance(self.data, Stream) else self.inputs
+        with self.evaluating(leaves):
+            return saved_bytes(evaluate, tensors_of(whole))
 
     # ---------------------------------------------------------------- values
 
-    def forward(self, leaves: list[Tensor], inputs: Tensor) -> Tensor:
-        """The model's outputs for these inputs with parameters `leaves` (see `ParameterVector.leaves`)."""
-        self.check_layers()
-        with self.vector.replaced_by(leaves):
-            outputs: Tensor = self.model(inputs)
-        return outputs
+    @contextmanager
+    def evaluating(self, leaves: list[Tensor]) -> Iterator[None]:
+        """Lets the model compute with parameters `leaves` (see `ParameterVector.leaves`), backward passes included.
 
-    def chunk_loss(self, outputs: Tensor, targets: Tensor, count: int | None = None) -> Tensor:
+        Raises:
+            InputError: A layer depends on the batch or on chance, or the model's parameters were replaced.
+        """
+        self.check_layers()
+        with self.modes.active(), self.vector.replaced_by(leaves):
+            yield
+
+    def forward(self, leaves: list[Tensor], inputs: Tree) -> Any:
+        """The model's outputs for these inputs; within `evaluating(leaves)`.
+
+        Raises:
+            InputError: The forward pass changed the parameters or its inputs in place.
+        """
+        return self._layers.forward(leaves, inputs)
+
+    def chunk_loss(self, outputs: Tensor, targets: Tree, count: float | None = None) -> Tensor:
         """Sum of the examples' losses divided by `count` (default N): the chunk's share of the mean.
 
         Raises:
             InputError: The loss is not one number per example.
         """
-        losses = self.loss(outputs, targets)
-        if losses.shape != targets.shape[:1]:
-            raise InputError(
-                f"the loss must return one value per example, shape [{len(targets)}], not {list(losses.shape)}"
-            )
-        return losses.sum() / (len(self.inputs) if count is None else count)
+        return self._mean.losses(outputs, targets).sum() / (self._mean.denominator if count is None else count)
 
     def value(self, theta: Tensor, indices: Tensor | None = None) -> Tensor:
         """Mean loss at θ [P], a scalar; over the examples `indices` [B] or over all."""
@@ -161,50 +215,63 @@ class Objective:
 
     def outputs(self, theta: Tensor) -> Tensor:
         """The model's outputs [N, ...] at θ [P]."""
+        self.vector.check(theta)
+        self.check(theta)
 
         def evaluate() -> Tensor:
-            with torch.no_grad():
-                return torch.cat([self.forward(self.vector.leaves(theta), x) for x, _ in self.in_chunks()])
+            leaves = self.vector.leaves(theta)
+            with self.evaluating(leaves), torch.no_grad():
+                return torch.cat([self._layers.tensor(self.forward(leaves, x)) for x, _ in self.in_chunks()])
 
         return self.chunks.with_halving(evaluate)
 
+    def check(self, theta: Tensor, products: bool = False, parts: bool = False) -> bool:
+        """Checks the objective on a few examples, unless that was done or is switched off.
+
+        Args:
+            theta: [P].
+            products: Also those with H.
+            parts: Also those with H_o and H_f.
+
+        Returns:
+            Whether several products may share one (vmapped) backward pass.
+
+        Raises:
+            InputError: Says what is wrong with the model, loss or data, and what to do.
+        """
+        if self.selfcheck is None:
+            return self._layers.batches
+        self.vector.check_unchanged()
+        return self.selfcheck(theta, products=products, parts=parts) and self._layers.batches
+
     def _evaluate(self, theta: Tensor, indices: Tensor | None, *, gradient: bool) -> tuple[Tensor, Tensor]:
         self.vector.check(theta)
-        if indices is None:
-            return self.chunks.with_halving(lambda: self._sum_chunks(theta, self.inputs, self.targets, gradient))
-        inputs, targets = self.inputs[indices], self.targets[indices]
-        return self.chunks.with_halving(lambda: self._sum_chunks(theta, inputs, targets, gradient))
+        if gradient:
+            check_autograd()
+        self.check(theta)
+        data, count = self.data, self._mean.denominator
+        if indices is not None:
+            data = data.take(indices)
+            count = self._mean.of(data)
+        value, gradients = self.chunks.with_halving(lambda: self._sum_chunks(theta, data, count, gradient))
+        if self.weight_decay:
+            value = value + 0.5 * self.weight_decay * theta.detach().square().sum()
+            gradients = gradients + self.weight_decay * theta.detach() if gradient else gradients
+        return value, gradients
 
-    def _sum_chunks(self, theta: Tensor, inputs: Tensor, targets: Tensor, gradient: bool) -> tuple[Tensor, Tensor]:
+    def _sum_chunks(
+        self, theta: Tensor, data: Examples | Stream, count: float, gradient: bool
+    ) -> tuple[Tensor, Tensor]:
         leaves = self.vector.leaves(theta)
-        size = self.chunks.size_for(len(inputs))
-        pieces = [(inputs, targets)]
-        if len(inputs) > size:
-            pieces = list(zip(inputs.split(size), targets.split(size), strict=True))
+        size = self.chunks.size_for(data.count)
         value = gradients = theta.new_zeros(())
-        for n, (x, y) in enumerate(pieces):
-            with torch.set_grad_enabled(gradient):
-                share = self.chunk_loss(self.forward(leaves, x), y, len(inputs))
-            part = self.vector.gradient(share, leaves) if gradient else gradients
-            if len(pieces) == 1:
-                return share.detach(), part
-            value = share.detach().double() if n == 0 else value + share.detach()
-            gradients = part.double() if n == 0 else gradients.add_(part)
+        with self.evaluating(leaves):
+            for n, (x, y) in enumerate(data.pieces(size)):
+                with torch.set_grad_enabled(gradient):
+                    share = self.chunk_loss(self.forward(leaves, x), y, count)
+                part = self.vector.gradient(share, leaves) if gradient else gradients
+                if n == 0 and len(tensors_of(y)[0]) == data.count:
+                    return share.detach(), part
+                value = share.detach().double() if n == 0 else value + share.detach()
+                gradients = part.double() if n == 0 else gradients.add_(part)
         return value.to(self.dtype), gradients.to(self.dtype)
-
-
-_WATCHED = (_BatchNorm, _DropoutNd, nn.RReLU, nn.RNNBase, nn.MultiheadAttention)
-
-
-def _batch_dependence(module: nn.Module) -> str | None:
-    """Why the module's output for one example is no function of that example, or None."""
-    if isinstance(module, _BatchNorm):
-        if module.training or module.running_mean is None:
-            return "it normalises with the statistics of the batch"
-    elif module.training:
-        if isinstance(module, nn.RReLU):
-            return "it draws random slopes"
-        rate = module.p if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0.0)
-        if rate > 0:
-            return "its dropout is active"
-    return None

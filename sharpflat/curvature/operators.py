@@ -31,13 +31,15 @@ the gradient for each vector. And in torch 2.11 it is wrong for layer norm under
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sharpflat.curvature.base import Operator, check_vectors
 from sharpflat.curvature.chunks import GRAPH_FACTOR, is_out_of_memory
+from sharpflat.curvature.graphs import FunctionalGraph, Graph, HessianGraph, OuterGraph, SplitGraph
+from sharpflat.curvature.modes import check_autograd
 from sharpflat.curvature.objective import Objective
 
 # Blocks of vectors in one vmapped backward pass, or one by one? On a CPU, one core, 12 vectors, per vector:
@@ -48,158 +50,76 @@ from sharpflat.curvature.objective import Objective
 _BLOCK_BYTES = 8 << 20
 
 
-# Never in blocks: torch 2.11's group norm, whose double backward under vmap raises, or where shapes happen to broadcast
-# (as many channels as pixels, one example) gives wrong numbers.
-
-
-class _Graph:
-    """What products on one chunk share: the differentiable passes at θ, built once."""
-
-    def __init__(self, objective: Objective, leaves: list[Tensor], inputs: Tensor, targets: Tensor) -> None:
-        self.leaves = leaves
-        with torch.enable_grad():
-            self.build(objective, inputs, targets)
-
-    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
-        raise NotImplementedError
-
-    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
-        """For each operator, the products as pieces in the parameters' shapes.
-
-        Args:
-            vectors: Pieces in the parameters' shapes, with a leading dimension K where `block`.
-            block: K vectors at once.
-        """
-        raise NotImplementedError
-
-
-def _backward(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], *, block: bool
-) -> list[Tensor]:
-    """Vector–Jacobian product(s); zeros where there is no dependence. The graph stays."""
-    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
-    parts: Sequence[Tensor | None] = [None] * len(inputs)
-    if live:
-        parts = torch.autograd.grad(
-            [o for o, _ in live],
-            inputs,
-            [c for _, c in live],
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=block,
-        )
-    lead = cotangents[0].shape[:1] if block else ()
-    return [i.new_zeros((*lead, *i.shape)) if p is None else p for p, i in zip(parts, inputs, strict=True)]
-
-
-class _HessianGraph(_Graph):
-    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
-        share = objective.chunk_loss(objective.forward(self.leaves, inputs), targets)
-        self.gradients: Sequence[Tensor] = [torch.zeros_like(p) for p in self.leaves]
-        if share.requires_grad:
-            self.gradients = torch.autograd.grad(
-                share, self.leaves, create_graph=True, allow_unused=True, materialize_grads=True
-            )
-
-    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
-        return (_backward(self.gradients, self.leaves, vectors, block=block),)
-
-
-class _SplitGraph(_Graph):
-    """f, s(r) = Jᵀ r and the loss as a function of f alone."""
-
-    wanted: tuple[bool, bool] = (True, True)  # H_o, H_f
-
-    def build(self, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
-        self.outputs = objective.forward(self.leaves, inputs)
-        # The loss by itself: a leaf at the outputs, so that its derivatives stop there.
-        self.at = self.outputs.detach().requires_grad_()
-        share = objective.chunk_loss(self.at, targets)
-        (self.slope,) = _differentiable_grad(share, [self.at])
-        self.cotangent = self.slope.detach().requires_grad_(self.wanted[0])
-        self.pulled: Sequence[Tensor] = [torch.zeros_like(p) for p in self.leaves]
-        if self.outputs.requires_grad:
-            self.pulled = torch.autograd.grad(
-                self.outputs,
-                self.leaves,
-                self.cotangent,
-                create_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-
-    def products(self, vectors: Sequence[Tensor], *, block: bool) -> tuple[list[Tensor], ...]:
-        outer, functional = self.wanted
-        inputs = [self.cotangent] * outer + list(self.leaves) * functional
-        parts = _backward(self.pulled, inputs, vectors, block=block)
-        result: tuple[list[Tensor], ...] = ()
-        if outer:
-            (bent,) = _backward([self.slope], [self.at], [parts.pop(0)], block=block)
-            result += (_backward([self.outputs], self.leaves, [bent], block=block),)
-        if functional:
-            result += (parts,)
-        return result
-
-
-class _OuterGraph(_SplitGraph):
-    wanted = (True, False)
-
-
-class _FunctionalGraph(_SplitGraph):
-    wanted = (False, True)
-
-
-def _differentiable_grad(share: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-    if not share.requires_grad:
-        return [torch.zeros_like(i) for i in inputs]
-    return torch.autograd.grad(share, inputs, create_graph=True, allow_unused=True, materialize_grads=True)
-
-
 class _Products:
     """Products on all chunks with one kind of graph, kept between calls where it fits in memory."""
 
-    def __init__(self, objective: Objective, theta: Tensor, kind: type[_Graph], results: int) -> None:
+    def __init__(self, objective: Objective, theta: Tensor, kind: type[Graph], decayed: tuple[bool, ...]) -> None:
         objective.vector.check(theta)
         self.objective = objective
         self.theta = theta.detach().clone()  # the caller may go on and change it in place
         self.kind = kind
-        self.results = results
-        self._kept: list[_Graph] = []
+        self.decayed = decayed  # for each result, whether the weight decay is part of it
+        self._kept: list[Graph] = []
         self._kept_size = 0
-        self._batches = not any(type(m).forward is nn.GroupNorm.forward for m in objective.model.modules())
+        self._batches: bool | None = None  # not looked at yet
 
     def __call__(self, vectors: Tensor) -> list[Tensor]:
         """Products with vectors [K, P] as rows; one [K, P] per operator."""
-        return self.objective.chunks.with_halving(lambda: self._all_chunks(vectors))
+        objective = self.objective
+        check_autograd()
+        batches = objective.check(self.theta, products=True, parts=self.kind is not HessianGraph)
+        if self._batches is None:
+            self._batches = batches
+        if vectors.is_inference():
+            vectors = vectors.clone()
+        results: list[Tensor] = objective.modes.with_math_attention(
+            lambda: objective.chunks.with_halving(lambda: self._all_chunks(vectors)), again=lambda: self._anew(batches)
+        )
+        if objective.weight_decay:
+            pairs = zip(results, self.decayed, strict=True)
+            return [r.add(vectors, alpha=objective.weight_decay) if decayed else r for r, decayed in pairs]
+        return results
+
+    def _anew(self, batches: bool) -> None:
+        self._kept, self._batches = [], batches
 
     def _all_chunks(self, vectors: Tensor) -> list[Tensor]:
         objective = self.objective
         size = objective.chunk_size
-        count = -(-len(objective.inputs) // size)
         if self._kept_size != size:
             self._kept = []
             self._kept_size = size
-        keep = objective.chunks.graph_fits
         leaves = self._kept[0].leaves if self._kept else objective.vector.leaves(self.theta)
         totals: list[Tensor] = []
-        for i, (x, y) in enumerate(objective.in_chunks()):
-            if i < len(self._kept):
-                graph = self._kept[i]
-            else:
-                graph = self.kind(objective, leaves, x, y)
-                if keep:
-                    self._kept.append(graph)
-            parts = self._one_chunk(graph, vectors)
-            if count == 1:
-                return parts
-            if not totals:
-                totals = [p.double() for p in parts]
-            else:
-                for total, part in zip(totals, parts, strict=True):
-                    total.add_(part)
+        with objective.evaluating(leaves):
+            for graph in self._graphs(leaves):
+                parts = self._one_chunk(graph, vectors)
+                if graph.count == objective.count:
+                    return parts
+                if not totals:
+                    totals = [p.double() for p in parts]
+                else:
+                    for total, part in zip(totals, parts, strict=True):
+                        total.add_(part)
         return [t.to(vectors.dtype) for t in totals]
 
-    def _one_chunk(self, graph: _Graph, vectors: Tensor) -> list[Tensor]:
+    def _graphs(self, leaves: list[Tensor]) -> Iterator[Graph]:
+        """One graph for each chunk; those that are kept, and new ones."""
+        objective = self.objective
+        if sum(graph.count for graph in self._kept) == objective.count:
+            yield from self._kept
+            return
+        keep = objective.chunks.graph_fits
+        for i, (x, y) in enumerate(objective.in_chunks()):
+            if i < len(self._kept):
+                yield self._kept[i]
+                continue
+            graph = self.kind(objective, leaves, x, y)
+            if keep:
+                self._kept.append(graph)
+            yield graph
+
+    def _one_chunk(self, graph: Graph, vectors: Tensor) -> list[Tensor]:
         width = self._block_width(len(vectors))
         if width > 1:
             try:
@@ -210,13 +130,13 @@ class _Products:
                     raise
                 self._batches = False  # some operation of the model cannot be batched: one by one
         pieces = self.objective.vector.pieces
-        results = [torch.empty_like(vectors) for _ in range(self.results)]
+        results = [torch.empty_like(vectors) for _ in self.decayed]
         for k in range(len(vectors)):
             for result, parts in zip(results, graph.products(pieces(vectors[k]), block=False), strict=True):
                 torch.cat([p.reshape(-1) for p in parts], out=result[k])
         return results
 
-    def _block(self, graph: _Graph, rows: Tensor) -> list[Tensor]:
+    def _block(self, graph: Graph, rows: Tensor) -> list[Tensor]:
         """The products with all rows [K, P] in one (vmapped) backward pass each."""
         return [
             torch.cat([p.reshape(len(rows), -1) for p in parts], dim=1)
@@ -241,7 +161,8 @@ class CurvatureOperator(Operator):
     objective's memory budget allows.
     """
 
-    _graph: type[_Graph]
+    _graph: type[Graph]
+    _decayed = True
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
         """Binds the objective at θ [P]; computes nothing yet.
@@ -249,7 +170,7 @@ class CurvatureOperator(Operator):
         Raises:
             InputError: θ has another size, dtype or device than the objective.
         """
-        self._products = _Products(objective, theta, self._graph, results=1)
+        self._products = _Products(objective, theta, self._graph, decayed=(self._decayed,))
         self.size = objective.size
         self.dtype = objective.dtype
         self.device = objective.device
@@ -268,19 +189,23 @@ class CurvatureOperator(Operator):
 class Hessian(CurvatureOperator):
     """The Hessian H of the loss."""
 
-    _graph = _HessianGraph
+    _graph = HessianGraph
 
 
 class GaussNewton(CurvatureOperator):
-    """The Gauss–Newton (outer-product) part H_o of the Hessian; positive semi-definite for convex losses."""
+    """The Gauss–Newton (outer-product) part H_o of the Hessian; positive semi-definite for convex losses.
 
-    _graph = _OuterGraph
+    Weight decay belongs to it: ½ λ‖θ‖² is a squared error of outputs √λ θ, which are linear in θ.
+    """
+
+    _graph = OuterGraph
 
 
 class FunctionalHessian(CurvatureOperator):
     """The functional part H_f = H − H_o: the model's own curvature, weighted with ∂ℓ/∂f."""
 
-    _graph = _FunctionalGraph
+    _graph = FunctionalGraph
+    _decayed = False
 
 
 def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -296,7 +221,7 @@ def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tens
     Raises:
         InputError: θ or V does not fit the objective.
     """
-    products = _Products(objective, theta, _SplitGraph, results=2)
+    products = _Products(objective, theta, SplitGraph, decayed=(True, False))
     check_vectors(V, objective, ndim=2)
     outer, functional = products(V.detach().T.contiguous())
     return (outer + functional).T, outer.T, functional.T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ class ParameterVector:
 
     Attributes:
         parameters: The parameters, in the order they have in θ.
+        names: Their names in the model.
         shapes: Their shapes.
         lengths: Their numbers of entries.
         size: P, the number of entries of θ.
@@ -26,13 +27,29 @@ class ParameterVector:
         device: Device of θ.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, chosen: Iterable[str | Tensor] | None = None) -> None:
         """Collects the parameters; copies nothing.
 
+        Args:
+            model: The module that holds them.
+            chosen: Those that make up θ, by name (of a parameter, or of a module for all of its own) or as they are.
+                The others are constants. `None`: all.
+
         Raises:
-            InputError: There is no trainable parameter, they differ in dtype or device, or are no real numbers.
+            InputError: There is no trainable parameter, they differ in dtype or device, are no real numbers or not
+                initialised, or a chosen one is none of the model's.
         """
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._model = model
+        self._all = self._trainable()
+        lazy = [name for name, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+        if lazy:
+            raise InputError(
+                f"parameter {lazy[0]!r} of a lazy layer has no shape yet: run the model once, model(inputs), before "
+                "the Objective is made"
+            )
+        self.parameters = self._all if chosen is None else _chosen(model, chosen)
+        names = {id(p): name for name, p in model.named_parameters()}
+        self.names = [names[id(p)] for p in self.parameters]
         index = {id(p): i for i, p in enumerate(self.parameters)}
         self._slots: list[tuple[dict[str, Any], str, int]] = [
             (module._parameters, name, index[id(value)])
@@ -40,6 +57,7 @@ class ParameterVector:
             for name, value in module._parameters.items()
             if value is not None and id(value) in index
         ]
+        self._present: Sequence[Tensor] = self.parameters  # what the model computes with at the moment
         if not self.parameters:
             raise InputError("the model has no trainable parameter")
         dtypes = {p.dtype for p in self.parameters}
@@ -54,12 +72,26 @@ class ParameterVector:
         if not self.dtype.is_floating_point:
             raise InputError(f"trainable parameters must be real numbers, not {self.dtype}")
 
+    def _trainable(self) -> list[nn.Parameter]:
+        return [p for p in self._model.parameters() if p.requires_grad]
+
+    def check_unchanged(self) -> None:
+        """Raises InputError if the model now has other trainable parameters than those collected."""
+        now = self._trainable()
+        if len(now) != len(self._all) or any(a is not b for a, b in zip(now, self._all, strict=True)):
+            raise InputError(
+                "the model's trainable parameters are not those the Objective was made with: parameters or modules "
+                "were replaced, added, frozen or unfrozen; make a new Objective"
+            )
+
     def current(self) -> Tensor:
         """The parameters' values now, as one vector: a detached copy [P]."""
         return torch.cat([p.detach().reshape(-1) for p in self.parameters])
 
     def check(self, theta: Tensor) -> None:
         """Raises InputError unless θ is a vector [P] of these parameters' dtype and device."""
+        if not isinstance(theta, Tensor):
+            raise InputError(f"theta must be a tensor [{self.size}], not a {type(theta).__name__}")
         if theta.shape != (self.size,) or theta.dtype != self.dtype or theta.device != self.device:
             raise InputError(
                 f"theta must be a vector [{self.size}] of {self.dtype} on {self.device}, not "
@@ -68,6 +100,8 @@ class ParameterVector:
 
     def leaves(self, theta: Tensor) -> list[Tensor]:
         """Differentiable views of θ [P], one for each parameter, in its shape."""
+        if theta.is_inference() and not torch.is_inference_mode_enabled():
+            theta = theta.clone()
         return [
             piece.view(shape).requires_grad_()
             for piece, shape in zip(theta.detach().split(self.lengths), self.shapes, strict=True)
@@ -76,7 +110,7 @@ class ParameterVector:
     def pieces(self, vectors: Tensor) -> list[Tensor]:
         """Vectors [..., P] cut into the parameters' shapes, each [..., *shape]."""
         return [
-            p.reshape(*vectors.shape[:-1], *s)
+            p.reshape((*vectors.shape[:-1], *s))
             for p, s in zip(vectors.split(self.lengths, dim=-1), self.shapes, strict=True)
         ]
 
@@ -87,17 +121,54 @@ class ParameterVector:
         This is what `torch.func.functional_call` does, with the look-up of names done once (and without its
         flaw in torch 2.11: a module that occurs twice does not get its own parameters back).
         """
+        before = self._present
         for holder, name, i in self._slots:
-            holder[name] = leaves[i]
+            if name not in holder or holder[name] is not before[i]:
+                raise InputError(
+                    f"a parameter ({name!r} of a module) was replaced since the Objective was made; make a new one"
+                )
+        self._present = leaves
         try:
+            for holder, name, i in self._slots:
+                holder[name] = leaves[i]
             yield
         finally:
+            self._present = before
             for holder, name, i in self._slots:
-                holder[name] = self.parameters[i]
+                holder[name] = before[i]
 
     def gradient(self, share: Tensor, leaves: list[Tensor]) -> Tensor:
         """The gradient [P] of a scalar by `leaves`; zero for those it does not depend on."""
-        if not share.requires_grad:
-            return torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        check_dependence(share)
         parts = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
         return torch.cat([p.reshape(-1) for p in parts])
+
+
+def check_dependence(result: Tensor) -> None:
+    """Raises InputError if a result, computed with gradients enabled, depends on no parameter as autograd sees it."""
+    if not result.requires_grad:
+        raise InputError(
+            "the loss depends on none of the parameters as far as autograd can see: the model or the loss computes "
+            "under torch.no_grad() or inference_mode(), calls detach(), or leaves PyTorch (numpy(), item())"
+        )
+
+
+def _chosen(model: nn.Module, chosen: Iterable[str | Tensor]) -> list[nn.Parameter]:
+    names = {name: p for name, p in model.named_parameters(remove_duplicate=False)}
+    if isinstance(chosen, str | Tensor):
+        chosen = [chosen]
+    wanted: set[int] = set()
+    for choice in chosen:
+        if isinstance(choice, str):
+            found = [id(p) for name, p in names.items() if name == choice or name.startswith(f"{choice}.")]
+            what = repr(choice)
+        else:
+            found = [id(p) for p in names.values() if p is choice]
+            what = f"a tensor of shape {list(choice.shape)}" if isinstance(choice, Tensor) else repr(choice)
+        if not found:
+            raise InputError(f"parameters: {what} is none of the model's; it has {', '.join(names)}")
+        wanted.update(found)
+    frozen = [name for name, p in names.items() if id(p) in wanted and not p.requires_grad]
+    if frozen:
+        raise InputError(f"parameters: {frozen[0]!r} is frozen; call requires_grad_() on it first")
+    return [p for p in model.parameters() if id(p) in wanted]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sharpflat.arguments import check_counts
 from sharpflat.curvature.eigensolver import SymmetricOperator, check_finite
+from sharpflat.curvature.modes import without_autocast
 from sharpflat.errors import InputError
 
 _BASIS_BYTES = 512 << 20
@@ -53,16 +54,17 @@ def spectral_density(
         raise InputError(f"width must be positive and finite, not {width!r}")
     if generator is None:
         generator = torch.Generator().manual_seed(_SEED)
-    start = torch.randn(probes, operator.size, dtype=torch.float64, generator=generator)
+    start = torch.randn(probes, operator.size, dtype=torch.float64, generator=generator, device="cpu")
     start = start.to(device=operator.device, dtype=operator.dtype)
     steps = min(steps, operator.size)
     together = max(1, _BASIS_BYTES // (steps * operator.size * start.element_size()))
     alphas, betas = np.zeros((probes, steps)), np.zeros((probes, steps))
     products = 0
     for i in range(0, probes, together):
-        products = _lanczos(
-            operator, start[i : i + together], alphas[i : i + together], betas[i : i + together], products
-        )
+        with without_autocast(operator.device):
+            products = _lanczos(
+                operator, start[i : i + together], alphas[i : i + together], betas[i : i + together], products
+            )
 
     nodes, weights = np.zeros_like(alphas), np.zeros_like(alphas)
     for p, (alpha, beta) in enumerate(zip(alphas, betas, strict=True)):
@@ -100,7 +102,7 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
     eps = torch.finfo(operator.dtype).eps
     basis = start.new_zeros(count, steps, operator.size)
     current = start / torch.linalg.vector_norm(start, dim=1, keepdim=True)
-    scale = torch.zeros(count, dtype=torch.float64)
+    scale = torch.zeros(count, dtype=torch.float64, device="cpu")
     for j in range(steps):
         basis[:, j] = current
         images = operator.matmat(current.T).T

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpflat.curvature.modes import without_autocast
 from sharpflat.errors import InputError
 
 
@@ -30,7 +31,8 @@ class DominantSubspace:
         self.basis = basis.detach()
         if not verify:
             return
-        gram = self.basis.T @ self.basis
+        with without_autocast(basis.device):
+            gram = self.basis.T @ self.basis
         error = (gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs()
         if basis.shape[1] and not float(error.max()) <= torch.finfo(basis.dtype).eps ** 0.5:
             raise InputError(f"the basis is not orthonormal: UᵀU differs from I by {float(error.max()):.1e}")
@@ -47,7 +49,8 @@ class DominantSubspace:
 
     def project(self, v: Tensor) -> Tensor:
         """P_k v, for a vector [P] or the columns of a matrix [P, K]."""
-        return self.basis @ (self.basis.T @ v)
+        with without_autocast(v.device):
+            return self.basis @ (self.basis.T @ v)
 
     def project_out(self, v: Tensor) -> Tensor:
         """(I − P_k) v, the part in the bulk subspace, for a vector [P] or the columns of a matrix [P, K]."""
@@ -56,7 +59,8 @@ class DominantSubspace:
     def alignment(self, v: Tensor) -> Tensor:
         """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], 0 for v = 0: a scalar for [P], [K] for the columns of [P, K]."""
         norm = torch.linalg.vector_norm(v, dim=0)
-        part = torch.linalg.vector_norm(self.basis.T @ v, dim=0)
+        with without_autocast(v.device):
+            part = torch.linalg.vector_norm(self.basis.T @ v, dim=0)
         return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm)
 
     def overlap(self, other: DominantSubspace) -> float:
@@ -64,4 +68,5 @@ class DominantSubspace:
         smaller = min(self.k, other.k)
         if smaller == 0:
             return 0.0
-        return float((self.basis.T @ other.basis).double().square().sum()) / smaller
+        with without_autocast(self.basis.device):
+            return float((self.basis.T @ other.basis).double().square().sum()) / smaller

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, TypedDict
 
+import torch
 from torch import Tensor
 
+from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
 
 MEMORY = "subspace"
 """Its key in the optimizer's state."""
+_CAST_ERROR = 0.05  # of orthonormality, after a cast from bfloat16
 
 
 class Memory(TypedDict):
@@ -130,6 +133,16 @@ def check_version(memory: Memory) -> None:
         raise InputError(f"the state to load is of another version of SubspaceSGD: it has {sorted(memory)}")
 
 
+def _mend(memory: Memory) -> None:
+    """Makes a basis orthonormal anew that was, before it was cast from a dtype of fewer digits."""
+    basis = memory["dominant"]
+    assert basis is not None
+    gram = (basis.T @ basis).double()
+    error = float((gram - torch.eye(basis.shape[1], dtype=torch.float64, device=basis.device)).abs().max())
+    if torch.finfo(basis.dtype).eps ** 0.5 < error < _CAST_ERROR:
+        memory["dominant"] = orthonormal(basis.T, None).T.contiguous()
+
+
 def check_fits(memory: Memory, order: list[int], *, size: int, k: int) -> None:
     """Refuses the subspace of a memory to load if it does not fit.
 
@@ -143,6 +156,7 @@ def check_fits(memory: Memory, order: list[int], *, size: int, k: int) -> None:
         InputError: the subspace is not orthonormal, or has another size or order.
     """
     assert memory["dominant"] is not None
+    _mend(memory)
     DominantSubspace(memory["dominant"])  # verified here, and not at every step
     expected, found = [size, min(k, size)], list(memory["dominant"].shape)
     if found != expected:

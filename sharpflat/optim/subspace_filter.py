@@ -26,6 +26,7 @@ class Refresh:
         overlap: with the subspace before it, in [0, 1]; NaN at the first refresh.
         products: Hessian products used.
         converged: whether the eigensolver reached its tolerance.
+        reason: why not, in words.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Refresh:
     overlap: float
     products: int
     converged: bool
+    reason: str | None = None
 
 
 class SubspaceFilter:
@@ -112,7 +114,7 @@ class SubspaceFilter:
         # Contiguous: the layout that a file gives back. Rounding depends on it.
         self.dominant, self.start, self.refreshed_at = new.basis, found.start.contiguous(), step
         residual = float(found.residuals.max())
-        return Refresh(step, found.eigenvalues, residual, overlap, found.products, found.converged)
+        return Refresh(step, found.eigenvalues, residual, overlap, found.products, found.converged, found.reason)
 
 
 def filter_update(update: Tensor, subspace: DominantSubspace, *, alpha_dom: float, beta_bulk: float) -> Tensor:

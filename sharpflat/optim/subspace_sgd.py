@@ -6,6 +6,7 @@ After Zakarin & Singh, *Accelerating Neural Network Training Along Sharp and Fla
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
@@ -14,14 +15,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from sharpflat.arguments import check_counts, check_tolerance
+from sharpflat.arguments import NamedWhenPickled, check_counts, check_tolerance
 from sharpflat.curvature.closure import LossHessian
 from sharpflat.curvature.eigensolver import NonFiniteProductError, SymmetricOperator
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import Hessian
-from sharpflat.errors import InputError
+from sharpflat.errors import CurvatureWarning, InputError
+from sharpflat.optim.distributed import check_ranks_agree
 from sharpflat.optim.groups import check_group, numbers_of, sgd_updates, theta_of
 from sharpflat.optim.memory import MEMORY, Memory, Remembering, check_fits, check_version, forget, recall, remember
+from sharpflat.optim.subspace_filter import Refresh
 
 Weight = float | Callable[[int], float]
 """A number, or a function of the number of steps made before this one."""
@@ -29,7 +32,7 @@ Curvature = Objective | Callable[[], Tensor]
 """A loss on a holdout: an `Objective`, or a closure that returns it as a scalar."""
 
 
-class SubspaceSGD(Remembering, torch.optim.SGD):
+class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     """θ ← θ + α_dom P_k u + β_bulk P_k^⊥ u, with u = −lr · b the update of SGD (Zakarin & Singh, arXiv 2505.11972).
 
     b is the momentum direction of `torch.optim.SGD` (weight decay included; no dampening, no Nesterov), P_k projects
@@ -53,6 +56,7 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
         k: dimension of the dominant subspace.
         refresh_every: steps between refreshes.
         tolerance: of the eigenpairs' residuals, relative to λ_k.
+        check_ranks: whether ranks are compared after each refresh, where torch.distributed is initialised.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
         weight_decay: float = 0.0,
         curvature: Curvature | None = None,
         tolerance: float = 1e-2,
+        check_ranks: bool = True,
     ) -> None:
         """Evaluates nothing.
 
@@ -85,6 +90,8 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
                 a closure that returns the loss (a scalar) of the model with these parameters on a holdout, without
                 `backward()`; it is called once a refresh. Needed unless both weights are the same number.
             tolerance: of the eigenpairs' residuals, relative to λ_k.
+            check_ranks: where torch.distributed is initialised, compare one number across ranks after each refresh;
+                False where ranks train models of their own.
 
         Raises:
             InputError: k, refresh_every, tolerance or a weight is out of range, curvature is missing or neither of
@@ -96,6 +103,7 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
         check_counts(k=k, refresh_every=refresh_every)
         check_tolerance(tolerance)
         self.alpha_dom, self.beta_bulk = alpha_dom, beta_bulk
+        self.check_ranks, self._warned = check_ranks, False
         self.k, self.refresh_every, self.tolerance = k, refresh_every, tolerance
         schedules = callable(alpha_dom) or callable(beta_bulk)
         if curvature is None and (schedules or self._weight("alpha_dom", 0) != self._weight("beta_bulk", 0)):
@@ -166,21 +174,19 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
         subspace = recall(self._memory, order, k=self.k, refresh_every=self.refresh_every, tolerance=self.tolerance)
         try:
             filtered, refresh = subspace.apply(
-                update, step, lambda: self._hessian(theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
+                update, step, lambda: _hessian(self._curvature, theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
             )
         except NonFiniteProductError as error:
             message = f"SubspaceSGD, step {step}: the curvature is not finite ({error}); nothing was changed"
             raise NonFiniteProductError(message) from error
         if refresh is not None:
+            if self.check_ranks:
+                check_ranks_agree(refresh)
             remember(self._memory, order, subspace, refresh)
+            if not (refresh.converged or self._warned):
+                self._warned = True
+                _warn(refresh)
         return filtered
-
-    def _hessian(self, theta: list[Tensor]) -> SymmetricOperator:
-        if isinstance(self._curvature, Objective):
-            return Hessian(self._curvature, self._curvature.theta)
-        if self._curvature is None:
-            raise InputError("alpha_dom and beta_bulk differ: set `curvature` first")
-        return LossHessian(self._curvature, theta)
 
     def _weight(self, name: str, step: int) -> float:
         weight = getattr(self, name)
@@ -209,8 +215,11 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
                 forget(state[MEMORY])
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("alpha_dom", "beta_bulk", "k", "refresh_every", "tolerance", "_curvature")
-        return {**super().__getstate__(), **{name: self.__dict__[name] for name in names}}
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in _OWN}}
+
+    def functions(self) -> dict[str, object]:
+        """The weights and the closure, which pickle must find by name."""
+        return {"alpha_dom": self.alpha_dom, "beta_bulk": self.beta_bulk, "curvature": self._curvature}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_curvature" not in state:  # not a copy: `load_state_dict`
@@ -224,6 +233,9 @@ class SubspaceSGD(Remembering, torch.optim.SGD):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
 
 
+_OWN = ("alpha_dom", "beta_bulk", "k", "refresh_every", "tolerance", "_curvature", "check_ranks", "_warned")
+
+
 def _checked(curvature: Curvature | None) -> Curvature | None:
     if curvature is not None and not isinstance(curvature, Objective) and not callable(curvature):
         raise InputError(
@@ -231,3 +243,20 @@ def _checked(curvature: Curvature | None) -> Curvature | None:
             f"{type(curvature).__name__}"
         )
     return curvature
+
+
+def _hessian(curvature: Curvature | None, theta: list[Tensor]) -> SymmetricOperator:
+    if isinstance(curvature, Objective):
+        return Hessian(curvature, curvature.theta)
+    if curvature is None:
+        raise InputError("alpha_dom and beta_bulk differ: set `curvature` first")
+    return LossHessian(curvature, theta)
+
+
+def _warn(refresh: Refresh) -> None:
+    warnings.warn(
+        f"SubspaceSGD, step {refresh.step}: the dominant subspace did not converge and is used all the same: "
+        f"{refresh.reason}. Said once; `unconverged_refreshes` counts and `last_refresh` tells more",
+        CurvatureWarning,
+        stacklevel=6,
+    )

@@ -1,0 +1,87 @@
+"""The trace and the diagonal of an operator, estimated from random signs, with standard errors (Hutchinson)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpflat.arguments import check_counts
+from sharpflat.curvature.eigensolver import SymmetricOperator, check_finite
+from sharpflat.curvature.modes import without_autocast
+from sharpflat.errors import InputError
+
+_SEED = 20240605  # of the probes, where no generator is given
+_TOGETHER = 8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over random probes.
+
+    Attributes:
+        value: A scalar, or [P]; float64, on the operator's device.
+        standard_error: Of the shape of `value`.
+        products: Matrix-vector products used.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    products: int
+
+
+def trace(operator: SymmetricOperator, *, probes: int = 32, generator: torch.Generator | None = None) -> Estimate:
+    """The trace as the mean of zᵀ A z over vectors z of random signs; off-diagonal entries alone make its error.
+
+    Args:
+        operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
+        probes: Random probes, two at least; each costs a product.
+        generator: CPU generator of the probes. `None`: one with a fixed seed.
+
+    Raises:
+        InputError: Fewer than two probes, or a generator of another device.
+        NonFiniteProductError: A product is not finite.
+    """
+    return _estimate(operator, probes, generator, diagonal=False)
+
+
+def diagonal(operator: SymmetricOperator, *, probes: int = 32, generator: torch.Generator | None = None) -> Estimate:
+    """The diagonal [P] as the mean of z ∘ A z over vectors z of random signs.
+
+    Args:
+        operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
+        probes: Random probes, two at least; each costs a product.
+        generator: CPU generator of the probes. `None`: one with a fixed seed.
+
+    Raises:
+        InputError: Fewer than two probes, or a generator of another device.
+        NonFiniteProductError: A product is not finite.
+    """
+    return _estimate(operator, probes, generator, diagonal=True)
+
+
+def _estimate(
+    operator: SymmetricOperator, probes: int, generator: torch.Generator | None, *, diagonal: bool
+) -> Estimate:
+    check_counts(at_least=2, probes=probes)  # for a standard error
+    if generator is None:
+        generator = torch.Generator().manual_seed(_SEED)
+    if generator.device.type != "cpu":
+        raise InputError("generator must be a CPU generator: torch.Generator()")
+    mean = squares = torch.zeros(operator.size if diagonal else (), dtype=torch.float64, device=operator.device)
+    done = 0
+    with without_autocast(operator.device):
+        while done < probes:
+            count = min(_TOGETHER, probes - done)
+            bits = torch.randint(2, (count, operator.size), generator=generator, dtype=torch.int8, device="cpu")
+            signs = (2 * bits - 1).to(device=operator.device, dtype=operator.dtype)
+            images = operator.matmat(signs.T).T
+            check_finite(torch.linalg.vector_norm(images, dim=1).cpu(), images, done)
+            samples = signs.double() * images.double()
+            for sample in samples if diagonal else samples.sum(1):  # Welford's sums
+                done += 1
+                change = sample - mean
+                mean = mean + change / done
+                squares = squares + change * (sample - mean)
+    return Estimate(mean, (squares / (probes - 1) / probes).sqrt(), probes)

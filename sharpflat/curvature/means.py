@@ -1,0 +1,155 @@
+"""The mean over examples: one loss for each, and what their sum is divided by."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpflat.curvature.data import Examples, Stream, Tree, tensors_of
+from sharpflat.errors import InputError
+from sharpflat.losses import PerExampleLoss, cross_entropy, per_example_loss
+
+if TYPE_CHECKING:
+    Data = Examples | Stream
+
+_IGNORED = -100  # what torch's cross-entropy leaves out unless it is given another index
+
+
+class Mean:
+    """Σ_i ℓ_i / c, with c the number of examples unless another is given.
+
+    Attributes:
+        loss: `loss(outputs, targets) -> [N]`.
+        denominator: c over all data; set by `bind`.
+    """
+
+    def __init__(self, loss: str | PerExampleLoss, count: float | None, ignore_index: int | None) -> None:
+        """Evaluates nothing.
+
+        Raises:
+            InputError: An unknown loss, a count that is not positive and finite, `ignore_index` without
+                "cross_entropy", or class weights without `count`.
+        """
+        if not isinstance(loss, str) and not callable(loss):
+            raise InputError(f"loss must be a name or a function loss(outputs, targets) -> [N], not {loss!r}")
+        if count is not None and not (_is_number(count) and count > 0):
+            raise InputError(f"count must be a positive, finite number, not {count!r}")
+        if ignore_index is not None and (loss != "cross_entropy" or not isinstance(ignore_index, int)):
+            raise InputError(
+                'ignore_index must be an integer and goes with the loss "cross_entropy"; with a loss of your own, '
+                "return 0 for the examples to leave out, and give count="
+            )
+        self._named = isinstance(loss, str)
+        self.loss: PerExampleLoss = per_example_loss(loss) if isinstance(loss, str) else loss
+        if ignore_index is not None:
+            self.loss = functools.partial(cross_entropy, ignore_index=ignore_index)
+        self._count, self._ignore_index = count, ignore_index
+        if count is None and _class_weights(self.loss) is not None:
+            raise InputError(
+                "the loss has class weights: torch's mean divides by the sum of the examples' weights, not by their "
+                "number; give that sum as count=, or count=N for the plain mean"
+            )
+        self.denominator: float = 1
+
+    @staticmethod
+    def checked_decay(weight_decay: float) -> float:
+        """The weight decay, if it is a finite number of at least 0.
+
+        Raises:
+            InputError: It is not.
+        """
+        if not _is_number(weight_decay) or weight_decay < 0:
+            raise InputError(f"weight_decay must be a finite number of at least 0, not {weight_decay!r}")
+        return weight_decay
+
+    def bind(self, data: Data) -> None:
+        """Takes the denominator of all data.
+
+        Raises:
+            InputError: Targets of −100 without `ignore_index` or `count`, or all are ignored.
+        """
+        self._total = data.count
+        self.denominator = self._sum_of(data) if self._count is None else self._count
+
+    def of(self, part: Examples) -> float:
+        """The denominator of a part of the examples.
+
+        Raises:
+            InputError: There are none.
+        """
+        if part.count == 0:
+            raise InputError("need one example at least: the indices select none")
+        return self._sum_of(part) if self._count is None else self._count * part.count / self._total
+
+    def _sum_of(self, data: Data) -> int:
+        if isinstance(data, Examples):
+            return self._not_ignored(data.targets, data.count)
+        kept = 0
+        for _, targets in data.pieces(data.count):
+            kept += self._not_ignored(targets, len(tensors_of(targets)[0]))
+        return kept
+
+    def _not_ignored(self, targets: Tree, count: int) -> int:
+        integers = [t for t in tensors_of(targets) if not t.is_floating_point() and not t.is_complex()]
+        if self._ignore_index is None:
+            if any(bool((t == _IGNORED).any()) for t in integers if t.dtype.is_signed):
+                raise InputError(
+                    f"targets hold {_IGNORED}, which torch's cross-entropy leaves out of the sum and of the mean: give "
+                    f'ignore_index={_IGNORED} with the loss "cross_entropy", or count= (what the sum of all losses is '
+                    "divided by) with a loss of your own"
+                )
+            return count
+        kept = int((integers[0] != self._ignore_index).sum()) if integers else count
+        if kept == 0:
+            raise InputError(f"all targets are {self._ignore_index}, the ignore_index: there is nothing to average")
+        return kept
+
+    def losses(self, outputs: Any, targets: Tree) -> Tensor:
+        """The loss of each example, [N].
+
+        Raises:
+            InputError: The loss is not one real number per example, or the outputs are no tensor.
+        """
+        if self._named and not isinstance(outputs, Tensor):
+            raise InputError(no_tensor(outputs))
+        losses = self.loss(outputs, targets)
+        shape = tensors_of(targets)[0].shape[:1]
+        if not isinstance(losses, Tensor):
+            raise InputError(f"the loss must return a tensor, one value per example, not a {type(losses).__name__}")
+        if losses.shape != shape:
+            raise InputError(
+                f"the loss must return one value per example, shape {list(shape)}, not {list(losses.shape)}"
+            )
+        if losses.is_complex():
+            raise InputError("the loss must return real numbers, not complex ones")
+        return losses
+
+
+def no_tensor(outputs: object) -> str:
+    """What to say of a model that returns something else than a tensor."""
+    return (
+        f"the model returns a {type(outputs).__name__}, not a tensor: say which part is its output, as in "
+        "output=lambda out: out.logits (or out[0])"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _class_weights(loss: Callable[..., Any]) -> Tensor | None:
+    """The class weights that a loss of torch's brings along, as far as they can be seen."""
+    weight = None
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
+        weight = loss.weight
+    elif isinstance(loss, functools.partial):
+        weight = loss.keywords.get("weight") if loss.func in _TORCHS else _class_weights(loss.func)
+    return weight if isinstance(weight, Tensor) else None
+
+
+_TORCHS = (torch.nn.functional.cross_entropy, torch.nn.functional.nll_loss)

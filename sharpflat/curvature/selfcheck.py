@@ -1,0 +1,142 @@
+"""Checks that an objective makes of itself on a few examples, before its first result.
+
+Forward passes, before the first value: θ, data, buffers and the random generators are the same after one as before; a
+loss does not depend on the other examples of its chunk; no parameter is reached but through the modules' own slots.
+
+Products, before the first one: near θ, H v equals the difference of two gradients, ⟨u, H v⟩ = ⟨v, H u⟩, H = H_o + H_f,
+and blocks of vectors give what single ones give (else they are not used). In float64 where the model allows it, so that
+a step can be too short to cross a kink; at a random point near θ, since kinks at θ itself (a rectifier's input that is
+exactly 0) have no derivative to compare.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sharpflat.curvature.chunks import is_out_of_memory
+from sharpflat.curvature.data import Tree, map_tree, tensors_of
+from sharpflat.curvature.graphs import Graph, HessianGraph, SplitGraph
+from sharpflat.curvature.productcheck import ProductCheck, tolerance, variables_of
+from sharpflat.curvature.watching import Fault, watching
+from sharpflat.errors import InputError
+
+if TYPE_CHECKING:
+    from sharpflat.curvature.objective import Objective
+
+_EXAMPLES = 4
+
+
+class SelfCheck:
+    """The checks of one objective, each made once (again where a module's `training` has changed)."""
+
+    def __init__(self, objective: Objective) -> None:
+        """Evaluates nothing."""
+        self._objective = objective
+        self._modes: list[bool] = []
+        self._passed: set[str] = set()
+        self._products = ProductCheck(objective)
+
+    def __call__(self, theta: Tensor, *, products: bool, parts: bool) -> bool:
+        """Makes the checks that are still to be made; returns whether blocks of vectors give what single ones give.
+
+        Raises:
+            InputError: Says what is wrong and what to do.
+        """
+        modes = [m.training for m in self._objective.model.modules()]
+        if modes != self._modes:
+            self._modes, self._passed = modes, set()
+            self._products = ProductCheck(self._objective)
+        wanted = {"forward": True, "products": products, "parts": parts}
+        for name in [n for n, is_wanted in wanted.items() if is_wanted and n not in self._passed]:
+            try:
+                self._check(name, theta)
+            except Fault as error:
+                raise InputError(
+                    f"{error} (found by the self-check on {self._head_size()} examples; check=False skips it)"
+                ) from error
+            except Exception as error:
+                if is_out_of_memory(error):
+                    return self._products.batches  # the evaluation itself deals with it; checked the next time
+            # Any other error is the evaluation's own to raise, with the user's shapes in it.
+            self._passed.add(name)
+        return self._products.batches
+
+    def _head_size(self) -> int:
+        return min(_EXAMPLES, self._objective.count)
+
+    def _check(self, name: str, theta: Tensor) -> None:
+        inputs, targets = self._objective.data.head(_EXAMPLES)
+        if name == "forward":
+            with watching(self._objective, theta, (inputs, targets)):
+                losses = self._losses(theta, inputs, targets, walk=True)
+            self._check_chunkings(theta, inputs, targets, losses)
+            return
+        kind: type[Graph] = HessianGraph if name == "products" else SplitGraph
+
+        def compare() -> None:
+            self._products(kind, theta, inputs, targets)
+
+        self._objective.modes.with_math_attention(compare, again=lambda: None)
+
+    # ---------------------------------------------------------------- forward passes
+
+    def _losses(self, theta: Tensor, inputs: Tree, targets: Tree, walk: bool = False) -> Tensor:
+        objective = self._objective
+        leaves = objective.vector.leaves(theta)
+        with objective.evaluating(leaves), torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
+            outputs = objective.forward(leaves, inputs)
+            losses = objective._mean.losses(outputs, targets)
+            if walk:
+                self._check_reached(losses)
+            found = [losses.detach().reshape(-1)]
+            if isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.shape[:1] == losses.shape:
+                found.append(outputs.detach().reshape(-1))
+            return torch.cat([f.double() for f in found])
+
+    def _check_reached(self, losses: Tensor) -> None:
+        """Refuses parameters that the loss reaches as they are, where the objective puts others in their place."""
+        vector = self._objective.vector
+        own = {id(p): name for p, name in zip(vector.parameters, vector.names, strict=True)}
+        found = sorted(own[id(v)] for v in variables_of(losses) if id(v) in own)
+        if found:
+            raise Fault(
+                f"the loss reaches parameters of the model other than through its modules ({', '.join(found)}): they "
+                "were taken from the model before (a list of parameters, an alias), and would count as constants; look "
+                "them up when the loss is computed, as in `for p in model.parameters()`"
+            )
+
+    def _check_chunkings(self, theta: Tensor, inputs: Tree, targets: Tree, whole: Tensor) -> None:
+        count = len(tensors_of(targets)[0])
+        if count < 2 or not bool(whole.isfinite().all()):
+            return
+        half = -(-count // 2)
+        pieces = [
+            self._losses(theta, *(map_tree(lambda t, part=part: t[part], tree) for tree in (inputs, targets)))  # type: ignore[misc]
+            for part in (slice(half), slice(half, count))
+        ]
+        numbers = [half, count - half]
+        losses = torch.cat([p[:n] for p, n in zip(pieces, numbers, strict=True)])
+        halves = torch.cat([losses] + [p[n:] for p, n in zip(pieces, numbers, strict=True)])
+        if not _differ(whole, halves, count, tolerance(self._objective)):
+            return
+        if _differ(whole, self._losses(theta, inputs, targets), count, tolerance(self._objective)):
+            raise Fault(
+                "two forward passes over the same examples gave different losses: the model or loss draws random "
+                "numbers, or remembers earlier calls, so it is no function of θ alone; call model.eval() or remove it"
+            )
+        raise Fault(
+            "an example's loss depends on the other examples in its chunk (batch statistics, a normalisation or a "
+            "loss across examples), so the loss is no mean over examples; make it a function of one example"
+        )
+
+
+def _differ(a: Tensor, b: Tensor, count: int, tolerance: float) -> bool:
+    """Whether losses (the first `count` entries) or outputs differ by more than rounding."""
+    for part in (slice(count), slice(count, None)):
+        x, y = a[part], b[part]
+        if x.numel() and float((x - y).abs().max()) > tolerance * float(x.abs().max()):
+            return True
+    return False
