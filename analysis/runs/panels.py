@@ -140,11 +140,11 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     for dimension in dict.fromkeys(_own_dimension(v) for segment in segments for v in segment.data_vars.values()):
         whole = whole.merge(_joined(segments, dimension), combine_attrs="override")
     for name, dimensions in _known_variables().items():
-        if name not in whole:
+        if name not in whole and not whole.sizes.get(dimensions[0], 0):
             for dimension in dimensions:
                 if dimension not in whole.coords:
-                    whole.coords[dimension] = np.empty(0, np.int64)
-            whole[name] = (dimensions, np.empty([whole.sizes[d] for d in dimensions]))
+                    whole.coords[dimension] = np.zeros(0, np.int64)
+            whole[name] = (dimensions, np.zeros([whole.sizes[d] for d in dimensions]))
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
     whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
     return whole

@@ -702,7 +702,7 @@ def test_what_renames_nothing_of_this_project(tree: Path, before: dict[str, str]
         ),
         (place("training/segment.py"), "begins at step %d", "starts at step %d"),
         (place("signals.py"), "ONE_SIGNAL_SECONDS = 1.0", "ONE_SIGNAL_SECONDS = 2.0"),
-        (place("subspace_sgd.py"), "_MEMORY = ", "_MEMORY = 2 * "),
+        (place("optim/memory.py"), "_CAST_ERROR = 0.05", "_CAST_ERROR = 0.06"),
         (place("style.py"), "import seaborn as sns", "import os\nimport seaborn as sns"),
     ]
     assert changed_by(tree, before, *edits) == set()
