@@ -82,6 +82,11 @@ $(PLUGIN): requirements-slurm.lock | $(STAMP)
 reproduce: $(STAMP) $(RUNS_ON)  ## Train, measure and draw everything of PROFILE
 	@$(LOCKED) $(ENGINE) $(FLAGS)
 	@printf '%s\n' "Report: $$PWD/results/$(PROFILE)/report.html" "Figures: $$PWD/results/$(PROFILE)/figures"
+	@$(ANALYSIS) agree --brief --profile '$(PROFILE)'
+
+.PHONY: agree
+agree: $(STAMP)  ## Compare PROFILE's run with the archived one: verdicts, numbers, and where curves part
+	@$(ANALYSIS) agree --profile '$(PROFILE)'
 
 .PHONY: dry-run
 dry-run: $(STAMP) $(RUNS_ON)  ## Say what `reproduce` would do, and do nothing
@@ -94,12 +99,12 @@ claims: $(STAMP) $(RUNS_ON)  ## Judge the claims (after what they need) and prin
 
 .PHONY: figures
 figures: $(STAMP)  ## Redraw PROFILE's figures, tables, claims and report from its archive: no training
-	@$(ANALYSIS) verify --profile '$(PROFILE)'
+	@$(ANALYSIS) verify --only-archive --profile '$(PROFILE)'
 	@$(LOCKED) $(REDRAW) $(FLAGS)
 	@$(ANALYSIS) compare --profile '$(PROFILE)'
 
 .PHONY: verify
-verify: $(STAMP)  ## Check PROFILE's archive against its manifest
+verify: $(STAMP)  ## Check PROFILE's archive against its manifest, and every file of PROFILE's results
 	@$(ANALYSIS) verify --profile '$(PROFILE)'
 
 .PHONY: archive
@@ -112,7 +117,7 @@ record: $(STAMP)  ## Redraw from PROFILE's archive, and record the hashes of wha
 	$(record)
 
 define record
-	@$(ANALYSIS) verify --profile '$(PROFILE)'
+	@$(ANALYSIS) verify --only-archive --profile '$(PROFILE)'
 	@$(LOCKED) $(REDRAW) $(FLAGS)
 	@$(ANALYSIS) record --profile '$(PROFILE)'
 endef

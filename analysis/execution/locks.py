@@ -33,7 +33,7 @@ def take(path: Path) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror}); the folder must be writable.") from error
+        raise InputError(f"{path}: cannot be locked ({error.strerror}); the folder must be writable.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

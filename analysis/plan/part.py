@@ -73,7 +73,8 @@ def again(plan: Plan, names: Iterable[str]) -> set[str]:
     """
     found: set[str] = set()
     for name in names:
-        found.update(jobs_files(plan, name) or _made_with(plan, name))
+        kind = by_kind(plan).get(name)
+        found.update(kind if kind is not None else jobs_files(plan, name) or _made_with(plan, name))
     return found
 
 

@@ -2,7 +2,7 @@
 # rule that needs its files: one that is there is "nothing to be done". A figure comes with its record, which says
 # whether it is right.
 
-KNOWN = {task.name for those in TASKS.values() for task in those}
+KNOWN = {task.name for those in TASKS.values() for task in those} | set(RULES)
 BY_NAME = {
     **{word: files for word in {*TOLD.targets, *FORCERUN, *UNTIL} - KNOWN if (files := jobs_files(ALL, word))},
     **{PATHS[file]: with_record(file) for file in ASKED},
