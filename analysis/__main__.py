@@ -14,8 +14,9 @@ from pathlib import Path
 from analysis import archive
 from analysis.execution.run import run
 from analysis.execution.signals import ANOTHERS_CODE
-from analysis.plan.fingerprint import ROOT
+from analysis.plan.fingerprint import ROOT, fingerprint
 from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.names import hash8
 from analysis.plan.plan import Plan
 from analysis.store.atomic import write_text
 from analysis.store.filesystems import HDF5_LOCKS
@@ -156,7 +157,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(f"{_reference(arguments)}: all {len(manifest.datasets)} datasets are what the manifest says")
     if not run_there:
         return 0
-    from analysis.archive.results import check_results  # here: it imports torch
+    from analysis.soundness import check_results  # here: it imports xarray, seconds that other commands do not need
 
     found = check_results(results)
     for problem in found.problems:
@@ -167,19 +168,29 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _agree(arguments: argparse.Namespace) -> int:
     reference, results = _reference(arguments), arguments.results / arguments.profile
+    if not (reference / archive.MANIFEST).exists() and not arguments.brief:
+        archive.read_archive(reference)  # says what is archived
     if arguments.brief and not ((reference / archive.MANIFEST).exists() and (results / "claims.json").exists()):
         return 0
-    from analysis.agreement import agree
+    kept, key = results / "agreement.txt", _key(reference, results)
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else []
+    if not lines or lines[-1] != key:
+        from analysis.agreement import agree  # here: it imports xarray, seconds that other commands do not need
 
-    plan = load_plan(arguments.profile, arguments.config_dir)
-    found = agree(plan, results, archive.read_archive(reference), reference)
-    if arguments.brief:
-        print(found.in_one_line())
-        return 0
-    text = "\n".join(found.lines())
-    print(text)
-    write_text(f"{text}\n", results / "agreement.txt")
+        plan = load_plan(arguments.profile, arguments.config_dir)
+        found = agree(plan, results, archive.read_archive(reference), reference)
+        lines = [found.in_one_line(), *found.lines(), key]
+        write_text("\n".join(lines) + "\n", kept)
+    print("\n".join(lines[:1] if arguments.brief else lines[1:-1]))
     return 0
+
+
+def _key(reference: Path, results: Path) -> str:
+    """Of what a comparison reads: the files, by size and time, and the code."""
+    patterns = ("segments/*/trajectory.nc", "energies/*.nc", "distances/*.nc", "claims.json")
+    files = [path for pattern in patterns for path in sorted(results.glob(pattern))]
+    seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [reference / archive.MANIFEST, *files]]
+    return f"[{hash8([seen, fingerprint('analysis.agreement:agree'), fingerprint('analysis.agreement:Agreement')])}]"
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from analysis.archive.checks import check_name, describe
 from analysis.execution.records import check
+from analysis.store.netcdf import read_dataset
+from analysis.store.tensors import read_tensors
 from sharpflat.errors import InputError
 
 
@@ -25,10 +27,6 @@ def check_results(results: Path) -> Soundness:
     A dataset ends with its SHA-256 and has the name that its specification and code make; a state holds its SHA-256;
     what is drawn has the bytes of its record.
     """
-    # Here: planning, which imports this package, waits for no heavy library.
-    from analysis.store.netcdf import read_dataset
-    from analysis.store.tensors import read_tensors
-
     checks: list[tuple[str, Callable[[Path], object]]] = [
         ("data/*.nc", read_dataset),
         *((f"{folder}/*.nc", _Dataset(results, read_dataset)) for folder in ("segments/*", "energies", "distances")),
