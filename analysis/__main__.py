@@ -189,7 +189,9 @@ def _key(reference: Path, results: Path) -> str:
     """Of what a comparison reads: the files, by size and time, and the code."""
     patterns = ("segments/*/trajectory.nc", "energies/*.nc", "distances/*.nc", "claims.json")
     files = [path for pattern in patterns for path in sorted(results.glob(pattern))]
-    seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [reference / archive.MANIFEST, *files]]
+    seen = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [reference / archive.MANIFEST, *files]
+    ]
     return f"[{hash8([seen, fingerprint('analysis.agreement:agree'), fingerprint('analysis.agreement:Agreement')])}]"
 
 

@@ -249,8 +249,8 @@ def _verdicts(results: Path, manifest: Manifest, archive: Path) -> tuple[Compare
 
 def _compare(own: xr.Dataset, archived: xr.Dataset) -> tuple[Departure | None, float, bool]:
     """Where one dataset leaves the other, the largest relative difference, whether it was configured otherwise."""
-    specifications = [json.loads(dataset.attrs["specification"]) for dataset in (own, archived)]
-    if any(_differ(*specifications, part) for part in _DECIDES):
+    one, other = (json.loads(dataset.attrs["specification"]) for dataset in (own, archived))
+    if any(_differ(one, other, part) for part in _DECIDES):
         return None, 0.0, True
     first, largest = None, 0.0
     for name in CURVES:
@@ -289,7 +289,5 @@ def _differences(own: xr.DataArray, archived: xr.DataArray) -> tuple[np.ndarray,
 
 
 def _rows(curve: xr.DataArray, dimension: str) -> dict[int, np.ndarray]:
-    values = np.asarray(curve.values, dtype=np.float64).reshape(
-        curve.sizes[dimension], int(np.prod(curve.shape[1:]))
-    )
+    values = np.asarray(curve.values, dtype=np.float64).reshape(curve.sizes[dimension], int(np.prod(curve.shape[1:])))
     return dict(zip(curve[dimension].values.tolist(), values, strict=True))

@@ -82,7 +82,9 @@ def obtain(
     if present():
         return False
     what = f"{entry.title} ({entry.name})"
-    wanted = "".join(f"\n    {_state(data_dir / file, check)}" for file in files)
+    paths = [data_dir / file for file in files]
+    some = any(_found(path) for path in paths)  # otherwise all are missing
+    wanted = "".join(f"\n    {_state(path, check) if some else path}" for path in paths)
     by_hand = (
         f"  What to do: get {', '.join(urls)}, unpack it, and put the files there by hand{{allow}}.\n  {NO_DOWNLOAD}"
     )
@@ -120,9 +122,14 @@ def obtain(
     return True
 
 
+def _found(path: Path) -> Path | None:
+    """The file, unpacked or packed, if it is there."""
+    return next((p for p in (path, path.with_name(f"{path.name}.gz")) if p.is_file()), None)
+
+
 def _state(path: Path, check: Callable[[Path], object] | None) -> str:
     """A file, and whether it is there; if it is and is wrong, what is wrong with it."""
-    found = next((p for p in (path, path.with_name(f"{path.name}.gz")) if p.is_file()), None)
+    found = _found(path)
     if found is None:
         return f"{path}: missing"
     try:

@@ -45,10 +45,10 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
         get=_get,
         urls=[f"{MIRROR}{name}.gz" for name in names],
         download=download,
-        check=lambda path: _items(path, _header(path.name.removesuffix(".gz"))),
+        check=lambda path: _items(path, _header(path.name.removesuffix(".gz"), entry)),
     )
     images, labels = (_path(raw, name) for name in names)
-    pixels, classes = _items(images, _header(names[0])), _items(labels, _header(names[1]))
+    pixels, classes = _items(images, _header(names[0], entry)), _items(labels, _header(names[1], entry))
     return image_dataset(
         entry,
         pixels[: entry.examples],
@@ -59,11 +59,11 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
     )
 
 
-def _header(name: str) -> tuple[int, ...]:
+def _header(name: str, entry: Description) -> tuple[int, ...]:
     """Of a published file: magic number, count, shape of an item."""
     split, part, _ = name.split("-", 2)
     count = next(PUBLISHED[known] for known, prefix in PREFIX.items() if prefix == split)
-    return (_IMAGES_MAGIC, count, 28, 28) if part == "images" else (_LABELS_MAGIC, count)
+    return (_IMAGES_MAGIC, count, *entry.shape) if part == "images" else (_LABELS_MAGIC, count)
 
 
 def _path(raw: Path, name: str) -> Path:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from pydantic import Field
+
 from analysis.plan.plan import Plan
 from analysis.specs import Frozen
 from sharpflat.errors import InputError
@@ -34,7 +36,7 @@ class Options(Frozen):
     results: str = "results"
     archived: bool = False
     config_dir: str = ""
-    stages: Any = {}
+    stages: Any = Field(default_factory=dict)
     force: str = ""
 
 

@@ -119,9 +119,9 @@ def _explain(detail: ErrorDetails, model: type[BaseModel], content: Any, key: st
 
 # What YAML calls that for which the models have names of Python's.
 _KINDS = {
-    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "input should be a list: [a, b]"),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "input should be a mapping: {key: value}"),
-    "string_type": "input should be text; put it in quotes if it looks like a number, a date, yes or no",
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "input should be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "input should be a mapping"),
+    "string_type": "input should be text",
     "bool_type": "input should be true or false",
 }
 

@@ -73,8 +73,8 @@ if workflow.is_main_process:
     MISSING = missing(PLAN, Path(RESULTS)) | AGAIN
     # If files alone were asked for, by their paths, there are tasks for what these need and no others.
     PATHS = {os.path.relpath(word, RESULTS): word for word in {*TOLD.targets, *FORCERUN, *UNTIL}}
-    ASKED = set(PATHS) & set(PLAN.files)
-    if {PATHS[file] for file in ASKED} & set(TOLD.targets) != set(TOLD.targets):
+    ASKED = NAMED = set(PATHS) & set(PLAN.files)
+    if FORCERUN | UNTIL or {PATHS[file] for file in ASKED} != set(TOLD.targets):
         ASKED = set()
 else:
     MISSING, ASKED, AGAIN = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))

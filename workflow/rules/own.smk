@@ -6,7 +6,9 @@ from importlib.util import find_spec
 
 PROJECT = os.path.realpath(workflow.basedir)
 if os.pathsep in PROJECT:  # PYTHONPATH cannot name such a folder
-    sys.exit(f"Error: {PROJECT}: the path of this folder has a '{os.pathsep}'; rename the folder, or move it.")
+    sys.exit(
+        f"Error: {PROJECT}: the path of this folder has a '{os.pathsep}'; rename the folder, or move it."
+    )
 
 sys.path.insert(0, PROJECT)
 os.environ["PYTHONPATH"] = os.pathsep.join(

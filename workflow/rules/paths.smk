@@ -4,8 +4,10 @@
 
 KNOWN = {task.name for those in TASKS.values() for task in those} | set(RULES)
 BY_NAME = {
-    **{word: files for word in {*TOLD.targets, *FORCERUN, *UNTIL} - KNOWN if (files := jobs_files(ALL, word))},
-    **{PATHS[file]: with_record(file) for file in ASKED},
+    **{
+        word: files for word in {*TOLD.targets, *FORCERUN, *UNTIL} - KNOWN if (files := jobs_files(ALL, word))
+    },
+    **{PATHS[file]: with_record(file) for file in NAMED},
 }
 for word, files in sorted(BY_NAME.items()) if workflow.is_main_process else []:
 
