@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -52,14 +53,14 @@ def open_runs(plan: Plan, name: str, setting: str | None = None, results: Path =
 
 
 def _together(panel: Panel) -> xr.Dataset:
-    runs = [(label, {}, run) for label, run in panel.runs.items()]
+    runs: list[tuple[str, dict[str, float], xr.Dataset]] = [(label, {}, run) for label, run in panel.runs.items()]
     runs += [(label, member.varied, member.run) for label, those in panel.families.items() for member in those]
     varied = dict.fromkeys(number for _, numbers, _ in runs for number in numbers)
     whole = xr.concat([run.drop_attrs() for _, _, run in runs], "run", join="outer", data_vars="all")
-    whole = whole.assign_coords(
-        label=("run", [label for label, _, _ in runs]),
-        **{number: ("run", [numbers.get(number, float("nan")) for _, numbers, _ in runs]) for number in varied},
-    )
+    along: dict[str, Any] = {"label": ("run", [label for label, _, _ in runs])}
+    for number in varied:
+        along[number] = "run", [numbers.get(number, float("nan")) for _, numbers, _ in runs]
+    whole = whole.assign_coords(along)
     for coordinate in whole.coords.values():
         text = WORDS.get(str(coordinate.name), WORDS["step"] if str(coordinate.name).endswith("_step") else "")
         if text:
