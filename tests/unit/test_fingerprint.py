@@ -695,11 +695,7 @@ def test_what_renames_nothing_of_this_project(tree: Path, before: dict[str, str]
     edits = [
         (place("atomic.py"), "def write_text", "def unrelated():\n    return 1\n\n\ndef write_text"),
         (place("eigensolver.py"), "def top_eigenspace", "UNRELATED = 1\n\n\ndef top_eigenspace"),
-        (
-            place("training/problem.py"),
-            '"{spec.data.holdout} of',
-            '"of {spec.data.examples} only {spec.data.holdout} of',
-        ),
+        (place("training/problem.py"), '"{spec.data.holdout} of', '"of {spec.data.examples} only {spec.data.holdout} of'),
         (place("training/segment.py"), "begins at step %d", "starts at step %d"),
         (place("signals.py"), "ONE_SIGNAL_SECONDS = 1.0", "ONE_SIGNAL_SECONDS = 2.0"),
         (place("subspace_sgd.py"), "_MEMORY = ", "_MEMORY = 2 * "),
@@ -714,12 +710,7 @@ def test_what_renames_nothing_of_this_project(tree: Path, before: dict[str, str]
         ("eigensolver.py", "_SEED = 20240601", "_SEED = 20240602", {*TRAINED, "energies"}),
         ("subspace_filter.py", "alpha_dom * ", "-alpha_dom * ", TRAINED),
         ("mlp.py", "Linear(", "Bilinear(", {"training", "energies"}),
-        (
-            "modules/transformer.py",
-            "class Transformer(nn.Module)",
-            "class Transformer(nn.Sequential)",
-            {"a transformer"},
-        ),
+        ("modules/transformer.py", "class Transformer(nn.Module)", "class Transformer(nn.Sequential)", {"a transformer"}),
         ("energies.py", "GRID = ", "GRID = 2 * ", {"energies"}),
         ("style.py", "DPI = ", "DPI = 2 * ", {"figure", "another figure"}),
         ("song.py", "MIN_GAP = 1.25", "MIN_GAP = 1.5", {"claims"}),

@@ -1,4 +1,4 @@
-"""File systems, locks and code that are not as they should be: what is said, and that no sound file is to be deleted."""
+"""File systems, locks and code that are not as they should be: what is said, and that no sound file is deleted."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_sound_state_that_cannot_be_mapped_is_kept(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr("analysis.store.tensors.safe_open", refused)
-        with pytest.raises(InputError, match="is sound .* but cannot be opened"):
+        with pytest.raises(InputError, match=r"is sound .* but cannot be opened"):
             read_tensors(path)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(InputError, match="delete it and run again"):
@@ -190,7 +190,7 @@ def test_what_is_to_be_made_again_is_named() -> None:
     segment = next(iter(plan.segments.values()))
     assert again(plan, [segment.id]) == set(segment.files)
     assert len(again(plan, ["figures", "energies"])) > len(plan.figures)
-    with pytest.raises(InputError, match='FORCE: .* did you mean "song-fig01"'):
+    with pytest.raises(InputError, match=r'FORCE: .* did you mean "song-fig01"'):
         again(plan, ["song-fgi01"])
 
 
