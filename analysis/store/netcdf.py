@@ -73,6 +73,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     """Only a file whose content was found wrong may be deleted: others are sound, and what holds them is not."""
     try:
         sealed = _check_seal(path.read_bytes())
+    except IsADirectoryError:
+        return f"{path}: is no readable netCDF file but a folder; move it away and run again"
     except OSError as reading:
         return f"{path}: cannot be read ({reading.strerror}); the file may be sound: keep it"
     except ValueError:

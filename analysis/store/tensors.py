@@ -63,6 +63,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
     try:
         content = path.read_bytes()
+    except IsADirectoryError:
+        return f"{path}: is no readable safetensors file but a folder; move it away and run again"
     except OSError as reading:
         return f"{path}: cannot be read ({reading.strerror}); the file may be sound: keep it"
     try:
