@@ -15,7 +15,7 @@ export PYTHONUTF8 := 1
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # Where HOME cannot be written to, caches of the engine and of matplotlib are in this folder.
 ifneq ($(shell h=~; d=$${XDG_CACHE_HOME:-$$h/.cache}/snakemake/snakemake/source-cache/snakemake-runtime-cache; \
-  while [ ! -e "$$d" ]; do d=$$(dirname "$$d"); done; [ -d "$$d" ] && [ -w "$$d" ] && echo writable),writable)
+  mkdir -p "$$d" 2>/dev/null && [ -w "$$d" ] && echo writable),writable)
 export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
 export MPLCONFIGDIR := $(CURDIR)/.snakemake/cache/matplotlib
 endif

@@ -80,7 +80,8 @@ else:
     MISSING, ASKED, AGAIN = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
 
 ALL = PLAN
-PLAN = part(PLAN, ASKED) if ASKED else PLAN
+# (No segment, and so nothing of a part of the plan, needs a data set by itself.)
+PLAN = part(PLAN, ASKED) if ASKED and not any(file.startswith("data/") for file in ASKED) else PLAN
 TASKS = {name: [] for name in RULES}
 for task in tasks(PLAN, lambda file: file not in MISSING, ASKED):
     TASKS[task.rule].append(task)
