@@ -13,16 +13,36 @@ export DATA_DIR
 export PYTHONUTF8 := 1
 # Nothing of the project is installed: all that runs imports the packages of this folder, whatever is installed elsewhere.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+# Where HOME cannot be written to, caches of the engine and of matplotlib are in this folder.
+ifneq ($(shell h=~; d=$${XDG_CACHE_HOME:-$$h/.cache}/snakemake/snakemake/source-cache/snakemake-runtime-cache; \
+  mkdir -p "$$d" 2>/dev/null && [ -w "$$d" ] && echo writable),writable)
+export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
+export MPLCONFIGDIR := $(CURDIR)/.snakemake/cache/matplotlib
+endif
+# HDF5's locks guard nothing here, since files are written whole, and some file systems have none.
+export HDF5_USE_FILE_LOCKING ?= FALSE
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The stamp says where the environment was made, and with which Python: it does not outlive either.
+MADE = $(BIN)/python -ISc 'import os, sys; print(os.getcwd(), sys.version)'
+OUTLIVED := $(if $(wildcard $(STAMP)),$(shell [ "$$($(MADE) 2>/dev/null)" = "$$(cat $(STAMP))" ] || echo outlived))
 FLAGS ?=
+# What to make again, though it is there.
+FORCE ?=
 PROFILES := $(basename $(notdir $(wildcard workflow/config/*.yaml)))
 WORKFLOWS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard workflow/profiles/*/config.yaml)))))
+# A misspelt variable would count for nothing.
+VARIABLES := PROFILE WORKFLOW PYTHON DATA_DIR FLAGS FORCE GPU_TFLOPS REMOVE VENV BIN SHELL
+$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(if $(filter $v,$(VARIABLES)),,\
+  $(error $v: no variable of this Makefile; allowed: $(VARIABLES). One of the environment goes before: $v=… make …))))
 $(if $(filter 1-,$(words $(WORKFLOW))-$(filter-out $(WORKFLOWS),$(WORKFLOW))),,$(error WORKFLOW: found '$(WORKFLOW)'; allowed: $(WORKFLOWS)))
-SNAKEMAKE := $(BIN)/snakemake --config profile='$(PROFILE)' --workflow-profile 'workflow/profiles/$(WORKFLOW)'
-REDRAW := $(BIN)/snakemake --config profile='$(PROFILE)' archived=yes --workflow-profile workflow/profiles/local
+FORCED := $(if $(FORCE),force='$(FORCE)')
+# As a module: a script's first line cannot name an interpreter in every folder.
+ENGINE := snakemake --config profile='$(PROFILE)' $(FORCED) --workflow-profile 'workflow/profiles/$(WORKFLOW)'
+SNAKEMAKE := $(BIN)/python -m $(ENGINE)
+REDRAW := snakemake --config profile='$(PROFILE)' archived=yes $(FORCED) --workflow-profile workflow/profiles/local
 # The engine imports every plugin that it finds, at each start: what only a cluster needs has a folder of its own.
 PLUGIN := .slurm/.installed
 ifeq ($(WORKFLOW),slurm)
@@ -38,16 +58,18 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo "Variables: PROFILE=quick|laptop|paper  WORKFLOW=$(subst $() ,|,$(WORKFLOWS))  DATA_DIR=folder  FLAGS='more flags for snakemake'"
+	@echo "FORCE=song-fig01 makes a figure again, though it is there; also a segment, claims, report, or all figures, segments, …"
 
 .PHONY: install
 install: $(STAMP)  ## Create .venv with the locked dependencies
 
-$(STAMP): requirements.lock
+.PHONY: outlived
+$(STAMP): requirements.lock $(OUTLIVED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; found " + sys.version.split()[0] + ". Set PYTHON=…")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	@touch $@
+	@$(MADE) > $@
 
 .PHONY: slurm
 slurm: $(PLUGIN)  ## Install what WORKFLOW=slurm needs, in .slurm (which it does by itself, too)
@@ -58,9 +80,13 @@ $(PLUGIN): requirements-slurm.lock | $(STAMP)
 
 .PHONY: reproduce
 reproduce: $(STAMP) $(RUNS_ON)  ## Train, measure and draw everything of PROFILE
-	@$(LOCKED) $(SNAKEMAKE) $(FLAGS)
-	@echo "Report: $(CURDIR)/results/$(PROFILE)/report.html"
-	@echo "Figures: $(CURDIR)/results/$(PROFILE)/figures"
+	@$(LOCKED) $(ENGINE) $(FLAGS)
+	@printf '%s\n' "Report: $$PWD/results/$(PROFILE)/report.html" "Figures: $$PWD/results/$(PROFILE)/figures"
+	@$(ANALYSIS) agree --brief --profile '$(PROFILE)'
+
+.PHONY: agree
+agree: $(STAMP)  ## Compare PROFILE's run with the archived one: verdicts, numbers, and where curves part
+	@$(ANALYSIS) agree --profile '$(PROFILE)'
 
 .PHONY: dry-run
 dry-run: $(STAMP) $(RUNS_ON)  ## Say what `reproduce` would do, and do nothing
@@ -68,17 +94,17 @@ dry-run: $(STAMP) $(RUNS_ON)  ## Say what `reproduce` would do, and do nothing
 
 .PHONY: claims
 claims: $(STAMP) $(RUNS_ON)  ## Judge the claims (after what they need) and print the verdicts
-	@$(LOCKED) $(SNAKEMAKE) $(FLAGS) claims
+	@$(LOCKED) $(ENGINE) $(FLAGS) claims
 	@$(ANALYSIS) claims --profile '$(PROFILE)'
 
 .PHONY: figures
 figures: $(STAMP)  ## Redraw PROFILE's figures, tables, claims and report from its archive: no training
-	@$(ANALYSIS) verify --profile '$(PROFILE)'
+	@$(ANALYSIS) verify --only-archive --profile '$(PROFILE)'
 	@$(LOCKED) $(REDRAW) $(FLAGS)
 	@$(ANALYSIS) compare --profile '$(PROFILE)'
 
 .PHONY: verify
-verify: $(STAMP)  ## Check PROFILE's archive against its manifest
+verify: $(STAMP)  ## Check PROFILE's archive against its manifest, and every file of PROFILE's results
 	@$(ANALYSIS) verify --profile '$(PROFILE)'
 
 .PHONY: archive
@@ -91,7 +117,7 @@ record: $(STAMP)  ## Redraw from PROFILE's archive, and record the hashes of wha
 	$(record)
 
 define record
-	@$(ANALYSIS) verify --profile '$(PROFILE)'
+	@$(ANALYSIS) verify --only-archive --profile '$(PROFILE)'
 	@$(LOCKED) $(REDRAW) $(FLAGS)
 	@$(ANALYSIS) record --profile '$(PROFILE)'
 endef

@@ -1,19 +1,11 @@
 # Trains, measures and draws what a profile asks for: `make reproduce`, or by hand
 #   snakemake --workflow-profile workflow/profiles/local --config profile=quick
-import os
-import sys
-
 from snakemake.utils import min_version
 
 min_version("9.27")
 
-# The engine and its jobs import the packages of this folder, whatever else is installed.
-sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys((workflow.basedir, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))))
-)
 
-
+include: "workflow/rules/own.smk"
 include: "workflow/rules/common.smk"
 
 

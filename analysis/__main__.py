@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -12,8 +13,13 @@ from pathlib import Path
 
 from analysis import archive
 from analysis.execution.run import run
+from analysis.execution.signals import ANOTHERS_CODE
+from analysis.plan.fingerprint import ROOT, fingerprint
 from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.plan.names import hash8
 from analysis.plan.plan import Plan
+from analysis.store.atomic import write_text
+from analysis.store.filesystems import HDF5_LOCKS
 from sharpflat.errors import InputError
 
 
@@ -29,6 +35,10 @@ def main(words: list[str] | None = None) -> int:
         own.add_argument("--results", type=Path, default=Path("results"))
         if command is _stale:
             own.add_argument("--remove", action="store_true", help="remove them")
+        if command is _agree:
+            own.add_argument("--brief", action="store_true", help="one line; none if there is nothing to compare")
+        if command is _verify:
+            own.add_argument("--only-archive", action="store_true", help="not the results of a run")
         if command is _plan:
             own.add_argument("--gpu-tflops", type=float, help="10¹² operations a second of a GPU, for its hours")
         if command is _run:
@@ -37,11 +47,20 @@ def main(words: list[str] | None = None) -> int:
             own.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
             own.add_argument("--device", default="cpu", help="cpu, cuda (the GPU with the fewest jobs) or as in cuda:1")
     arguments = parser.parse_args(words)
+    os.environ.setdefault(HDF5_LOCKS, "FALSE")  # files are written whole, and some file systems have no locks
     try:
+        _check_code()
         return arguments.command(arguments)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+
+
+def _check_code() -> None:
+    """A project's folder gets results of its own code, or none."""
+    here = Path("analysis/__init__.py")
+    if here.is_file() and Path("Snakefile").is_file() and not here.samefile(ROOT / here):
+        raise InputError(f"this is the code in {ROOT}, not that of this folder, {Path.cwd()}; {ANOTHERS_CODE}")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -95,6 +114,8 @@ def _stale(arguments: argparse.Namespace) -> int:
 
 def _claims(arguments: argparse.Namespace) -> int:
     path = arguments.results / arguments.profile / "claims.json"
+    if not path.exists() and not load_plan(arguments.profile, arguments.config_dir).claims.inputs:
+        raise InputError(f"claims: profile {arguments.profile} has none")
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -129,9 +150,49 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    manifest = archive.verify(_reference(arguments))
-    print(f"{_reference(arguments)}: all {len(manifest.datasets)} datasets are what the manifest says")
+    results = arguments.results / arguments.profile
+    run_there = not arguments.only_archive and results.is_dir()
+    if (_reference(arguments) / archive.MANIFEST).exists() or not run_there:
+        manifest = archive.verify(_reference(arguments))
+        print(f"{_reference(arguments)}: all {len(manifest.datasets)} datasets are what the manifest says")
+    if not run_there:
+        return 0
+    from analysis.soundness import check_results  # here: it imports xarray, seconds that other commands do not need
+
+    found = check_results(results)
+    for problem in found.problems:
+        print(f"Error: {problem}", file=sys.stderr)
+    print(f"{results}: {found.sound} of {found.sound + len(found.problems)} files and records are sound")
+    return 1 if found.problems else 0
+
+
+def _agree(arguments: argparse.Namespace) -> int:
+    reference, results = _reference(arguments), arguments.results / arguments.profile
+    if not (reference / archive.MANIFEST).exists() and not arguments.brief:
+        archive.read_archive(reference)  # says what is archived
+    if arguments.brief and not ((reference / archive.MANIFEST).exists() and (results / "claims.json").exists()):
+        return 0
+    kept, key = results / "agreement.txt", _key(reference, results)
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else []
+    if not lines or lines[-1] != key:
+        from analysis.agreement import agree  # here: it imports xarray, seconds that other commands do not need
+
+        plan = load_plan(arguments.profile, arguments.config_dir)
+        found = agree(plan, results, archive.read_archive(reference), reference)
+        lines = [found.in_one_line(), *found.lines(), key]
+        write_text("\n".join(lines) + "\n", kept)
+    print("\n".join(lines[:1] if arguments.brief else lines[1:-1]))
     return 0
+
+
+def _key(reference: Path, results: Path) -> str:
+    """Of what a comparison reads: the files, by size and time, and the code."""
+    patterns = ("segments/*/trajectory.nc", "energies/*.nc", "distances/*.nc", "claims.json")
+    files = [path for pattern in patterns for path in sorted(results.glob(pattern))]
+    seen = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [reference / archive.MANIFEST, *files]
+    ]
+    return f"[{hash8([seen, fingerprint('analysis.agreement:agree'), fingerprint('analysis.agreement:Agreement')])}]"
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -171,7 +232,8 @@ _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
     _claims: "print the verdicts",
     _archive: "copy the datasets of figures and claims to results/reference, with a manifest",
     _record: "write the hashes of what was made from an archive into its manifest",
-    _verify: "check an archive against its manifest",
+    _verify: "check an archive against its manifest, and the results of a run",
+    _agree: "compare a run with the archived one: verdicts, numbers, and where curves part",
     _compare: "say which files made from an archive are those that were recorded",
 }
 

@@ -1,7 +1,7 @@
 """Run the workflow engine as the only one in this folder: `python locked.py LOCKFILE ENGINE ARGUMENTS…`
 
 The engine's own lock outlives an engine that was killed; this one ends with its process, so whoever holds it may
-remove the other. ENGINE is a script of Python's; it runs in this process, and until it has jobs to stop, a signal
+remove the other. ENGINE is a module of Python's; it runs in this process, and until it has jobs to stop, a signal
 just ends it.
 """
 
@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 
-from analysis.execution.signals import STOPPED
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the packages of this folder
+
+from analysis.execution.signals import STOPPED  # noqa: E402
 
 
 def stop(number, frame):
@@ -25,15 +27,15 @@ import runpy  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from analysis.execution.locks import only_pipeline  # noqa: E402
+from analysis.execution.locks import hold  # noqa: E402
 from sharpflat.errors import InputError  # noqa: E402
 
 path, command = Path(sys.argv[1]), sys.argv[2:]
 try:
-    only_pipeline(path)
+    hold(path)
 except InputError as error:
     sys.exit(f"Error: {error}")
 if any(Path(".snakemake/locks").glob("*")):
-    subprocess.run([*command, "--unlock", "--quiet", "all"], check=False)
-sys.argv[:], sys.path[0] = command, str(Path(command[0]).parent)
-runpy.run_path(command[0], run_name="__main__")
+    subprocess.run([sys.executable, "-m", *command, "--unlock", "--quiet", "all"], check=False)
+sys.argv[:] = command
+runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -5,11 +5,12 @@ What is made from them stands there too: figures can be redrawn when nothing els
 """
 
 from analysis.archive.checks import verify
-from analysis.archive.manifest import REDRAWN, REFERENCE, Manifest, read_archive
+from analysis.archive.manifest import MANIFEST, REDRAWN, REFERENCE, Manifest, read_archive
 from analysis.archive.outputs import compare, outputs_of, record, versions
 from analysis.archive.packing import pack
 
 __all__ = [
+    "MANIFEST",
     "REDRAWN",
     "REFERENCE",
     "Manifest",

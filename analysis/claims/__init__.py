@@ -90,6 +90,19 @@ def judge(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path], outputs: Ma
     Raises:
         InputError: if a dataset is missing or damaged, or an output cannot be written.
     """
+    verdicts = verdicts_of(claims, datasets)
+    rows = [asdict(v) for v in verdicts]
+    write_text(as_csv(rows), outputs["csv"])
+    write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", outputs["json"])
+    return verdicts
+
+
+def verdicts_of(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path]) -> list[Verdict]:
+    """As `judge`, without writing them.
+
+    Raises:
+        InputError: if a dataset is missing or damaged.
+    """
     read = {name: read_dataset(path) for name, path in datasets.items()}
     verdicts = []
     for claim in claims:
@@ -102,9 +115,6 @@ def judge(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path], outputs: Ma
             Verdict(claim.name, says, setting, "not measured", reason, threshold, "")
             for setting, reason in claim.absent.items()
         ]
-    rows = [asdict(v) for v in verdicts]
-    write_text(as_csv(rows), outputs["csv"])
-    write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", outputs["json"])
     return verdicts
 
 

@@ -52,6 +52,7 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
         get=_get,
         urls=[URL],
         download=download,
+        check=lambda path: _read_binary(path, entry.shape),
     )
     if binary.is_file():
         path, layout = binary, BINARY

@@ -58,6 +58,7 @@ def obtain(
     get: Callable[[Path], None],
     urls: Sequence[str],
     download: bool,
+    check: Callable[[Path], object] | None = None,
 ) -> bool:
     """Make sure that files are there; those that are there are never replaced.
 
@@ -69,6 +70,7 @@ def obtain(
         get: downloads into a folder that it is given, leaving `files` there.
         urls: where `get` looks, for an error's reader.
         download: whether downloading is allowed.
+        check: reads one of `files`, and raises InputError if it is not what it should be.
 
     Returns:
         Whether something was downloaded.
@@ -80,7 +82,9 @@ def obtain(
     if present():
         return False
     what = f"{entry.title} ({entry.name})"
-    wanted = "".join(f"\n    {data_dir / file}" for file in files)
+    paths = [data_dir / file for file in files]
+    some = any(_found(path) for path in paths)  # otherwise all are missing
+    wanted = "".join(f"\n    {_state(path, check) if some else path}" for path in paths)
     by_hand = (
         f"  What to do: get {', '.join(urls)}, unpack it, and put the files there by hand{{allow}}.\n  {NO_DOWNLOAD}"
     )
@@ -116,6 +120,24 @@ def obtain(
             if not target.exists():
                 os.replace(scratch / file, target)
     return True
+
+
+def _found(path: Path) -> Path | None:
+    """The file, unpacked or packed, if it is there."""
+    return next((p for p in (path, path.with_name(f"{path.name}.gz")) if p.is_file()), None)
+
+
+def _state(path: Path, check: Callable[[Path], object] | None) -> str:
+    """A file, and whether it is there; if it is and is wrong, what is wrong with it."""
+    found = _found(path)
+    if found is None:
+        return f"{path}: missing"
+    try:
+        if check is not None:
+            check(found)
+    except InputError as error:
+        return f"{error}".replace("\n", " ").replace("the next run downloads it again", "it is not the right one")
+    return f"{found}: there"
 
 
 @contextlib.contextmanager

@@ -45,11 +45,10 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
         get=_get,
         urls=[f"{MIRROR}{name}.gz" for name in names],
         download=download,
+        check=lambda path: _items(path, _header(path.name.removesuffix(".gz"), entry)),
     )
     images, labels = (_path(raw, name) for name in names)
-    count = PUBLISHED[entry.split]
-    pixels = _items(images, (_IMAGES_MAGIC, count, *entry.shape))
-    classes = _items(labels, (_LABELS_MAGIC, count))
+    pixels, classes = _items(images, _header(names[0], entry)), _items(labels, _header(names[1], entry))
     return image_dataset(
         entry,
         pixels[: entry.examples],
@@ -58,6 +57,13 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
         where=f"{images}, {labels.name}",
         advice="Remove these files; the next run downloads them again.",
     )
+
+
+def _header(name: str, entry: Description) -> tuple[int, ...]:
+    """Of a published file: magic number, count, shape of an item."""
+    split, part, _ = name.split("-", 2)
+    count = next(PUBLISHED[known] for known, prefix in PREFIX.items() if prefix == split)
+    return (_IMAGES_MAGIC, count, *entry.shape) if part == "images" else (_LABELS_MAGIC, count)
 
 
 def _path(raw: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from analysis.execution.planned import check_code
 from analysis.execution.records import check, recorded
 from analysis.plan.plan import (
     PlannedClaims,
@@ -39,6 +40,7 @@ def segments(
     interrupted: Callable[[], bool],
 ) -> None:
     """Sibling segments, one after the other."""
+    check_code(planned)
     from analysis.training.batch import train_batch
 
     train_batch(
@@ -56,6 +58,7 @@ def segments(
 
 def energies(planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, *, threads: int, device: str) -> None:
     """Energies and spectral densities along segments, from their snapshots."""
+    check_code(planned)
     from analysis.measurement.energies import measure_energies
 
     measure_energies(
@@ -70,6 +73,7 @@ def energies(planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, 
 
 def distances(planned: Sequence[PlannedDistances], inputs: Files, outputs: Files) -> None:
     """Distances of runs from each other and from their start, from snapshots."""
+    check_code(planned)
     from analysis.measurement.distances import write_distances
 
     write_distances(planned, inputs["snapshots"], outputs["files"])
@@ -77,6 +81,7 @@ def distances(planned: Sequence[PlannedDistances], inputs: Files, outputs: Files
 
 def figures(planned: Sequence[PlannedFigure], inputs: Files, outputs: Files) -> None:
     """Figures and tables, each from its datasets."""
+    check_code(planned)
     from analysis.figures import draw_figures
     from analysis.runs.panels import by_name
 
@@ -86,6 +91,7 @@ def figures(planned: Sequence[PlannedFigure], inputs: Files, outputs: Files) -> 
 
 def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> None:
     """Every claim in every setting, from datasets."""
+    check_code(planned)
     from analysis.claims import judge
     from analysis.runs.panels import by_name
 
@@ -96,6 +102,7 @@ def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> N
 
 def report(planned: Sequence[PlannedReport], inputs: Files, outputs: Files) -> None:
     """The report, from figures, verdicts and the datasets behind them; what it shows is what was recorded."""
+    check_code(planned)
     from analysis.plan.outputs import DEVIATIONS
     from analysis.report import write_report
     from analysis.runs.panels import by_name

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
+import tempfile
+from hashlib import sha256
 from pathlib import Path
 
+from analysis.store.filesystems import NO_LOCKS, file_system
 from sharpflat.errors import InputError
+
+_HELD: dict[Path, int] = {}  # for the rest of this process
+
+
+class NoLocks(InputError):
+    """The file system has none."""
 
 
 def take(path: Path) -> int | None:
@@ -16,31 +26,60 @@ def take(path: Path) -> int | None:
         The open file that holds the lock, until it is closed or the process ends; None if another holds it.
 
     Raises:
+        NoLocks: if the file system has no locks.
         InputError: if the file cannot be made or locked.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
     except OSError as error:
         raise InputError(f"{path}: cannot be locked ({error.strerror}); the folder must be writable.") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        if isinstance(error, BlockingIOError):
+            return None
+        where = f"the file system ({file_system(path)})"
+        if error.errno in NO_LOCKS:
+            raise NoLocks(f"{path}: {where} has no locks ({error.strerror}).") from error
+        raise InputError(f"{path}: {where} cannot lock it ({error.strerror}).") from error
     return file
 
 
 def only_pipeline(path: Path) -> int:
     """Be the only one that holds this lock of a folder's pipelines; returns the open file.
 
+    On a file system without locks, the lock is one in the folder for temporary files, which only this machine sees.
+
     Raises:
         InputError: if another is, with its process; or as `take`.
     """
-    file = take(path)
+    try:
+        file = take(path)
+    except NoLocks as error:
+        path = on_this_machine(path)
+        file = take(path)
+        print(f"{error} Pipelines of other machines in this folder are not noticed: run one.", file=sys.stderr)
     if file is None:
         holder = path.read_text().strip() or "unknown"
         raise InputError(f"another pipeline runs in this folder (process {holder}). Wait for its end, or stop it.")
     os.truncate(file, 0)
     os.write(file, str(os.getpid()).encode())
     return file
+
+
+def hold(path: Path) -> None:
+    """As `only_pipeline`, for the rest of this process, which may hold it already.
+
+    Raises:
+        InputError: as `only_pipeline`.
+    """
+    if path.resolve() not in _HELD:
+        _HELD[path.resolve()] = only_pipeline(path)
+
+
+def on_this_machine(path: Path) -> Path:
+    """The lock that stands for one on a file system without locks."""
+    name = sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"sharp-and-flat-{os.getuid()}" / f"{name}.lock"

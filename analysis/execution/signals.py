@@ -19,6 +19,7 @@ from types import FrameType
 from sharpflat.errors import InputError
 
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
+ANOTHERS_CODE = "unset PYTHONPATH, or uninstall what puts that code first"
 # Signals within this time count as one: Ctrl-C reaches a job from the terminal and from the engine.
 ONE_SIGNAL_SECONDS = 1.0
 PARENT_SECONDS = 0.5  # between looks at whether the parent is still there
@@ -26,7 +27,7 @@ CHILDREN_SECONDS = 0.1  # between looks for jobs that have to be stopped
 
 
 @contextmanager
-def job(log_file: str | Path, *, cooperative: bool = False) -> Iterator[Callable[[], bool]]:
+def job(log_file: str | Path, script: str | Path, *, cooperative: bool = False) -> Iterator[Callable[[], bool]]:
     """A job of the workflow: log to the file and to standard error; an `InputError` ends the process with its message
     alone.
 
@@ -35,6 +36,7 @@ def job(log_file: str | Path, *, cooperative: bool = False) -> Iterator[Callable
 
     Args:
         log_file: written anew.
+        script: the folder of the job's script, two below the project's: the packages have to be that project's.
         cooperative: whether the work calls the yielded function and stops by itself, so that it can continue later. A
             second signal ends it at once, as the first ends any other work; files are written atomically.
 
@@ -44,6 +46,9 @@ def job(log_file: str | Path, *, cooperative: bool = False) -> Iterator[Callable
     stop = Stop(cooperative=cooperative)
     stop_without_parent()
     with logged(log_file):
+        project, own = Path(script).resolve().parents[1], Path(__file__).resolve().parents[2]
+        if own != project:
+            raise InputError(f"this job would run the code in {own}, not that in {project}; {ANOTHERS_CODE}")
         yield stop.asked
 
 

@@ -368,6 +368,12 @@ def fingerprint(*entries: str) -> str:
     return _CODE.fingerprint(*entries)
 
 
+def reread() -> None:
+    """Forget what was read: the next fingerprint is that of the files as they are then."""
+    global _CODE
+    _CODE = Code(ROOT)
+
+
 def reached(entries: Iterable[str]) -> frozenset[str]:
     """The definitions that decide the fingerprint of `entries`, as "module:name"."""
     return _CODE.reached(entries)

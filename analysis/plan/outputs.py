@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis.plan import config
 from analysis.plan.fingerprint import defined, fingerprint, submodules
 from analysis.plan.mistakes import Mistakes
-from analysis.plan.names import distances_id, energies_fingerprint, energies_id, hash8, kinds_of
+from analysis.plan.names import distances_id, energies_fingerprint, energies_id, hash8, kinds_of, segment_fingerprint
 from analysis.plan.papers import read_papers
 from analysis.plan.plan import (
     Drawn,
@@ -215,6 +215,27 @@ def figure_modules() -> list[str]:
 
 
 # ---------------------------------------------------------------- the code that decides each result
+def code_of(planned: PlannedSegment | PlannedEnergies | PlannedDistances | Drawn) -> str:
+    """The fingerprint that a planned result would have with the code as it is.
+
+    Raises:
+        KeyError: if code that it names is gone.
+    """
+    match planned:
+        case PlannedSegment():
+            return segment_fingerprint(planned.spec)
+        case PlannedEnergies():
+            return energies_fingerprint(planned.spec)
+        case PlannedDistances():
+            return _distances_code()
+        case PlannedFigure():
+            return _figure_code(planned.spec)
+        case PlannedReport(spec=spec):
+            shown = [*map(planned_figure, spec.figures), planned_claims(spec.claims)]
+            return _report_code(shown)
+    return _claims_code()
+
+
 def _module(name: str) -> str:
     return f"analysis.figures.{name.replace('-', '_')}"
 

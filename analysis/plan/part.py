@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from analysis.plan.plan import Plan, PlannedClaims, PlannedReport
+from analysis.plan.plan import Plan, PlannedClaims, PlannedReport, data_file
 from sharpflat.errors import InputError
 
 
@@ -46,10 +46,72 @@ def chosen(plan: Plan, names: Sequence[str]) -> Plan:
     Raises:
         InputError: for a name that is unknown or ambiguous.
     """
-    return part(plan, [file for name in names for file in _files(plan, name)]) if names else plan
+    return part(plan, [file for name in names for file in _files(plan, name, "--only")]) if names else plan
 
 
-def _files(plan: Plan, name: str) -> Iterable[str]:
+def by_kind(plan: Plan) -> dict[str, list[str]]:
+    """All files that can be made, by the rule that makes them; of what is drawn with the records."""
+    drawn = {rule: [one for one in plan.drawn if one.rule == rule] for rule in ("figures", "claims", "report")}
+    return {
+        "data": [data_file(subset) for subset in plan.subsets],
+        "segments": [file for segment in plan.segments.values() for file in segment.files],
+        "energies": [energies.file for energies in plan.energies.values()],
+        "distances": [distances.file for distances in plan.distances.values()],
+        **{rule: [file for one in those for file in (*one.files, one.record)] for rule, those in drawn.items()},
+    }
+
+
+def again(plan: Plan, names: Iterable[str]) -> set[str]:
+    """The files that are to be made again, though they are there; of what is drawn with the records.
+
+    Args:
+        plan: of a profile.
+        names: as for `chosen`; also of rules ("figures": all of them), of files, relative to the results, and of jobs.
+
+    Raises:
+        InputError: as `chosen`.
+    """
+    found: set[str] = set()
+    for name in names:
+        kind = by_kind(plan).get(name)
+        found.update(kind if kind is not None else jobs_files(plan, name) or _made_with(plan, name))
+    return found
+
+
+def jobs_files(plan: Plan, name: str) -> list[str]:
+    """The files of a rule ("figures") or of one of its jobs ("figures-song-fig01"), or of nothing."""
+    kinds = by_kind(plan)
+    if name in kinds:
+        return kinds[name]
+    rule, _, own = name.partition("-")
+    if rule in ("claims", "report"):
+        return kinds[rule] if own == plan.profile else []
+    if rule == "figures":
+        return [f for figure in plan.figures.values() if figure.name == own for f in (*figure.files, figure.record)]
+    if rule == "segments":
+        return list(plan.segments[own].files) if own in plan.segments else []
+    return [file for file in kinds.get(rule, ()) if file.rpartition("/")[2].removesuffix(".nc") == own]
+
+
+def _made_with(plan: Plan, name: str) -> Iterable[str]:
+    """The files that one job or a part of it makes: those of a segment, or of what is drawn."""
+    drawn = {file: one for one in plan.drawn for file in (*one.files, one.record)}
+    if name in {claim.name for claim in plan.claims.claims if claim.panels}:
+        wanted: Iterable[str] = plan.claims.files
+    elif name in plan.files:
+        wanted = [name]
+    else:
+        wanted = _files(plan, name, "FORCE")
+    for file in wanted:
+        if file in drawn:
+            yield from (*drawn[file].files, drawn[file].record)
+        elif file.startswith("segments/"):
+            yield from plan.segments[file.split("/")[1]].files
+        else:
+            yield file
+
+
+def _files(plan: Plan, name: str, option: str) -> Iterable[str]:
     """What a name stands for: the files of a figure, the datasets of a claim, the ends of segments' runs."""
     drawn: dict[str, Iterable[str]] = {figure.name: figure.files for figure in plan.figures.values()}
     for claim in plan.claims.claims:
@@ -67,13 +129,13 @@ def _files(plan: Plan, name: str) -> Iterable[str]:
         return [plan.segments[i].trajectory for i in trained[name]]
     ends = [known for known in drawn if known.endswith(f"-{name}")]
     if len(ends) > 1:
-        raise InputError(f"--only: {name!r} may be {' or '.join(ends)}")
+        raise InputError(f"{option}: {name!r} may be {' or '.join(ends)}")
     if ends:
         return drawn[ends[0]]
     short = (known.partition("-")[2] for known in drawn)
     close = get_close_matches(name, [*drawn, *short, *(known for known in trained if known not in plan.segments)], n=1)
     hint = f'; did you mean "{close[0]}"?' if close else ";"
     raise InputError(
-        f"--only: profile {plan.profile} has no figure, claim or segment {name!r}{hint} allowed: a segment of "
+        f"{option}: profile {plan.profile} has no figure, claim or segment {name!r}{hint} allowed: a segment of "
         f"experiments.yaml, {', '.join(drawn)}"
     )

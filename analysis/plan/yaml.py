@@ -113,8 +113,17 @@ def _explain(detail: ErrorDetails, model: type[BaseModel], content: Any, key: st
     if detail["type"] == "missing":
         return f"{path}: missing; it has to be given"
     shown = _printable(_Shortened().repr(found))
-    message = detail["msg"][0].lower() + detail["msg"][1:]
+    message = _KINDS.get(detail["type"], detail["msg"][0].lower() + detail["msg"][1:])
     return f"{path}: found {shown}; {message}"
+
+
+# What YAML calls that for which the models have names of Python's.
+_KINDS = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "input should be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "input should be a mapping"),
+    "string_type": "input should be text",
+    "bool_type": "input should be true or false",
+}
 
 
 def _depth(location: tuple[Any, ...], content: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from analysis.store.atomic import write_atomically
+from analysis.store.filesystems import HDF5_LOCKS, file_system
 from sharpflat.errors import InputError
 
 PROVENANCE = "provenance"
@@ -65,7 +66,25 @@ def read_dataset(path: Path) -> xr.Dataset:
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: is no readable netCDF file ({error}); delete it and run again") from error
+        raise InputError(_why_unreadable(path, error)) from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """Only a file whose content was found wrong may be deleted: others are sound, and what holds them is not."""
+    try:
+        sealed = _check_seal(path.read_bytes())
+    except IsADirectoryError:
+        return f"{path}: is no readable netCDF file but a folder; move it away and run again"
+    except OSError as reading:
+        return f"{path}: cannot be read ({reading.strerror}); the file may be sound: keep it"
+    except ValueError:
+        sealed = False
+    if not sealed:
+        return f"{path}: is no readable netCDF file ({error}); delete it and run again"
+    return (
+        f"{path}: is sound (it has the SHA-256 at its end), but cannot be opened ({error}). If its file system "
+        f"({file_system(path)}) has no locks, set {HDF5_LOCKS}=FALSE in the environment"
+    )
 
 
 def _seal(content: bytes) -> bytes:

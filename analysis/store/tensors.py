@@ -54,7 +54,29 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: is no readable safetensors file ({error}); delete it and run again") from error
+        raise InputError(_why_unreadable(path, error)) from error
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """Only a file whose content was found wrong may be deleted: others are sound, and what holds them is not."""
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except IsADirectoryError:
+        return f"{path}: is no readable safetensors file but a folder; move it away and run again"
+    except OSError as reading:
+        return f"{path}: cannot be read ({reading.strerror}); the file may be sound: keep it"
+    try:
+        length = int.from_bytes(content[:8], "little")
+        entry = json.loads(content[8 : 8 + length])["__metadata__"][_METADATA]
+        digest, _, text = entry.partition(" ")
+        sound = digest == _digest(load(content), text)
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        sound = False
+    if not sound:
+        return f"{path}: is no readable safetensors file ({error}); delete it and run again"
+    return f"{path}: is sound (it has the SHA-256 in its metadata), but cannot be opened ({error})"
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

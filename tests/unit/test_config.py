@@ -333,7 +333,7 @@ DATA_SETS = (
             PROFILE["settings"]["mlp"],
             'settings.mlpp: unknown setting; did you mean "mlp"? allowed: mlp, text',
         ),
-        ("settings", [], "settings: found []; input should be a valid dictionary"),
+        ("settings", [], "settings: found []; input should be a mapping"),
         ("title", "<script>", r"title: found '<script>'; string should match pattern '^[^<>&\"'\\/$]+$'"),
     ],
 )
@@ -519,9 +519,9 @@ def test_a_folder_without_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", ": (the file): found None; input should be a valid dictionary"),
-        (b"- a\n- b\n", ": (the file): found ['a', 'b']; input should be a valid dictionary"),
-        (b"text", ": (the file): found 'text'; input should be a valid dictionary"),
+        (b"", ": (the file): found None; input should be a mapping"),
+        (b"- a\n- b\n", ": (the file): found ['a', 'b']; input should be a mapping"),
+        (b"text", ": (the file): found 'text'; input should be a mapping"),
         (b"title: small\ntitle: large\n", ':2:1: is not valid YAML: key "title" is given twice'),
         (b"settings: {a: 1, a: 2}\n", ':1:18: is not valid YAML: key "a" is given twice'),
         (b"title: [1\n", ":2:1: is not valid YAML: "),

@@ -6,27 +6,38 @@ import sys
 from pathlib import Path
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
+from analysis.execution.locks import hold
+from analysis.execution.options import ONLY_LOOKS, Options, wanted_again
 from analysis.execution.records import missing
 from analysis.execution.resources import Stages
 from analysis.execution.tasks import RULES, tasks
 from analysis.plan.join import CONFIG_DIR, load_plan
-from analysis.plan.part import part
+from analysis.plan.part import again, by_kind, jobs_files, part
 from analysis.plan.plan import data_file
 from analysis.plan.yaml import validate
 from analysis.store.atomic import write_text
 from sharpflat.errors import InputError
 from snakemake.cli import get_argument_parser
 
-PROFILE, WHERE = config.get("profile", "quick"), config.get("results", "results")
+# What the engine was told, as far as it says so only later: it has read its command line, but shows it to no workflow.
+BY_HAND = os.path.basename(sys.argv[0]) in ("snakemake", "__main__.py") and workflow.is_main_process
+TOLD = get_argument_parser().parse_args(sys.argv[1:] if BY_HAND else [])
+FORCERUN, UNTIL = set(TOLD.forcerun or ()), {*TOLD.until, *TOLD.omit_from, *TOLD.prioritize}
 
 try:
-    if config.get("archived"):  # everything is made from archived datasets, and nothing trained or measured
+    OPTIONS = validate(dict(config), Options, "--config")
+    PROFILE, WHERE = OPTIONS.profile, OPTIONS.results
+    if OPTIONS.archived:  # everything is made from archived datasets, and nothing trained or measured
         RESULTS, DATASETS = f"{WHERE}/{REDRAWN}/{PROFILE}", f"{WHERE}/{REFERENCE}/{PROFILE}"
         PLAN = read_archive(Path(DATASETS)).plan()
     else:
         RESULTS = DATASETS = f"{WHERE}/{PROFILE}"
-        PLAN = load_plan(PROFILE, Path(config.get("config_dir", CONFIG_DIR)))
-    STAGES = validate(config.get("stages", {}), Stages, "stages")
+        PLAN = load_plan(PROFILE, Path(OPTIONS.config_dir or CONFIG_DIR))
+    STAGES = validate(OPTIONS.stages, Stages, "stages")
+    # A live engine's own lock can be removed (--unlock, --nolock); this one cannot.
+    if workflow.is_main_process and BY_HAND and not any(getattr(TOLD, word, None) for word in ONLY_LOOKS):
+        hold(Path(f".snakemake/{PROFILE}.lock"))
+    AGAIN = again(PLAN, wanted_again(PLAN, RESULTS, OPTIONS.force, TOLD))
 except InputError as error:
     sys.exit(f"Error: {error}")
 
@@ -59,47 +70,59 @@ def located(files):
 AT_START = Path(result("logs/at-start.json"))
 
 if workflow.is_main_process:
-    MISSING = missing(PLAN, Path(RESULTS))
-    # If files alone were asked for, by their paths, there are tasks for what these need and no others. The engine has
-    # read its command line, but shows it to no workflow.
-    PATHS = {os.path.relpath(word, RESULTS): word for word in sys.argv[1:]}
-    ASKED = set(PATHS) & set(PLAN.files)
-    if ASKED and {PATHS[file] for file in ASKED} != set(
-        get_argument_parser().parse_args(sys.argv[1:]).targets
-    ):
+    MISSING = missing(PLAN, Path(RESULTS)) | AGAIN
+    # If files alone were asked for, by their paths, there are tasks for what these need and no others.
+    PATHS = {os.path.relpath(word, RESULTS): word for word in {*TOLD.targets, *FORCERUN, *UNTIL}}
+    ASKED = NAMED = set(PATHS) & set(PLAN.files)
+    if FORCERUN | UNTIL or {PATHS[file] for file in ASKED} != set(TOLD.targets):
         ASKED = set()
 else:
-    MISSING, ASKED = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
+    MISSING, ASKED, AGAIN = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
 
-PLAN = part(PLAN, ASKED) if ASKED else PLAN
+ALL = PLAN
+# (No segment, and so nothing of a part of the plan, needs a data set by itself.)
+PLAN = part(PLAN, ASKED) if ASKED and not any(file.startswith("data/") for file in ASKED) else PLAN
 TASKS = {name: [] for name in RULES}
 for task in tasks(PLAN, lambda file: file not in MISSING, ASKED):
     TASKS[task.rule].append(task)
 
+for kind in RULES if workflow.is_main_process else []:
+    if kind in TOLD.targets and not by_kind(ALL)[kind]:
+        sys.exit(f"Error: {kind}: profile {PROFILE} has none.")
+
 # A wrong record goes at once, or the engine, which sees files that are missing but not damaged ones, would find nothing
 # to make.
 for drawn in PLAN.drawn if workflow.is_main_process else []:
-    if drawn.record in MISSING:
+    if drawn.record in MISSING - AGAIN:
         Path(result(drawn.record)).unlink(missing_ok=True)
+
+
+MARK = result("logs/again")
+if workflow.is_main_process:
+    Path(MARK).unlink(missing_ok=True)
 
 
 def leave_what_was_found():
     """For a cluster's jobs."""
-    write_text(json.dumps([sorted(MISSING), sorted(ASKED)]), AT_START)
+    write_text(json.dumps([sorted(MISSING), sorted(ASKED), sorted(AGAIN)]), AT_START)
 
 
 def everything(*rules):
     """All that the rules make or have made; states and snapshots are made for what begins from them."""
+    made = by_kind(PLAN)
     data = {file for task in TASKS["data"] for file in task.outputs["files"]}
-    made = {
-        "data": [file for file in map(data_file, PLAN.subsets) if file not in MISSING or file in data],
-        "segments": [segment.trajectory for segment in PLAN.segments.values()],
-        "energies": [energies.file for energies in PLAN.energies.values()],
-        "distances": [distances.file for distances in PLAN.distances.values()],
-    }
-    for kind in ("figures", "claims", "report"):
-        made[kind] = [f for drawn in PLAN.drawn if drawn.rule == kind for f in (*drawn.files, drawn.record)]
+    made["data"] = [file for file in made["data"] if file not in MISSING or file in data]
+    made["segments"] = [segment.trajectory for segment in PLAN.segments.values()]
     return [result(file) for name in rules for file in made[name]]
+
+
+def needed(task):
+    """The files that a task needs; one that is made again, though its results are there, also needs a mark that is
+    always new."""
+    inputs = located(task.inputs)
+    if any(file in AGAIN for files in task.outputs.values() for file in files):
+        inputs["again"] = [MARK]
+    return inputs
 
 
 def with_record(file):

@@ -14,7 +14,7 @@ for task in TASKS["data"]:
         name:
             task.name
         input:
-            **located(task.inputs),
+            **needed(task),
         output:
             **located(task.outputs),
         log:

@@ -1,13 +1,28 @@
-# Files that were asked for by their paths. What is there has no rule that makes it, so the path is the name of a rule
-# that needs the file: one that is there is "nothing to be done". A figure comes with its record, which says whether
-# it is right.
+# Files and jobs that were asked for by their names. What is there has no rule that makes it, so the name is that of a
+# rule that needs its files: one that is there is "nothing to be done". A figure comes with its record, which says
+# whether it is right.
 
-for file in sorted(ASKED) if workflow.is_main_process else []:
+KNOWN = {task.name for those in TASKS.values() for task in those} | set(RULES)
+BY_NAME = {
+    **{
+        word: files for word in {*TOLD.targets, *FORCERUN, *UNTIL} - KNOWN if (files := jobs_files(ALL, word))
+    },
+    **{PATHS[file]: with_record(file) for file in NAMED},
+}
+for word, files in sorted(BY_NAME.items()) if workflow.is_main_process else []:
 
     rule:
         name:
-            PATHS[file]
+            word
         input:
-            [result(needed) for needed in with_record(file)],
+            [result(needed) for needed in files],
         message:
-            f"{PATHS[file]} is there"
+            f"{word} is there"
+
+
+rule again:
+    output:
+        temp(touch(MARK)),
+    localrule: True
+    message:
+        "To be made again"

@@ -15,7 +15,7 @@ for task in TASKS["segments"]:
         name:
             task.name
         input:
-            **located(task.inputs),
+            **needed(task),
         output:
             **located(task.outputs),
         log:

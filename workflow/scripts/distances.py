@@ -2,7 +2,7 @@
 
 from analysis.execution.signals import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.scriptdir):
     from analysis.execution.functions import distances
     from analysis.plan.plan import PlannedDistances
 

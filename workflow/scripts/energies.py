@@ -2,11 +2,11 @@
 
 from analysis.execution.signals import job
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0], snakemake.scriptdir):
     from analysis.execution.functions import energies
-    from analysis.execution.gpus import share
+    from analysis.execution.gpus import WITHOUT_GPU, share
     from analysis.plan.plan import PlannedEnergies
 
     planned = [PlannedEnergies.model_validate_json(text) for text in snakemake.params.planned]
-    with share("cuda" if snakemake.resources.gpu else "cpu") as device:
+    with share("cuda" if snakemake.resources.gpu else "cpu", WITHOUT_GPU) as device:
         energies(planned, snakemake.input, snakemake.output, threads=snakemake.threads, device=device)

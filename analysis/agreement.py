@@ -1,0 +1,293 @@
+"""Whether a run agrees with the archived one: verdicts, and where curves leave those of the archive.
+
+Not in `analysis.archive`, which planning imports and which therefore waits for no heavy library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis.archive import Manifest
+from analysis.claims import verdicts_of
+from analysis.plan.plan import Plan
+from analysis.runs.panels import by_name
+from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec
+from analysis.store.netcdf import read_dataset
+from sharpflat.errors import InputError
+
+# Relative, in float32. Rounding is 6e-8 at each operation; runs whose sums were taken in another order, and which are
+# not chaotic, came apart by up to 1.1e-5 within 300 steps (docs/determinism.md, "Threads"), and by 1e-7 as a rule.
+ROUNDING = 1e-5
+SMALL = 1e-3  # of a curve's median size: what is smaller is compared as if it were of that size
+# What is compared: measured quantities that a rounding error moves by about as much. Residuals, standard errors,
+# accuracies (which move by a whole example) and quotients of small numbers are left out.
+CURVES = (
+    *("loss", "gradient_norm", "distance", "test_loss", "eigenvalues", "alignment"),
+    *("energy_dominant", "energy_total", "fraction_dominant"),
+    *("between", "first", "second"),
+)
+_DECIDES = ("problem", "rule", "filter", "seed", "stop")  # parts of a segment's specification
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where a dataset leaves the archived one.
+
+    Attributes:
+        step: the first at which a curve differs beyond rounding.
+        variable: that curve.
+        largest: relative difference of any curve, at any step.
+    """
+
+    step: int
+    variable: str
+    largest: float
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of the plan beside the archived one.
+
+    Attributes:
+        setting, label, varied: what figures and claims call it.
+        departure: of the first of its datasets that leaves the archived one; None if none does.
+        largest: relative difference of any curve, at any step.
+        otherwise: whether it was configured otherwise, so that its numbers are not compared.
+    """
+
+    setting: str
+    label: str
+    varied: tuple[tuple[str, float], ...]
+    departure: Departure | None
+    largest: float
+    otherwise: bool = False
+
+    @property
+    def name(self) -> str:
+        numbers = ", ".join(f"{name} {value:g}" for name, value in self.varied)
+        return f"{self.setting}: {self.label}" + (f" ({numbers})" if numbers else "")
+
+
+@dataclass(frozen=True)
+class ComparedVerdict:
+    """One claim in one setting: verdicts and what was measured, here and in the archive."""
+
+    claim: str
+    setting: str
+    own: tuple[str, str]
+    archived: tuple[str, str]
+
+    @property
+    def agrees(self) -> bool:
+        return self.own[0] == self.archived[0]
+
+    @cached_property
+    def difference(self) -> float:
+        """The largest relative difference of the measured numbers; infinite if they are not as many."""
+        one, other = ([float(n.replace("−", "-").replace(",", "")) for n in _NUMBER.findall(m[1])] for m in self._both)
+        if len(one) != len(other):
+            return np.inf
+        return max((abs(a - b) / max(abs(a), abs(b)) for a, b in zip(one, other, strict=True) if a != b), default=0.0)
+
+    @property
+    def _both(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        return self.own, self.archived
+
+
+_NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A run beside the archived one.
+
+    Attributes:
+        profile: of both.
+        verdicts: those that both have.
+        runs: those that both have, each once.
+        alone: how many runs have no counterpart, or are not there yet.
+    """
+
+    profile: str
+    verdicts: tuple[ComparedVerdict, ...]
+    runs: tuple[ComparedRun, ...]
+    alone: int
+
+    @property
+    def departed(self) -> tuple[ComparedRun, ...]:
+        """Runs that differ beyond rounding, those that leave the archived ones first in front."""
+        found = [run for run in self.runs if run.departure is not None]
+        return tuple(sorted(found, key=lambda run: (run.departure.step if run.departure else 0, run.name)))
+
+    def in_one_line(self) -> str:
+        """As at the end of `make reproduce`."""
+        agree = sum(verdict.agrees for verdict in self.verdicts)
+        compared = [run for run in self.runs if not run.otherwise]
+        text = f"agrees with the archived run: {agree} of {len(self.verdicts)} verdicts; "
+        if not self.departed:
+            text += f"all {len(compared)} runs within rounding"
+        else:
+            first = min(run.departure.step for run in self.departed if run.departure)
+            text += f"{len(self.departed)} of {len(compared)} runs differ beyond rounding, first at step {first:,}"
+        if otherwise := len(self.runs) - len(compared):
+            text += f"; {otherwise} configured otherwise"
+        return f"{text}: see make agree"
+
+    def lines(self) -> Iterator[str]:
+        """All of it, for people."""
+        yield f"{self.profile}: {self.in_one_line().removesuffix(': see make agree')}."
+        yield f"Beyond rounding: a relative difference above {ROUNDING:g}. What to expect: docs/determinism.md."
+        if others := [verdict for verdict in self.verdicts if not verdict.agrees]:
+            yield "\nVerdicts that differ"
+            for verdict in others:
+                yield f"  {verdict.claim}, {verdict.setting}: {verdict.own[0]} ({verdict.own[1]})"
+                yield f"    archived: {verdict.archived[0]} ({verdict.archived[1]})"
+        if others := [v for v in self.verdicts if v.agrees and v.own[1] != v.archived[1]]:
+            yield "\nNumbers that differ, of verdicts that agree"
+            for verdict in others:
+                by = f"{verdict.difference:.2%}" if np.isfinite(verdict.difference) else "in what was measured"
+                yield f"  {verdict.claim}, {verdict.setting}, by {by}: {verdict.own[1]}"
+                yield f"    archived: {verdict.archived[1]}"
+        if self.departed:
+            yield "\nRuns that differ beyond rounding: the first step, its curve, the largest relative difference"
+            for run in self.departed:
+                if run.departure is not None:
+                    yield f"  {run.departure.step:>7,}  {run.departure.variable:<17} {run.largest:8.1e}  {run.name}"
+        if others_ := [run for run in self.runs if run.otherwise]:
+            yield "\nRuns that are configured otherwise than the archived ones"
+            yield from (f"  {run.name}" for run in others_)
+        if self.alone:
+            yield f"\n{self.alone} runs are not compared: they are not there yet, or not archived."
+
+
+def agree(plan: Plan, results: Path, manifest: Manifest, archive: Path) -> Agreement:
+    """Compare what was run of a plan with the archived run of the same profile; nothing is written.
+
+    Runs are matched by what figures and claims call them (setting, label and the numbers in which they vary), since
+    their ids differ if the archive was made by other code.
+
+    Raises:
+        InputError: if nothing was run, or a dataset or the verdicts are damaged.
+    """
+    seen: dict[tuple[str, str], tuple[Departure | None, float, bool]] = {}
+
+    def compared(own: str, archived: str) -> tuple[Departure | None, float, bool]:
+        if (own, archived) not in seen:
+            seen[own, archived] = _compare(read_dataset(results / own), read_dataset(archive / archived))
+        return seen[own, archived]
+
+    runs: dict[tuple[object, ...], ComparedRun] = {}
+    alone: set[tuple[object, ...]] = set()
+    known = _panels([*manifest.figures, *manifest.claims])
+    for key, panel in _panels([*(figure.spec for figure in plan.figures.values()), *plan.claims.claims]).items():
+        for name, files in _files(panel).items():
+            other = _files(known[key]).get(name, ()) if key in known else ()
+            label, varied = name
+            run = (panel.setting, label, varied, files)
+            there = all((results / file).is_file() for file in files)
+            if not other or len(other) != len(files) or not there:
+                alone.add(run[:3])
+                continue
+            if run in runs:
+                continue
+            found = [compared(*pair) for pair in zip(files, other, strict=True)]
+            left = [departure for departure, _, _ in found if departure is not None]
+            runs[run] = ComparedRun(
+                panel.setting,
+                label,
+                varied,
+                min(left, key=lambda departure: departure.step, default=None),
+                max((largest for _, largest, _ in found), default=0.0),
+                any(otherwise for _, _, otherwise in found),
+            )
+    alone -= {run[:3] for run in runs}
+    if not runs:
+        raise InputError(f"{results}: holds no run that is archived in {archive}; run it first (make reproduce)")
+    return Agreement(plan.profile, _verdicts(results, manifest, archive), tuple(runs.values()), len(alone))
+
+
+def _panels(drawn: list[FigureSpec | ClaimSpec]) -> dict[tuple[str, str], PanelSpec]:
+    return {(one.name, panel.setting): panel for one in drawn for panel in one.panels}
+
+
+def _files(panel: PanelSpec) -> dict[tuple[str, tuple[tuple[str, float], ...]], tuple[str, ...]]:
+    """The datasets of each run, by its label and what it varies in; those of two runs together count to both."""
+    found = {}
+    for label, varied, path in panel.members():
+        files = [f"segments/{segment}/trajectory.nc" for segment in path]
+        if panel.energies:
+            files += [f"energies/{panel.energies[segment]}.nc" for segment in path]
+        if panel.distances:
+            files.append(f"distances/{panel.distances}.nc")
+        found[label, tuple(sorted(varied.items()))] = tuple(files)
+    return found
+
+
+def _verdicts(results: Path, manifest: Manifest, archive: Path) -> tuple[ComparedVerdict, ...]:
+    path = results / "claims.json"
+    if not path.is_file():
+        return ()
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        own = {(row["claim"], row["setting"]): (row["verdict"], row["measured"]) for row in rows}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); make reproduce makes it again") from error
+    datasets = by_name(str(archive / file) for claim in manifest.claims for p in claim.panels for file in p.datasets())
+    judged = verdicts_of(manifest.claims, datasets)
+    archived = {(v.claim, v.setting): (v.verdict, v.measured) for v in judged}
+    return tuple(ComparedVerdict(*key, own[key], archived[key]) for key in own if key in archived)
+
+
+def _compare(own: xr.Dataset, archived: xr.Dataset) -> tuple[Departure | None, float, bool]:
+    """Where one dataset leaves the other, the largest relative difference, whether it was configured otherwise."""
+    one, other = (json.loads(dataset.attrs["specification"]) for dataset in (own, archived))
+    if any(_differ(one, other, part) for part in _DECIDES):
+        return None, 0.0, True
+    first, largest = None, 0.0
+    for name in CURVES:
+        if name not in own or name not in archived:
+            continue
+        steps, differences = _differences(own[name], archived[name])
+        largest = max(largest, float(differences.max(initial=0.0)))
+        beyond = steps[differences > ROUNDING]
+        if len(beyond) and (first is None or int(beyond[0]) < first[0]):
+            first = int(beyond[0]), name
+    return Departure(*first, largest) if first is not None else None, largest, False
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any], part: str) -> bool:
+    return part in one and part in other and one[part] != other[part]
+
+
+def _differences(own: xr.DataArray, archived: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, in order, and the relative difference at each: infinite where only one was measured, or is finite."""
+    dimension = str(own.dims[0])
+    one, other = (_rows(curve, dimension) for curve in (own, archived))
+    steps = sorted(one.keys() | other.keys())
+    sizes = [np.abs(row[np.isfinite(row)]).max(initial=0.0) for row in one.values()]
+    least = SMALL * float(np.median(sizes)) if sizes else 0.0
+    found = []
+    for step in steps:
+        a, b = one.get(step), other.get(step)
+        if a is None or b is None or a.shape != b.shape or (np.isfinite(a) != np.isfinite(b)).any():
+            found.append(np.inf)
+            continue
+        finite = np.isfinite(a)
+        a, b = a[finite], b[finite]
+        size = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0), least)
+        found.append(float(np.abs(a - b).max(initial=0.0)) / size if size else 0.0)
+    return np.array(steps, dtype=np.int64), np.array(found)
+
+
+def _rows(curve: xr.DataArray, dimension: str) -> dict[int, np.ndarray]:
+    values = np.asarray(curve.values, dtype=np.float64).reshape(curve.sizes[dimension], int(np.prod(curve.shape[1:])))
+    return dict(zip(curve[dimension].values.tolist(), values, strict=True))
