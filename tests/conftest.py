@@ -9,6 +9,9 @@ from collections.abc import Generator
 
 import pytest
 
+# One thread a process, as jobs have: the tests' tensors are small, and two workers' threads would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 LIMIT = 2.0  # seconds
 BEGUN = pytest.StashKey[float]()
 

@@ -39,6 +39,7 @@ from analysis.training.batch import train_batch
 from analysis.training.problem import device_name, make_problem
 from analysis.training.segment import Result, train_segment
 from analysis.training.state import read_checkpoint, write_checkpoint
+from sharpflat.curvature import eigensolver
 from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.energy import energy_decomposition
 from sharpflat.curvature.objective import Objective
@@ -276,7 +277,7 @@ def test_an_unconverged_eigensolver_is_told_everywhere(monkeypatch):
     def hasty_solver(operator, k, *, start, tolerance):
         return top_eigenspace(operator, k, start=start, tolerance=1e-15, max_products=k)
 
-    for module in (segment_module, filter_module, energies_module):
+    for module in (eigensolver, filter_module, energies_module):
         monkeypatch.setattr(module, "top_eigenspace", hasty_solver)
     hasty = trained(made)
     t = hasty.trajectory
