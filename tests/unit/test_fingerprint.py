@@ -754,7 +754,7 @@ def test_looking_into_modules_without_importing_them() -> None:
         keys("analysis.claims", "CLAMS")
 
 
-def test_all_fingerprints_of_a_plan_take_less_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_fingerprints_of_a_plan_take_less_than_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     from analysis.plan.join import load_plan
 
     asked: list[tuple[str, ...]] = []
@@ -771,7 +771,7 @@ def test_all_fingerprints_of_a_plan_take_less_than_a_second(monkeypatch: pytest.
     code = Code(ROOT)
     for entries in asked:
         code.fingerprint(*entries)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < 2  # 0.3 to 0.8 on a quiet machine
 
 
 def test_processes_agree_and_import_nothing_heavy() -> None:
