@@ -84,7 +84,10 @@ class Mean:
         """
         if part.count == 0:
             raise InputError("need one example at least: the indices select none")
-        return self._sum_of(part) if self._count is None else self._count * part.count / self._total
+        if self._count is not None:
+            return self._count * part.count / self._total
+        # Without an index to ignore all data were looked at once; a look at each minibatch would wait for the device.
+        return part.count if self._ignore_index is None else self._sum_of(part)
 
     def _sum_of(self, data: Data) -> int:
         if isinstance(data, Examples):
@@ -97,7 +100,7 @@ class Mean:
     def _not_ignored(self, targets: Tree, count: int) -> int:
         integers = [t for t in tensors_of(targets) if not t.is_floating_point() and not t.is_complex()]
         if self._ignore_index is None:
-            if any(bool((t == _IGNORED).any()) for t in integers if t.dtype.is_signed):
+            if any(bool((t == _IGNORED).any()) for t in integers if t.dtype.is_signed and not t.is_meta):
                 raise InputError(
                     f"targets hold {_IGNORED}, which torch's cross-entropy leaves out of the sum and of the mean: give "
                     f'ignore_index={_IGNORED} with the loss "cross_entropy", or count= (what the sum of all losses is '
