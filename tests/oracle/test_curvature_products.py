@@ -176,6 +176,7 @@ def test_float32_agrees_with_float64_to_rounding(problem: Problem) -> None:
         make.cache_clear()  # its parameters were rounded
 
 
+@pytest.mark.slow
 def test_sums_over_chunks_are_wide() -> None:
     """4,096 chunks of one example, summed in float32, would err by far more than one rounding."""
     inputs = torch.rand(4096, 1) + 1

@@ -196,6 +196,7 @@ dist.destroy_process_group()
         ("own", "closure", "step 0: the ranks found different curvature"),
     ],
 )
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path, holdouts: str, kind: str, expected: str) -> None:
     """One holdout for all ranks keeps them equal to the bit; holdouts of their own are refused on both."""
     command = [sys.executable, "-c", SCRIPT]

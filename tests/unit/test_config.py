@@ -543,6 +543,7 @@ def test_a_folder_without_configuration(tmp_path: Path) -> None:
         (b"1: a\n", ": title: missing; it has to be given"),
     ],
 )
+@pytest.mark.slow
 def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes, expected: str) -> None:
     write(tmp_path)
     (tmp_path / "small.yaml").write_bytes(content)

@@ -305,6 +305,7 @@ def test_a_change_of_the_profile_is_seen(quick, archives):
     assert again.items[segment.id].cost.seconds > 5 * found.items[segment.id].cost.seconds
 
 
+@pytest.mark.slow
 def test_what_runs_took_is_told_beside(tmp_path, data, archives):
     plan = load_plan("quick", CONFIG_DIR)
     first = next(iter(plan.segments))

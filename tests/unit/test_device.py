@@ -118,6 +118,7 @@ class Asked(TorchDispatchMode):
 
 @pytest.mark.parametrize("filtered", [False, True], ids=["plain", "filtered"])
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.slow
 def test_between_probes_and_refreshes_the_host_reads_one_number_a_step(
     rule: str, filtered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -714,6 +714,7 @@ def test_runs_without_a_single_row_are_drawn_without_complaint():
 
 
 @pytest.mark.parametrize(("kind", "change", "seeds"), pairs(KINDS, ["completed", "diverged"], [(), (0, 1, 2)]))
+@pytest.mark.slow
 def test_nothing_is_clipped_and_no_texts_overlap(kind: str, change: str, seeds: tuple[int, ...]):
     with style.applied():
         figure = drawn(kind, CHANGES.get(change, same), seeds)

@@ -193,6 +193,7 @@ def test_every_figure_says_how_it_was_run(module: str):
     ("module", "count"),  # the most for each module, and one or two
     some([(m, n) for i, m in enumerate(PATHS) for n in (1 + i % 2, 4)], product(PATHS, (1, 2, 4))),
 )
+@pytest.mark.slow
 def test_nothing_is_clipped_and_no_texts_overlap(module: str, count: int):
     figure = drawn_once(module, diverge, last_only=True, count=count)
     texts = [t for axes in figure.axes for t in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)]

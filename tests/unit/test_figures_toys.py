@@ -101,6 +101,7 @@ def drawn_without_clipping(figure: Figure) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.slow
 def test_paths_are_those_of_theta_in_the_labels_colours(count):
     panel = quadratic_panel()
     with style.applied():

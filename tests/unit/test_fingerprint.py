@@ -691,6 +691,7 @@ def changed_by(tree: Path, before: dict[str, str], *edits: Edit) -> set[str]:
             (tree / file).write_text(source, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_renames_nothing_of_this_project(tree: Path, before: dict[str, str]) -> None:
     edits = [
         (place("atomic.py"), "def write_text", "def unrelated():\n    return 1\n\n\ndef write_text"),
@@ -754,6 +755,7 @@ def test_looking_into_modules_without_importing_them() -> None:
         keys("analysis.claims", "CLAMS")
 
 
+@pytest.mark.slow
 def test_all_fingerprints_of_a_plan_take_less_than_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     from analysis.plan.join import load_plan
 
@@ -786,6 +788,7 @@ print(fingerprint(*{SGD_ON_MLP!r}), *({{"torch", "xarray", "numpy", "grimp"}} & 
         assert done.stdout == f"{fingerprint(*SGD_ON_MLP)}\n"
 
 
+@pytest.mark.slow
 def test_no_function_that_trains_escapes(tmp_path: Path) -> None:
     """What training calls, by whatever way it comes to it, is in its fingerprint."""
     from analysis.plan.plan import PlannedSegment

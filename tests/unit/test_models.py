@@ -158,6 +158,7 @@ def transformer(length: int = 6) -> nn.Module:
     return build(spec, (11, length), 2, generator(), torch.float64)
 
 
+@pytest.mark.slow
 def test_transformer_equals_torchs_encoder():
     model = transformer()
     tokens = torch.tensor([[2, 3, 4, 0, 0, 0], [5, 6, 7, 8, 9, 10], [1, 0, 0, 0, 0, 0]])

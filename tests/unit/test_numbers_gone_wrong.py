@@ -266,6 +266,7 @@ def test_energies_far_from_one(scale):
 
 
 # ---------------------------------------------------------------- eigensolvers that do not converge
+@pytest.mark.slow
 def test_an_unconverged_eigensolver_is_told_everywhere(monkeypatch):
     """Measurements, refreshes, effective rates, energies, figures and claims."""
     made = wanted("gd", filtered=True)
@@ -450,6 +451,7 @@ def _torch_settings():
     torch.set_deterministic_debug_mode("default")
 
 
+@pytest.mark.slow
 def test_memory_that_ran_out_and_the_device_are_in_the_provenance(tmp_path: Path, monkeypatch):
     for found in files_of(tmp_path / "calm", wanted()):
         assert (found["device"], found["chunk_halvings"]) == ("cpu", [])

@@ -373,6 +373,7 @@ def test_effective_learning_rates_equal_their_definition(name):
             np.testing.assert_allclose([t.dom_lr[i], t.bulk_lr[i]], 0.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rates_have_a_tolerance_of_their_own():
     """A subspace as loose as the spectrum's may be would count some of the bulk's gradient as dominant."""
     runs = [
@@ -438,6 +439,7 @@ def test_a_rule_that_goes_on_remembers_and_a_new_one_begins_afresh(name):
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.slow
 def test_every_rule_resumes_to_identical_arrays(tmp_path, name):
     wanted = spec(rule=RULES[name], probes=ALL_PROBES)
     undisturbed = train_segment(wanted, "x", TRAIN, TEST, None)

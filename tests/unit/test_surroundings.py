@@ -143,6 +143,7 @@ def test_verify_finds_what_is_damaged(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- code
 @pytest.mark.parametrize("kind", ["segments", "figures", "energies", "distances"])
+@pytest.mark.slow
 def test_code_that_is_not_the_planned_is_not_run(kind: str) -> None:
     plan = load_plan("quick")
     one = next(iter(getattr(plan, kind).values()))
@@ -180,6 +181,7 @@ def test_the_command_refuses_another_folders_code(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- what is made again
+@pytest.mark.slow
 def test_what_is_to_be_made_again_is_named() -> None:
     plan = load_plan("quick")
     figure = plan.figures["song-fig01"]
