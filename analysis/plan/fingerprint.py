@@ -1,9 +1,8 @@
 """Code fingerprints: Merkle hashes over syntax trees, a definition at a time.
 
-A name of a function, class or constant of the project stands for that definition's own hash, wherever it comes from;
-so where a definition stands and what it is called count for nothing, and what it does counts for all that reach it.
-Comments, docstrings, annotations, what only type checkers see, and the arguments of `raise`, of logging and of
-`warnings.warn` count for nothing either.
+A name of a function, class or constant of the project stands for that definition's own hash, wherever it comes from.
+Its place and its name, comments, docstrings, annotations, what only type checkers see, and the arguments of `raise`, of
+logging and of `warnings.warn` count for nothing.
 
 What is dynamic, and how it is covered:
 

@@ -169,7 +169,6 @@ class _Run:
             refreshed_at=self.checkpoint.refreshed_at,
         )
 
-    # ------------------------------------------------------------ one step
     def advance(self) -> None:
         """Measure at the current step, then make one update, unless the segment ends here."""
         if self.state.diverged_at is not None:
@@ -195,9 +194,7 @@ class _Run:
     def _update(self) -> Tensor:
         indices = self.sampler.indices(self.state.step)
         update, self.state.optimizer = self.rule.update(
-            self.state.theta,
-            lambda theta: self._gradient(theta, indices),
-            self.state.optimizer,
+            self.state.theta, lambda theta: self._gradient(theta, indices), self.state.optimizer
         )
         weights = self.spec.filter
         if weights is None or self.filter is None:
@@ -237,7 +234,6 @@ class _Run:
     def _count(self, name: str, amount: int) -> None:
         self.checkpoint.counters[name] += amount
 
-    # ------------------------------------------------------------ measuring
     def _moment(self) -> Moment:
         return Moment(
             self.spec,
@@ -262,9 +258,7 @@ class _Run:
     def _measure(self, moment: Moment) -> dict[str, Row]:
         """Run the probes that are due; their rows by kind. Ends the segment where it is to end.
 
-        Raises:
-            Diverged: if it has diverged.
-            NonFiniteProductError: likewise.
+        Raises `Diverged` or `NonFiniteProductError` if it has diverged.
         """
         last, threshold = self.state.step >= self.last_step, self.spec.stop.alignment_ema
         rows: dict[str, Row] = {}
@@ -298,7 +292,6 @@ class _Run:
             for name, value in more.items():
                 self.records.amend(name, value)
 
-    # ------------------------------------------------------------ ending
     def _diverge(self, reason: str) -> None:
         log.warning("%s: diverged at step %d: %s", self.name, self.state.step, reason)
         self.state.diverged_at = self.state.step
