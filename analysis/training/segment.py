@@ -256,10 +256,7 @@ class _Run:
         ]
 
     def _measure(self, moment: Moment) -> dict[str, Row]:
-        """Run the probes that are due; their rows by kind. Ends the segment where it is to end.
-
-        Raises `Diverged` or `NonFiniteProductError` if it has diverged.
-        """
+        """Run the probes that are due; their rows by kind. Ends the segment where it is to end."""
         last, threshold = self.state.step >= self.last_step, self.spec.stop.alignment_ema
         rows: dict[str, Row] = {}
         aligned = False
