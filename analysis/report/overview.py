@@ -111,7 +111,7 @@ def totals_of(datasets: Datasets) -> list[tuple[str, str]]:
     products_energies = sum(int(e.energy_products.sum()) for e in energies.values())
     diverged = [name for name, s in segments.items() if s.attrs["status"] == "diverged"]
     halvings = sum(len(provenance(name, s).get("chunk_halvings", [])) for name, s in segments.items())
-    spectra = [s.converged for s in runs]
+    spectra = [s.converged for s in runs if "converged" in s]
     rows = [
         ("segments of training", f"{len(segments):,}, {_steps(runs):,} steps, {_seconds(segments)} in all of them"),
         ("curvature along segments", f"{len(energies):,}, {_seconds(energies)}"),
