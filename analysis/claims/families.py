@@ -22,8 +22,8 @@ def in_words(varied: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
-    """What is not measured is told with where."""
+def locating_gaps(where: str) -> Iterator[None]:
+    """Say where a measurement is missing: `NotMeasured` gets this prefix."""
     try:
         yield
     except NotMeasured as gap:
@@ -88,7 +88,7 @@ def every_seed(
     """
     parts, numbers = [], []
     for varied, single in alike(panel, ["seed"], labels):
-        with told(in_words(varied)):
+        with locating_gaps(in_words(varied)):
             found, measured = judged(single)
         parts += [(holds, f"{in_words(varied)}: {text}") for holds, text in found]
         numbers.append(measured)

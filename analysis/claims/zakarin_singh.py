@@ -16,8 +16,8 @@ from analysis.claims.families import (
     diverged_at,
     every_seed,
     in_words,
+    locating_gaps,
     standard_error,
-    told,
 )
 from analysis.claims.measured import NotMeasured, Part, common_steps, drops, eigenvalue, run, switch, values
 from analysis.runs.measures import GrowthRate, growth_rate
@@ -72,7 +72,7 @@ def faster(panel: Panel) -> Part:
     unstable: list[str] = []
     for varied, pair in sorted(tried, key=lambda one: one[0]["learning_rate"], reverse=True):
         where = in_words(varied)
-        with told(where):
+        with locating_gaps(where):
             if reasons := _unstable_rate(pair):
                 unstable.append(f"at {where} {' and '.join(reasons)}")
                 continue
@@ -110,7 +110,7 @@ def holdout_matters_little(panel: Panel) -> Part:
         raise NotMeasured("there is one holdout size, and so no spread")
     curves = {}
     for size, single in members.items():
-        with told(in_words({"holdout": size})):
+        with locating_gaps(in_words({"holdout": size})):
             completed(single, BULK_SGD)
             curves[size] = values(single, BULK_SGD, "loss")
             begin = switch(single, BULK_SGD)
@@ -269,7 +269,7 @@ def _grid(panel: Panel, *names: str) -> _Grid:
         there[at], diverged[at] = True, diverged_at(single, INTERPOLATED) is not None
         if diverged[at]:
             continue
-        with told(in_words(varied)):
+        with locating_gaps(in_words(varied)):
             curves = {name: values(single, INTERPOLATED, name) for name in names}
         for name, curve in curves.items():
             final[name][at] = float(curve[-1])

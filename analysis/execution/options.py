@@ -1,4 +1,4 @@
-"""What the workflow is told: `--config`, and the engine's own words that it has to answer itself."""
+"""The settings of `--config`, and the engine's own options that the workflow has to answer itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Options(Frozen):
     force: str = ""
 
 
-class Told(Protocol):
+class EngineArguments(Protocol):
     """The engine's command line, as far as it is used here."""
 
     targets: Iterable[str]
@@ -49,7 +49,7 @@ class Told(Protocol):
     forcerun: Iterable[str]
 
 
-def wanted_again(plan: Plan, results: str, force: str, told: Told) -> list[str]:
+def wanted_again(plan: Plan, results: str, force: str, arguments: EngineArguments) -> list[str]:
     """What to make again, though it is there, as names for `analysis.plan.part.again`.
 
     The engine's own --forceall, --force and --forcerun find no rule for what is there, so they are answered here.
@@ -58,13 +58,13 @@ def wanted_again(plan: Plan, results: str, force: str, told: Told) -> list[str]:
         InputError: if --force comes without a target.
     """
     names = force.replace(",", " ").split()
-    if told.forceall:
+    if arguments.forceall:
         names += ["data", "segments", "energies", "distances", "figures", "claims", "report"]
-    forced = [word for word in told.forcerun or () if word not in ("all", "again")]
-    if told.force:
-        if not told.targets:
+    forced = [word for word in arguments.forcerun or () if word not in ("all", "again")]
+    if arguments.force:
+        if not arguments.targets:
             raise InputError("--force: says what to make again only with a target; or --config force=song-fig01")
-        forced += told.targets
+        forced += arguments.targets
     for word in forced:
         file = os.path.relpath(word, results)
         names.append(file if file in plan.files else word)

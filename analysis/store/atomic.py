@@ -16,7 +16,7 @@ def write_text(text: str, path: Path) -> None:
     """Write `text` as UTF-8, with line ends as they are, atomically.
 
     Raises:
-        InputError: if the folder or the disk does not take it.
+        InputError: if it cannot be written.
     """
     write_atomically(path, lambda target: target.write_bytes(text.encode()))
 
@@ -25,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a temporary file beside `path`, then move it there.
 
     Raises:
-        InputError: if the folder or the disk does not take it.
+        InputError: if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -27,7 +27,7 @@ def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any]
     After the netCDF file's own end, where readers of netCDF do not look, stands the SHA-256 of its bytes.
 
     Raises:
-        InputError: if the folder or the disk does not take it.
+        InputError: if it cannot be written.
     """
     attributes = {
         **dataset.attrs,

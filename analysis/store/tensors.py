@@ -23,7 +23,7 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
     """Write tensors (of any device) and JSON-able metadata atomically as safetensors.
 
     Raises:
-        InputError: if the folder or the disk does not take it.
+        InputError: if it cannot be written.
     """
     import torch  # here: it takes seconds, that data sets and figures need not wait for
     from safetensors.torch import save_file

@@ -84,7 +84,7 @@ def write_state(state: State, path: Path, segment: str) -> None:
     """Write the state atomically.
 
     Raises:
-        InputError: if the folder or the disk does not take it.
+        InputError: if it cannot be written.
     """
     tensors, metadata = _pack(state)
     write_tensors(tensors, {**metadata, "segment": segment}, path)
