@@ -21,8 +21,8 @@ from snakemake.cli import get_argument_parser
 
 # What the engine was told, as far as it says so only later: it has read its command line, but shows it to no workflow.
 BY_HAND = os.path.basename(sys.argv[0]) in ("snakemake", "__main__.py") and workflow.is_main_process
-TOLD = get_argument_parser().parse_args(sys.argv[1:] if BY_HAND else [])
-FORCERUN, UNTIL = set(TOLD.forcerun or ()), {*TOLD.until, *TOLD.omit_from, *TOLD.prioritize}
+ENGINE = get_argument_parser().parse_args(sys.argv[1:] if BY_HAND else [])
+FORCERUN, UNTIL = set(ENGINE.forcerun or ()), {*ENGINE.until, *ENGINE.omit_from, *ENGINE.prioritize}
 
 try:
     OPTIONS = validate(dict(config), Options, "--config")
@@ -35,9 +35,9 @@ try:
         PLAN = load_plan(PROFILE, Path(OPTIONS.config_dir or CONFIG_DIR))
     STAGES = validate(OPTIONS.stages, Stages, "stages")
     # A live engine's own lock can be removed (--unlock, --nolock); this one cannot.
-    if workflow.is_main_process and BY_HAND and not any(getattr(TOLD, word, None) for word in ONLY_LOOKS):
+    if workflow.is_main_process and BY_HAND and not any(getattr(ENGINE, word, None) for word in ONLY_LOOKS):
         hold(Path(f".snakemake/{PROFILE}.lock"))
-    AGAIN = again(PLAN, wanted_again(PLAN, RESULTS, OPTIONS.force, TOLD))
+    AGAIN = again(PLAN, wanted_again(PLAN, RESULTS, OPTIONS.force, ENGINE))
 except InputError as error:
     sys.exit(f"Error: {error}")
 
@@ -72,9 +72,9 @@ AT_START = Path(result("logs/at-start.json"))
 if workflow.is_main_process:
     MISSING = missing(PLAN, Path(RESULTS)) | AGAIN
     # If files alone were asked for, by their paths, there are tasks for what these need and no others.
-    PATHS = {os.path.relpath(word, RESULTS): word for word in {*TOLD.targets, *FORCERUN, *UNTIL}}
+    PATHS = {os.path.relpath(word, RESULTS): word for word in {*ENGINE.targets, *FORCERUN, *UNTIL}}
     ASKED = NAMED = set(PATHS) & set(PLAN.files)
-    if FORCERUN | UNTIL or {PATHS[file] for file in ASKED} != set(TOLD.targets):
+    if FORCERUN | UNTIL or {PATHS[file] for file in ASKED} != set(ENGINE.targets):
         ASKED = set()
 else:
     MISSING, ASKED, AGAIN = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
@@ -87,7 +87,7 @@ for task in tasks(PLAN, lambda file: file not in MISSING, ASKED):
     TASKS[task.rule].append(task)
 
 for kind in RULES if workflow.is_main_process else []:
-    if kind in TOLD.targets and not by_kind(ALL)[kind]:
+    if kind in ENGINE.targets and not by_kind(ALL)[kind]:
         sys.exit(f"Error: {kind}: profile {PROFILE} has none.")
 
 # A wrong record goes at once, or the engine, which sees files that are missing but not damaged ones, would find nothing
