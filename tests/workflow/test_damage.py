@@ -87,12 +87,14 @@ def test_no_report_shows_what_is_damaged(project: Project, file: str) -> None:
     """Also if it is damaged after the plan was made: here a job of the report meets it."""
     page = project.results() / "report.html"
     page.unlink()
-    project.edit("workflow/scripts/report.py", "    for record in", DAMAGING.format(file=file) + "    for record in")
+    project.edit("workflow/scripts/report.py", "    report(planned", DAMAGING.format(file=file) + "    report(planned")
     refused(project, f"Error: results/tiny/{file}: has SHA-256", "not the one of its record", "run again")
     assert not page.exists()
 
 
-DAMAGING = """    _path = Path("results/tiny/{file}")
+DAMAGING = """    from pathlib import Path
+
+    _path = Path("results/tiny/{file}")
     _path.write_bytes(_path.read_bytes()[:-20] + bytes(20))
 """
 

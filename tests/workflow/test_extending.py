@@ -86,7 +86,7 @@ def outside(line: str, indent: int) -> bool:
 
 
 def ids(project: Project, *profiles: str) -> list[list[str]]:
-    found: list[list[str]] = json.loads(project.python(IDS.format(profiles=profiles)))
+    found: list[list[str]] = json.loads(project.python("-c", IDS.format(profiles=profiles)))
     return found
 
 
