@@ -5,7 +5,9 @@
 KNOWN = {task.name for those in TASKS.values() for task in those} | set(RULES)
 BY_NAME = {
     **{
-        word: files for word in {*ENGINE.targets, *FORCERUN, *UNTIL} - KNOWN if (files := jobs_files(ALL, word))
+        word: files
+        for word in {*ENGINE.targets, *FORCERUN, *UNTIL} - KNOWN
+        if (files := jobs_files(ALL, word))
     },
     **{PATHS[file]: with_record(file) for file in NAMED},
 }
