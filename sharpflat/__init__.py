@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sharpflat.curvature.subspace import DominantSubspace
     from sharpflat.errors import CurvatureWarning, InputError
     from sharpflat.optim.effective import effective_learning_rates
-    from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
+    from sharpflat.optim.refresh import Refresh
+    from sharpflat.optim.subspace_filter import SubspaceFilter
     from sharpflat.optim.subspace_sgd import SubspaceSGD
 
 __version__ = "0.1.0"
@@ -60,7 +61,7 @@ _MODULES = {
     "LossHessian": "curvature.closure",
     "NonFiniteProductError": "curvature.eigensolver",
     "Objective": "curvature.objective",
-    "Refresh": "optim.subspace_filter",
+    "Refresh": "optim.refresh",
     "SubspaceFilter": "optim.subspace_filter",
     "SubspaceSGD": "optim.subspace_sgd",
     "TopEigenspace": "curvature.eigensolver",

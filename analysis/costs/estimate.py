@@ -117,6 +117,8 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
         if spec["filter"] is not None:
             own, tolerance = spec["filter"]["k"] or k, spec["filter"]["tolerance"]
             every, count = spec["filter"]["refresh_every"], attributes["refreshes"]
+            if every is None and count:  # as often as an accuracy needed
+                every = max(1, (attributes["last_step"] - attributes["first_step"]) // count)
             yield Refreshes("filter", model, every, tolerance, count * own, attributes["filter_products"])
 
 

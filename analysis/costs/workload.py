@@ -68,7 +68,7 @@ def training_work(spec: SegmentSpec, steps: int) -> Work:
     parameters = parameter_count(problem)
     solves = []
     if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
-        k, every = spec.filter.k or problem.k, spec.filter.refresh_every
+        k, every = spec.filter.k or problem.k, spec.filter.expected_interval
         solves.append(Solve("filter", math.ceil(steps / every), k, every, spec.filter.tolerance))
     counts = {"tests": 0, "products": 0, "stored": 0}
     for kind, numbers in spec.probes.items():

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.runs.panels import Member, Panel, specification
+from analysis.runs.words import refreshed
 from analysis.specs import StoppedBy
 
 ALIGNMENT, EIGENVALUES, LOSS = "alignment χₖ(∇L)", "Hessian eigenvalues", "training loss"  # axis labels
@@ -45,9 +46,12 @@ def title_of(panel: Panel) -> str:
 def refreshes_in_words(runs: Iterable[xr.Dataset]) -> list[str]:
     """How often the runs' filters refresh their dominant subspaces, e.g. for a panel's description: no or one line."""
     filters = [json.loads(s)["filter"] for run in runs for s in run.attrs["specifications"]]
-    found = sorted({f["refresh_every"] for f in filters if f})
-    every = "every step" if found == [1] else f"every {', '.join(f'{steps:,}' for steps in found)} steps"
-    return [f"dominant subspace refreshed {every}"] if found else []
+    steps = sorted({f["refresh_every"] for f in filters if f and f["refresh_every"]})
+    found = [f"every {', '.join(f'{n:,}' for n in steps)} steps"] if steps else []
+    found += sorted({refreshed(f) for f in filters if f and not f["refresh_every"]})
+    if steps == [1]:
+        found[0] = "every step"
+    return [f"dominant subspace refreshed {' and '.join(found)}"] if found else []
 
 
 def eigenvalues(axes: Axes, run: xr.Dataset) -> None:

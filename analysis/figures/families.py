@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.figures import drawing, style
 from analysis.runs.panels import Member, Panel, specification
-from analysis.runs.words import how_it_was_run, rule_name, rules, what_was_run
+from analysis.runs.words import how_it_was_run, refreshed, rule_name, rules, what_was_run
 from sharpflat.errors import InputError
 
 NAMES = {  # by what varies: in legends, and on an axis
@@ -311,7 +311,7 @@ def _subspaces(runs: Sequence[xr.Dataset]) -> str:
     for planned in map(specification, runs):
         if (weights := planned["filter"]) is not None:
             k = weights["k"] or planned["problem"]["k"]
-            told.append(f"k = {k}, refreshed every {weights['refresh_every']} steps")
+            told.append(f"k = {k}, refreshed {refreshed(weights)}")
     if not told:
         return ""
     converged = np.concatenate([run.refresh_converged.values for run in runs])

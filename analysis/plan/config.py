@@ -20,6 +20,7 @@ from analysis.specs import (
     Frozen,
     Positive,
     Real,
+    Refreshes,
     RuleNumbers,
     Seed,
     Several,
@@ -196,7 +197,7 @@ class Energies(Frozen):
     tolerance: Positive = EnergiesSpec.model_fields["tolerance"].default
 
 
-class SegmentNumbers(Frozen):
+class SegmentNumbers(Refreshes):
     """One segment's length: `steps` more, or up to the global `step`. `aligned` segments end earlier, as soon
     as the EMA of χ_k(∇L) passes `alignment_ema`. `rule` has numbers of the update rule's own. The rest replaces the
     setting's numbers; `values` are those of what the segment varies in."""
@@ -210,7 +211,7 @@ class SegmentNumbers(Frozen):
     values: Values = Values()
 
 
-class SettingNumbers(Frozen):
+class SettingNumbers(Refreshes):
     data: Data
     model: dict[str, Any]
     k: Count | None = None  # number of classes, if not given
@@ -219,7 +220,6 @@ class SettingNumbers(Frozen):
     learning_rate: Positive
     batch_size: Count
     holdout: Size = 0
-    refresh_every: Count = 1
     tolerance: Positive = FilterSpec.model_fields["tolerance"].default
     probes: Probes  # type: ignore[valid-type]
     energies: Energies = Energies()

@@ -126,7 +126,7 @@ def expected_refreshes(spec: SegmentSpec) -> float:
     for numbers in spec.probes.values():
         refreshes += numbers.measurement().eigenpairs * steps / numbers.every
     if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
-        refreshes += steps / spec.filter.refresh_every
+        refreshes += steps / spec.filter.expected_interval
     data = spec.problem.data
     if data.holdout:  # the Hessian is of these examples alone, but a refresh has costs of its own
         refreshes *= max(data.holdout / data.examples, 0.2)

@@ -86,15 +86,18 @@ class SegmentJoin:
     def _filter(self, own: Varied) -> FilterSpec | None:
         alpha_dom = own.get("alpha_dom", self.entry.alpha_dom)
         beta_bulk = own.get("beta_bulk", self.entry.beta_bulk)
+        refreshes = self.own.refreshes
         if alpha_dom == beta_bulk == 1.0:
+            for name in refreshes:
+                self._wrong("not allowed; the segment's updates are not filtered", name)
             return None
-        return FilterSpec(
-            alpha_dom=alpha_dom,
-            beta_bulk=beta_bulk,
-            k=cast("int | None", own.get("k")),
-            refresh_every=cast("int", own.get("refresh_every", self.numbers.refresh_every)),
-            tolerance=self.numbers.tolerance,
-        )
+        if "refresh_every" in own:
+            for name in refreshes:
+                self._wrong("not allowed; the segment varies in refresh_every", name)
+            refreshes = {"refresh_every": own["refresh_every"]}
+        numbers: dict[str, Any] = {"k": own.get("k"), **(refreshes or self.numbers.refreshes)}
+        tolerance = self.numbers.tolerance
+        return FilterSpec(alpha_dom=alpha_dom, beta_bulk=beta_bulk, tolerance=tolerance, **numbers)
 
     def _rule(self, varied: Varied) -> RuleNumbers | None:
         if "learning_rate" in varied and self.own.learning_rate is not None:

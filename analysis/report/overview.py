@@ -117,7 +117,7 @@ def totals_of(datasets: Datasets) -> list[tuple[str, str]]:
         ("curvature along segments", f"{len(energies):,}, {_seconds(energies)}"),
         ("Hessian products", f"{products:,} in training, {products_energies:,} for energies"),
         ("diverged segments", f"{len(diverged)}" + (f": {', '.join(diverged)}" if diverged else "")),
-        ("refreshes of the dominant subspace", _of(runs, "unconverged_refreshes", "refreshes")),
+        ("refreshes of the dominant subspace", _refreshes(runs)),
         ("measured spectra", _unconverged(sum(int((c == 0).sum()) for c in spectra), sum(c.size for c in spectra))),
         (
             "effective learning rates",
@@ -130,8 +130,11 @@ def totals_of(datasets: Datasets) -> list[tuple[str, str]]:
     return rows
 
 
-def _of(runs: Iterable[xr.Dataset], part: str, whole: str) -> str:
-    return _unconverged(*(sum(int(s.attrs[name]) for s in runs) for name in (part, whole)))
+def _refreshes(runs: Iterable[xr.Dataset]) -> str:
+    names = ("unconverged_refreshes", "refreshes", "missed_refreshes")
+    unconverged, refreshes, missed = (sum(int(s.attrs.get(name, 0)) for s in runs) for name in names)
+    late = f", {missed:,} later than their accuracy needed" if missed else ""
+    return _unconverged(unconverged, refreshes) + late
 
 
 def _unconverged(part: int, whole: int) -> str:

@@ -16,7 +16,8 @@ import xarray as xr
 from analysis.specs.kinds import PROBES, kinds, numbers_of
 from analysis.specs.panels import PanelSpec
 
-_REFRESHES = dict.fromkeys(("overlap", "refresh_products", "refresh_converged"), ("refresh_step",))  # of the filter
+_OF_A_REFRESH = ("products", "converged", "interval", "error", "kept")
+_REFRESHES = dict.fromkeys(("overlap", *(f"refresh_{name}" for name in _OF_A_REFRESH)), ("refresh_step",))
 
 
 @dataclass(frozen=True)

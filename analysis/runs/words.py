@@ -54,6 +54,15 @@ def rule_name(rule: Mapping[str, Any]) -> str:
     return title
 
 
+def refreshed(weights: Mapping[str, Any]) -> str:
+    """How often a filter (as in a specification) refreshes its dominant subspace, e.g. "every 10 steps"."""
+    if weights["refresh_every"]:
+        return f"every {weights['refresh_every']} steps"
+    if weights["refresh_error"]:
+        return f"for updates right to {weights['refresh_error']:g}"
+    return f"for an overlap of {weights['refresh_overlap']:g}"
+
+
 def _in_words(rule: Mapping[str, Any]) -> str:
     words: str = read_numbers(RULES, rule).words()
     return words

@@ -8,7 +8,7 @@ from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, S
 from analysis.specs.energies import EnergiesSpec
 from analysis.specs.kinds import ModelNumbers, ModelSpec, ProbeNumbers, RuleNumbers, RuleSpec
 from analysis.specs.problem import DataSpec, ProblemSpec
-from analysis.specs.segment import FilterSpec, SegmentSpec, StoppedBy, StopSpec
+from analysis.specs.segment import FilterSpec, Refreshes, SegmentSpec, StoppedBy, StopSpec
 
 __all__ = [
     "Count",
@@ -23,6 +23,7 @@ __all__ = [
     "ProbeNumbers",
     "ProblemSpec",
     "Real",
+    "Refreshes",
     "RuleNumbers",
     "RuleSpec",
     "Seed",

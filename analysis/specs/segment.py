@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, Size
 from analysis.specs.kinds import ProbeSpecs, RuleSpec
@@ -18,8 +21,35 @@ class StoppedBy(StrEnum):
     EARLIER_DIVERGENCE = "divergence of an earlier segment"  # it never began
 
 
-class FilterSpec(Frozen):
-    """update ← α_dom P_k update + β_bulk P_k^⊥ update, with P_k recomputed every `refresh_every` steps.
+class Refreshes(Frozen):
+    """When a dominant subspace is recomputed: every so many steps, or as often as an accuracy needs; one of the three.
+
+    `refresh_error` is the largest relative error of a filtered update, `refresh_overlap` the smallest overlap of the
+    subspace in use with a new one (see `sharpflat.optim.refresh`).
+    """
+
+    refresh_every: Count | None = None
+    refresh_error: Positive | None = None
+    refresh_overlap: Annotated[Fraction, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.refreshes) > 1:
+            raise ValueError(f"{' and '.join(self.refreshes)} exclude each other: give one")
+        return self
+
+    @property
+    def refreshes(self) -> dict[str, Any]:
+        """The one that is given, by name."""
+        names = ("refresh_every", "refresh_error", "refresh_overlap")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+USUAL_INTERVAL = 10  # steps between refreshes, about, where an accuracy decides: for plans only
+
+
+class FilterSpec(Refreshes):
+    """update ← α_dom P_k update + β_bulk P_k^⊥ update, with P_k recomputed at every step unless the numbers say else.
 
     `k` None is the problem's: then the filter's subspace is the one that probes speak of.
     """
@@ -27,8 +57,19 @@ class FilterSpec(Frozen):
     alpha_dom: Real = 1.0
     beta_bulk: Real = 1.0
     k: Count | None = None
-    refresh_every: Count = 1
     tolerance: Positive = 1e-2  # residuals relative to λ_k
+
+    @property
+    def expected_interval(self) -> int:
+        """Steps between refreshes, as a plan reckons."""
+        return self.refresh_every or USUAL_INTERVAL
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_step(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not any(given.get(name) is not None for name in Refreshes.model_fields):
+            return {**given, "refresh_every": 1}
+        return given
 
 
 class StopSpec(Frozen):

@@ -19,6 +19,9 @@ REFRESHES = {
     "overlap": Variable("overlap of the filter's subspace with the one before this refresh (NaN: the first)"),
     "refresh_products": Variable("Hessian products that this refresh of the filter's subspace used", dtype="int64"),
     "refresh_converged": Variable("1 where the refresh's eigensolver reached its tolerance", dtype="int64"),
+    "refresh_interval": Variable("steps since the refresh before (0: the first)", dtype="int64"),
+    "refresh_error": Variable("relative error of the filtered update with the subspace before (NaN: the first)"),
+    "refresh_kept": Variable("1 where the steps before kept to the accuracy asked for, if one is", dtype="int64"),
 }
 
 

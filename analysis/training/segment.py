@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 PROGRESS_SECONDS = 5.0
-COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes")  # there from the beginning
+# There from the beginning.
+COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes", "missed_refreshes")
 
 
 class Interrupted(Exception):
@@ -162,11 +163,12 @@ class _Run:
             DominantSubspace(self.checkpoint.dominant)  # verified where it comes from a file, and not at every step
         return SubspaceFilter(
             k=weights.k or self.spec.problem.k,
-            refresh_every=weights.refresh_every,
             tolerance=weights.tolerance,
+            **weights.refreshes,
             dominant=self.checkpoint.dominant,
             start=self.state.kept.get("filter", {}).get("start"),
             refreshed_at=self.checkpoint.refreshed_at,
+            interval=self.checkpoint.interval,
         )
 
     def advance(self) -> None:
@@ -204,16 +206,21 @@ class _Run:
         )
         if refresh is not None:
             self.checkpoint.dominant, self.checkpoint.refreshed_at = self.filter.dominant, refresh.step
+            self.checkpoint.interval = self.filter.interval
             self.state.kept["filter"] = {"start": self.filter.start}
             self._count("filter_products", refresh.products)
             self._count("refreshes", 1)
             self._count("unconverged_refreshes", int(not refresh.converged))
+            self._count("missed_refreshes", int(not refresh.kept))
             self.records.add(
                 REFRESH_STEP,
                 refresh.step,
                 overlap=refresh.overlap,
                 refresh_products=refresh.products,
                 refresh_converged=int(refresh.converged),
+                refresh_interval=refresh.interval,
+                refresh_error=refresh.error,
+                refresh_kept=int(refresh.kept),
             )
         return update
 

@@ -52,6 +52,7 @@ class Checkpoint:
         first_step: global step of `start`.
         dominant: eigenvectors [P, k] of the filter's last refresh.
         refreshed_at: its step.
+        interval: steps from there to the next refresh.
         counters: products and unconverged refreshes so far.
         records: what was measured so far, by variable.
         stopped_by: why the segment ended (`StoppedBy`); None while it has not.
@@ -62,6 +63,7 @@ class Checkpoint:
     first_step: int
     dominant: Tensor | None = None
     refreshed_at: int | None = None
+    interval: int | None = None
     counters: dict[str, int] = field(default_factory=dict)
     records: dict[str, list[Any]] = field(default_factory=dict)
     stopped_by: str | None = None
@@ -110,6 +112,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     metadata |= {
         "first_step": checkpoint.first_step,
         "refreshed_at": checkpoint.refreshed_at,
+        "interval": checkpoint.interval,
         "counters": checkpoint.counters,
         "stopped_by": checkpoint.stopped_by,
     }
@@ -130,6 +133,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         first_step=metadata["first_step"],
         dominant=tensors.get("dominant"),
         refreshed_at=metadata["refreshed_at"],
+        interval=metadata["interval"],
         counters=metadata["counters"],
         records={n.removeprefix(prefix): list(t.numpy()) for n, t in tensors.items() if n.startswith(prefix)},
         stopped_by=metadata["stopped_by"],

@@ -6,11 +6,15 @@ import torch
 from torch import distributed
 
 from sharpflat.errors import InputError
-from sharpflat.optim.subspace_filter import Refresh
+from sharpflat.optim.refresh import Refresh
 
 
-def check_ranks_agree(refresh: Refresh) -> None:
-    """Compares the sum of the eigenvalues across ranks, with one all-reduce; nothing without torch.distributed.
+def check_ranks_agree(refresh: Refresh, following: int) -> None:
+    """Compares ranks with one all-reduce; nothing without torch.distributed.
+
+    Args:
+        refresh: the eigenvalues' sum must be the same on all ranks.
+        following: steps to the next refresh, likewise: a rank that refreshed alone would wait for the others for ever.
 
     Raises:
         InputError: Ranks differ; raised on every rank.
@@ -19,7 +23,8 @@ def check_ranks_agree(refresh: Refresh) -> None:
         return
     eigenvalues = refresh.eigenvalues
     total = eigenvalues.double().sum()
-    extremes = torch.stack([total, -total, eigenvalues.abs().double().max()])
+    steps = total.new_tensor(following)
+    extremes = torch.stack([total, -total, eigenvalues.abs().double().max(), steps, -steps])
     distributed.all_reduce(extremes, op=distributed.ReduceOp.MAX)
     largest, smallest, scale = extremes[0].item(), -extremes[1].item(), extremes[2].item()
     if largest - smallest > torch.finfo(eigenvalues.dtype).eps ** 0.5 * scale:
@@ -27,4 +32,10 @@ def check_ranks_agree(refresh: Refresh) -> None:
             f"SubspaceSGD, step {refresh.step}: the ranks found different curvature (sums of eigenvalues from "
             f"{smallest:.6g} to {largest:.6g}), so their parameters would drift apart. Give every rank the same "
             "holdout, not its shard, and begin from the same parameters; check_ranks=False where each rank trains alone"
+        )
+    if extremes[3].item() != -extremes[4].item():
+        raise InputError(
+            f"SubspaceSGD, step {refresh.step}: the ranks' next refreshes would be {-extremes[4].item():.0f} to "
+            f"{extremes[3].item():.0f} steps away, since their gradients differ. Average the gradients over the ranks "
+            "before the step, as DistributedDataParallel does; check_ranks=False where each rank trains alone"
         )

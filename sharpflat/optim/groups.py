@@ -11,7 +11,9 @@ from torch import Tensor
 from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 
-_ONE_FOR_ALL = frozenset({"alpha_dom", "beta_bulk", "k", "refresh_every", "curvature", "tolerance"})
+_ONE_FOR_ALL = frozenset(
+    {"alpha_dom", "beta_bulk", "k", "refresh_every", "refresh_error", "refresh_overlap", "curvature", "tolerance"}
+)
 _NOT_HERE = ("dampening", "nesterov", "maximize", "differentiable", "fused")
 
 Groups = Sequence[Mapping[str, Any]]

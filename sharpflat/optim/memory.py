@@ -11,7 +11,8 @@ from torch import Tensor
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
-from sharpflat.optim.subspace_filter import Refresh, SubspaceFilter
+from sharpflat.optim.refresh import Refresh
+from sharpflat.optim.subspace_filter import SubspaceFilter
 
 MEMORY = "subspace"
 """Its key in the optimizer's state."""
@@ -30,10 +31,12 @@ class Memory(TypedDict):
     start: Tensor | None  # [P, k + guard]
     order: list[int]  # of the parameters in θ: their numbers over all groups
     refreshed_at: int | None
+    interval: int | None  # from there to the next refresh
     last_refresh: dict[str, Any] | None
     products: int
     refreshes: int
     unconverged_refreshes: int
+    missed_refreshes: int
 
 
 def nothing_yet() -> Memory:
@@ -44,10 +47,12 @@ def nothing_yet() -> Memory:
         start=None,
         order=[],
         refreshed_at=None,
+        interval=None,
         last_refresh=None,
         products=0,
         refreshes=0,
         unconverged_refreshes=0,
+        missed_refreshes=0,
     )
 
 
@@ -84,6 +89,11 @@ class Remembering:
         return self._memory["unconverged_refreshes"]
 
     @property
+    def missed_refreshes(self) -> int:
+        """Refreshes that came too late for the accuracy asked for (`refresh_error`, `refresh_overlap`)."""
+        return self._memory["missed_refreshes"]
+
+    @property
     def _memory(self) -> Memory:
         memory: Memory = self.state[self._keeper()].setdefault(MEMORY, nothing_yet())
         return memory
@@ -96,19 +106,23 @@ class Remembering:
         raise InputError("the optimizer has no parameters")
 
 
-def recall(memory: Memory, order: list[int], *, k: int, refresh_every: int, tolerance: float) -> SubspaceFilter:
+def recall(memory: Memory, order: list[int], **numbers: Any) -> SubspaceFilter:
     """The filter as the last refresh left it; a new one where θ is another now.
 
     θ is another after parameters were frozen or unfrozen, or curvature was replaced.
+
+    Args:
+        memory: of the last refresh.
+        order: of the parameters in θ.
+        numbers: `k`, `tolerance` and what says when to refresh, as for `SubspaceFilter`.
     """
     usable = memory["order"] == order
     return SubspaceFilter(
-        k=k,
-        refresh_every=refresh_every,
-        tolerance=tolerance,
+        **numbers,
         dominant=memory["dominant"] if usable else None,
         start=memory["start"] if usable else None,
         refreshed_at=memory["refreshed_at"] if usable else None,
+        interval=memory["interval"] if usable else None,
     )
 
 
@@ -116,10 +130,11 @@ def remember(memory: Memory, order: list[int], subspace: SubspaceFilter, refresh
     """Takes a refresh of the filter into the memory."""
     memory["dominant"], memory["start"] = subspace.dominant, subspace.start
     memory["refreshed_at"], memory["last_refresh"] = subspace.refreshed_at, vars(refresh).copy()
-    memory["order"] = order
+    memory["interval"], memory["order"] = subspace.interval, order
     memory["products"] += refresh.products
     memory["refreshes"] += 1
     memory["unconverged_refreshes"] += not refresh.converged
+    memory["missed_refreshes"] += not refresh.kept
 
 
 def forget(memory: Memory) -> None:

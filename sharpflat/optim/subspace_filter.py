@@ -6,40 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import nan
+from math import inf, nan
 
+import torch
 from torch import Tensor
 
 from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
 from sharpflat.curvature.subspace import DominantSubspace
-
-
-@dataclass(frozen=True)
-class Refresh:
-    """What a refresh of the dominant subspace found.
-
-    Attributes:
-        step: at which it was made.
-        eigenvalues: [k], descending.
-        residual: the largest residual norm of the eigenpairs.
-        overlap: with the subspace before it, in [0, 1]; NaN at the first refresh.
-        products: Hessian products used.
-        converged: whether the eigensolver reached its tolerance.
-        reason: why not, in words.
-    """
-
-    step: int
-    eigenvalues: Tensor
-    residual: float
-    overlap: float
-    products: int
-    converged: bool
-    reason: str | None = None
+from sharpflat.optim.refresh import Refresh, RefreshRule
 
 
 class SubspaceFilter:
-    """u ← α_dom P_k u + β_bulk P_k^⊥ u, with P_k recomputed every `refresh_every` steps (Zakarin & Singh).
+    """u ← α_dom P_k u + β_bulk P_k^⊥ u, with P_k recomputed now and then (Zakarin & Singh).
 
     Where α_dom = β_bulk no curvature is asked for. Each refresh starts from the last one's block.
 
@@ -47,34 +25,46 @@ class SubspaceFilter:
         dominant: eigenvectors [P, k] of the last refresh; None before the first.
         start: block [P, k + guard] to begin the next refresh from; None is a random one.
         refreshed_at: step of the last refresh; None before the first.
+        interval: steps from the last refresh to the next.
     """
 
     def __init__(
         self,
         *,
         k: int,
-        refresh_every: int,
         tolerance: float,
+        refresh_every: int | None = None,
+        refresh_error: float | None = None,
+        refresh_overlap: float | None = None,
         dominant: Tensor | None = None,
         start: Tensor | None = None,
         refreshed_at: int | None = None,
+        interval: int | None = None,
     ) -> None:
         """Takes up where another left off, if its attributes are given.
 
         Args:
             k: dimension of the dominant subspace.
-            refresh_every: steps between refreshes, at least 1.
             tolerance: of the eigenpairs' residuals, relative to λ_k.
+            refresh_every: steps between refreshes, at least 1; exactly one of the three is given.
+            refresh_error: largest relative error of the filtered update: refreshes as often as that needs.
+            refresh_overlap: smallest overlap of the subspace in use with a new one: refreshes as often as that needs.
             dominant: see above, as are the others; not verified again.
             start: may be given without `dominant`.
             refreshed_at: needed with `dominant`.
+            interval: needed with `dominant`, unless it is fixed by `refresh_every`.
+
+        Raises:
+            InputError: not exactly one of the three is given, or it is out of range.
         """
-        self.k, self.refresh_every, self.tolerance = k, refresh_every, tolerance
+        self.k, self.tolerance = k, tolerance
+        self.rule = RefreshRule(refresh_every, refresh_error, refresh_overlap)
         self.dominant, self.start, self.refreshed_at = dominant, start, refreshed_at
+        self.interval = self.rule.first if interval is None or refresh_every is not None else interval
 
     def due(self, step: int) -> bool:
         """Whether a step that needs the subspace would refresh it."""
-        return self.dominant is None or self.refreshed_at is None or step - self.refreshed_at >= self.refresh_every
+        return self.dominant is None or self.refreshed_at is None or step - self.refreshed_at >= self.interval
 
     def apply(
         self,
@@ -99,22 +89,40 @@ class SubspaceFilter:
         """
         if alpha_dom == beta_bulk:
             return (update if beta_bulk == 1.0 else beta_bulk * update), None
-        refresh = None
-        if self.due(step):
-            refresh = self._refresh(step, hessian())
-        assert self.dominant is not None
-        subspace = DominantSubspace(self.dominant, verify=False)
-        return filter_update(update, subspace, alpha_dom=alpha_dom, beta_bulk=beta_bulk), refresh
 
-    def _refresh(self, step: int, hessian: SymmetricOperator) -> Refresh:
-        found = top_eigenspace(hessian, self.k, start=self.start, tolerance=self.tolerance)
-        new, overlap = DominantSubspace(found.eigenvectors.contiguous()), nan
-        if self.dominant is not None:
-            overlap = DominantSubspace(self.dominant, verify=False).overlap(new)
+        def filtered_by(basis: Tensor) -> Tensor:
+            subspace = DominantSubspace(basis, verify=False)
+            return filter_update(update, subspace, alpha_dom=alpha_dom, beta_bulk=beta_bulk)
+
+        if not self.due(step):
+            assert self.dominant is not None
+            return filtered_by(self.dominant), None
+        found = top_eigenspace(hessian(), self.k, start=self.start, tolerance=self.tolerance)
         # Contiguous: the layout that a file gives back. Rounding depends on it.
+        new = DominantSubspace(found.eigenvectors.contiguous())
+        filtered = filtered_by(new.basis)
+        overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first
+        if self.dominant is not None and self.refreshed_at is not None:
+            overlap = DominantSubspace(self.dominant, verify=False).overlap(new)
+            error = _relative_error(filtered_by(self.dominant), filtered)
+            interval = step - self.refreshed_at
+            kept, following = self.rule.next(interval, self.interval, error=error, overlap=overlap)
         self.dominant, self.start, self.refreshed_at = new.basis, found.start.contiguous(), step
+        self.interval = following
         residual = float(found.residuals.max())
-        return Refresh(step, found.eigenvalues, residual, overlap, found.products, found.converged, found.reason)
+        quality = (found.converged, found.reason)
+        return filtered, Refresh(
+            step, found.eigenvalues, residual, overlap, found.products, *quality, interval, error, kept
+        )
+
+
+def _relative_error(approximation: Tensor, exact: Tensor) -> float:
+    """‖approximation − exact‖/‖exact‖, 0 where they are equal."""
+    difference = float(torch.linalg.vector_norm(approximation - exact))
+    norm = float(torch.linalg.vector_norm(exact))
+    if difference == 0.0:
+        return 0.0
+    return difference / norm if norm > 0.0 else inf
 
 
 def filter_update(update: Tensor, subspace: DominantSubspace, *, alpha_dom: float, beta_bulk: float) -> Tensor:

@@ -24,7 +24,7 @@ from sharpflat.errors import CurvatureWarning, InputError
 from sharpflat.optim.distributed import check_ranks_agree
 from sharpflat.optim.groups import check_group, numbers_of, sgd_updates, theta_of
 from sharpflat.optim.memory import MEMORY, Memory, Remembering, check_fits, check_version, forget, recall, remember
-from sharpflat.optim.subspace_filter import Refresh
+from sharpflat.optim.refresh import Refresh, RefreshRule
 
 Weight = float | Callable[[int], float]
 """A number, or a function of the number of steps made before this one."""
@@ -41,22 +41,20 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
 
     - Where both weights are 1, a step is `torch.optim.SGD`'s, to the bit. Where they are equal, no curvature is
       evaluated.
-    - The subspace is found anew at a step that needs it if it is `refresh_every` or more steps old.
+    - The subspace is found anew at a step that needs it if it is `refresh_every` or more steps old; or, with
+      `refresh_error` or `refresh_overlap`, as often as that accuracy needs (see `RefreshRule`).
     - `lr`, `momentum` and `weight_decay` may differ between groups, and change between steps (schedulers do that).
     - A parameter without gradient is left alone, as SGD leaves it: not moved, not decayed. In the projection, its
       update counts as zero; so where there is one, the step made is not exactly inside (or outside) of the subspace.
     - A step that raises has changed nothing (but what a closure handed to `step` did).
     - `state_dict` holds the number of steps, the subspace and the counts, besides SGD's momentum; not the weights,
-      `k`, `refresh_every`, `tolerance` and `curvature`, which are the constructor's. A resumed optimizer goes on to the
-      bit. A `state_dict` of `torch.optim.SGD` can be loaded.
+      `k`, `tolerance`, `curvature` and what says when to refresh, which are the constructor's. A resumed optimizer goes
+      on to the bit. A `state_dict` of `torch.optim.SGD` can be loaded.
 
     Attributes:
         alpha_dom: weight of the dominant component; may be set between steps.
         beta_bulk: weight of the bulk component; may be set between steps.
-        k: dimension of the dominant subspace.
-        refresh_every: steps between refreshes.
-        tolerance: of the eigenpairs' residuals, relative to λ_k.
-        check_ranks: whether ranks are compared after each refresh, where torch.distributed is initialised.
+        k, tolerance, refresh_every, refresh_error, refresh_overlap, check_ranks: as given to the constructor.
     """
 
     def __init__(
@@ -67,7 +65,9 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         alpha_dom: Weight = 1.0,
         beta_bulk: Weight = 1.0,
         k: int = 10,
-        refresh_every: int = 10,
+        refresh_every: int | None = None,
+        refresh_error: float | None = None,
+        refresh_overlap: float | None = None,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         curvature: Curvature | None = None,
@@ -83,7 +83,9 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             alpha_dom: weight of the dominant component, a number or a function of the number of steps made before.
             beta_bulk: weight of the bulk component, likewise.
             k: dimension of the dominant subspace, of at most the number of parameters.
-            refresh_every: steps between refreshes, at least 1.
+            refresh_every: steps between refreshes, at least 1; 10 unless one of the next two is given.
+            refresh_error: refresh as often as keeps the filtered update's relative error at most this (0.05, say).
+            refresh_overlap: likewise the overlap of the subspace in use with a new one, at least this (0.999, say).
             momentum: of SGD.
             weight_decay: of SGD.
             curvature: where the Hessian is taken: an `Objective` that trains just these parameters (in any order), or
@@ -94,17 +96,21 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
                 False where ranks train models of their own.
 
         Raises:
-            InputError: k, refresh_every, tolerance or a weight is out of range, curvature is missing or neither of
-                the two, an `Objective` trains other parameters, parameters occur twice, or a group has what there is
-                one of for all (alpha_dom, beta_bulk, k, refresh_every) or what is not supported (dampening, nesterov,
-                maximize, differentiable, fused).
+            InputError: k, tolerance, a weight or what says when to refresh is out of range, two of the latter are
+                given, curvature is missing or neither of the two, an `Objective` trains other parameters, parameters
+                occur twice, or a group has what there is one of for all (alpha_dom, beta_bulk, k, refresh_every and its
+                like) or what is not supported (dampening, nesterov, maximize, differentiable, fused).
             ValueError: what `torch.optim.SGD` refuses.
         """
-        check_counts(k=k, refresh_every=refresh_every)
+        check_counts(k=k)
+        if refresh_every is None and refresh_error is None and refresh_overlap is None:
+            refresh_every = 10
+        RefreshRule(refresh_every, refresh_error, refresh_overlap)  # checks them
         check_tolerance(tolerance)
         self.alpha_dom, self.beta_bulk = alpha_dom, beta_bulk
         self.check_ranks, self._warned = check_ranks, False
-        self.k, self.refresh_every, self.tolerance = k, refresh_every, tolerance
+        self.k, self.tolerance = k, tolerance
+        self.refresh_every, self.refresh_error, self.refresh_overlap = refresh_every, refresh_error, refresh_overlap
         schedules = callable(alpha_dom) or callable(beta_bulk)
         if curvature is None and (schedules or self._weight("alpha_dom", 0) != self._weight("beta_bulk", 0)):
             raise InputError(
@@ -171,7 +177,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
 
     def _filter(self, update: Tensor, theta: list[Tensor], step: int, alpha_dom: float, beta_bulk: float) -> Tensor:
         order = numbers_of(self.param_groups, theta)
-        subspace = recall(self._memory, order, k=self.k, refresh_every=self.refresh_every, tolerance=self.tolerance)
+        subspace = recall(self._memory, order, **{name: getattr(self, name) for name in _OF_THE_FILTER})
         try:
             filtered, refresh = subspace.apply(
                 update, step, lambda: _hessian(self._curvature, theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
@@ -181,19 +187,15 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             raise NonFiniteProductError(message) from error
         if refresh is not None:
             if self.check_ranks:
-                check_ranks_agree(refresh)
+                check_ranks_agree(refresh, subspace.interval)
             remember(self._memory, order, subspace, refresh)
-            if not (refresh.converged or self._warned):
+            if not ((refresh.converged and refresh.kept) or self._warned):
                 self._warned = True
                 _warn(refresh)
         return filtered
 
     def _weight(self, name: str, step: int) -> float:
-        weight = getattr(self, name)
-        value = float(weight(step) if callable(weight) else weight)
-        if not isfinite(value):
-            raise InputError(f"{name} must be a finite number, not {value} (step {step})")
-        return value
+        return _weight(name, getattr(self, name), step)
 
     def _theta(self) -> list[Tensor]:
         return theta_of(self.param_groups, self._curvature if isinstance(self._curvature, Objective) else None)
@@ -228,12 +230,13 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
                 check_version(memory)
                 if memory["dominant"] is not None:
                     theta = self._theta()
-                    order = numbers_of(self.param_groups, theta)
-                    check_fits(memory, order, size=sum(p.numel() for p in theta), k=self.k)
+                    order, size = numbers_of(self.param_groups, theta), sum(p.numel() for p in theta)
+                    check_fits(memory, order, size=size, k=self.k)
         super().__setstate__(state)  # type: ignore[no-untyped-call]
 
 
-_OWN = ("alpha_dom", "beta_bulk", "k", "refresh_every", "tolerance", "_curvature", "check_ranks", "_warned")
+_OF_THE_FILTER = ("k", "tolerance", "refresh_every", "refresh_error", "refresh_overlap")
+_OWN = ("alpha_dom", "beta_bulk", *_OF_THE_FILTER, "_curvature", "check_ranks", "_warned")
 
 
 def _checked(curvature: Curvature | None) -> Curvature | None:
@@ -245,6 +248,13 @@ def _checked(curvature: Curvature | None) -> Curvature | None:
     return curvature
 
 
+def _weight(name: str, weight: Weight, step: int) -> float:
+    value = float(weight(step) if callable(weight) else weight)
+    if not isfinite(value):
+        raise InputError(f"{name} must be a finite number, not {value} (step {step})")
+    return value
+
+
 def _hessian(curvature: Curvature | None, theta: list[Tensor]) -> SymmetricOperator:
     if isinstance(curvature, Objective):
         return Hessian(curvature, curvature.theta)
@@ -254,9 +264,17 @@ def _hessian(curvature: Curvature | None, theta: list[Tensor]) -> SymmetricOpera
 
 
 def _warn(refresh: Refresh) -> None:
+    counter, what = "unconverged_refreshes", f"did not converge and is used all the same: {refresh.reason}"
+    if refresh.converged:
+        counter = "missed_refreshes"
+        what = (
+            "turned faster than expected and was used too long for the accuracy asked for (after "
+            f"{refresh.interval} steps: relative error of the filtered update {refresh.error:.1e}, overlap "
+            f"{refresh.overlap:.6f}); it is refreshed more often now"
+        )
     warnings.warn(
-        f"SubspaceSGD, step {refresh.step}: the dominant subspace did not converge and is used all the same: "
-        f"{refresh.reason}. Said once; `unconverged_refreshes` counts and `last_refresh` tells more",
+        f"SubspaceSGD, step {refresh.step}: the dominant subspace {what}. Said once; `{counter}` counts and "
+        "`last_refresh` tells more",
         CurvatureWarning,
         stacklevel=6,
     )

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from sharpflat import CurvatureWarning, InputError, LossHessian, Objective, SubspaceSGD, top_eigenspace
 from sharpflat.optim import subspace_filter
 from sharpflat.optim.distributed import check_ranks_agree
-from sharpflat.optim.subspace_filter import Refresh
+from sharpflat.optim.refresh import Refresh
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,4 +213,25 @@ def test_two_processes(tmp_path: Path, holdouts: str, kind: str, expected: str) 
 
 
 def test_one_process_compares_nothing() -> None:
-    check_ranks_agree(Refresh(0, torch.ones(2), 0.0, 1.0, 3, True))
+    check_ranks_agree(Refresh(0, torch.ones(2), 0.0, 1.0, 3, True), 4)
+
+
+@pytest.mark.parametrize(("following", "agree"), [(4, True), (7, False)])
+def test_ranks_that_would_refresh_at_different_steps_are_refused(
+    monkeypatch: pytest.MonkeyPatch, following: int, agree: bool
+) -> None:
+    """Their gradients differ: a rank that refreshed alone would wait for the other for ever."""
+    refresh = Refresh(3, torch.tensor([2.0, 1.0]), 0.0, 1.0, 3, True)
+
+    def with_the_other(mine: torch.Tensor, op: object) -> None:
+        other = torch.tensor([3.0, -3.0, 2.0, following, -following], dtype=mine.dtype)
+        mine.copy_(torch.maximum(mine, other))
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", with_the_other)
+    if agree:
+        check_ranks_agree(refresh, 4)
+    else:
+        with pytest.raises(InputError, match=r"next refreshes would be 4 to 7 steps away.*Average the gradients"):
+            check_ranks_agree(refresh, 4)

@@ -124,7 +124,7 @@ DATA_SETS = (
             "settings/mlp/learning_rte",
             0.1,
             'settings.mlp.learning_rte: unknown key; did you mean "learning_rate"? allowed: data, model, k, seed, '
-            "dtype, learning_rate, batch_size, holdout, refresh_every, tolerance, probes, energies, segments",
+            "dtype, learning_rate, batch_size, holdout, tolerance, probes, energies, segments, ...",
         ),
         ("settings/mlp/learning_rate", _MISSING, "settings.mlp.learning_rate: missing; it has to be given"),
         ("settings/mlp/learning_rate", -0.1, "settings.mlp.learning_rate: found -0.1; input should be greater than 0"),
@@ -334,6 +334,21 @@ DATA_SETS = (
             'settings.mlpp: unknown setting; did you mean "mlp"? allowed: mlp, text',
         ),
         ("settings", [], "settings: found []; input should be a mapping"),
+        (
+            "settings/mlp/segments/gd/refresh_error",
+            0.1,
+            "settings.mlp.segments.gd.refresh_error: not allowed; the segment's updates are not filtered",
+        ),
+        (
+            "settings/mlp/refresh_overlap",
+            1,
+            "settings.mlp.refresh_overlap: found 1; input should be less than 1",
+        ),
+        (
+            "settings/mlp/segments/dom",
+            {"steps": 20, "refresh_every": 2, "refresh_error": 0.1},
+            "settings.mlp.segments.dom: refresh_every and refresh_error exclude each other: give one",
+        ),
         ("title", "<script>", r"title: found '<script>'; string should match pattern '^[^<>&\"'\\/$]+$'"),
     ],
 )

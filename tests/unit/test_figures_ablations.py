@@ -86,7 +86,8 @@ def segment(
     for step in refreshes:
         overlap = np.nan if step == first else 1 - 0.001 * step
         converged = int(step < refreshes[len(refreshes) - unconverged - 1] + every)
-        records.add("refresh_step", step, overlap=overlap, refresh_products=100 + step, refresh_converged=converged)
+        found = {"products": 100 + step, "converged": converged, "interval": every, "error": 0.01, "kept": 1}
+        records.add("refresh_step", step, overlap=overlap, **{f"refresh_{name}": n for name, n in found.items()})
     attributes = {
         "id": f"{label}-{first}-{seed}-{rate}-{holdout}",
         "status": "diverged" if diverged else "completed",

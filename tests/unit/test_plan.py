@@ -117,6 +117,10 @@ BELOW_LEFT = {("mlp", n) for n in ("left", "leaf", "other-leaf")}
         ("model/activation", "relu", ALL_OF_MLP),
         # Only what is filtered depends on the filter's numbers, or what descends from it.
         ("refresh_every", 2, BELOW_LEFT),
+        ("refresh_error", 0.05, BELOW_LEFT),
+        ("refresh_overlap", 0.999, BELOW_LEFT),
+        ("segments/left/refresh_error", 0.05, BELOW_LEFT),
+        ("segments/left/refresh_every", 1, set()),
         ("tolerance", 0.001, BELOW_LEFT),
         # Defaults written out are no change.
         ("seed", 0, set()),

@@ -49,13 +49,14 @@ def spec(
     batch: int | None = 5,
     parent: str | None = None,
     holdout: int = 0,
-    every: int = 1,
+    every: int | dict[str, float] = 1,
     k: int | None = None,
     **other,
 ) -> SegmentSpec:
     weights = None
     if not alpha == beta == 1:
-        weights = FilterSpec(alpha_dom=alpha, beta_bulk=beta, refresh_every=every, k=k, tolerance=1e-10)
+        refreshes = every if isinstance(every, dict) else {"refresh_every": every}
+        weights = FilterSpec(alpha_dom=alpha, beta_bulk=beta, k=k, tolerance=1e-10, **refreshes)
     given = {
         "stop": StopSpec(steps=10),
         "probes": probes(loss=2, test=5, spectrum={"every": 3, "tolerance": 1e-9}),
@@ -204,8 +205,27 @@ def test_a_segment_stops_when_the_average_alignment_passes_the_threshold():
     assert stopped.trajectory.step.values[-1] == stopped.state.step
 
 
+@pytest.mark.parametrize("refreshes", [{"refresh_error": 0.05}, {"refresh_overlap": 0.99}, {"refresh_every": 3}])
+def test_what_refreshes_found_is_in_the_trajectory(refreshes):
+    made = train_segment(spec(alpha=0, every=refreshes, lr=0.05), "x", TRAIN, TEST, None).trajectory
+    steps = made.refresh_step.values
+    assert made.attrs["refreshes"] == len(steps)
+    assert made.refresh_interval.values.tolist() == [0, *np.diff(steps)]
+    assert bool(np.isnan(made.refresh_error[0]))
+    assert (made.refresh_error[1:] > 0).all()
+    assert made.attrs["missed_refreshes"] == int((made.refresh_kept == 0).sum())
+    if "refresh_every" in refreshes:
+        assert steps.tolist() == [0, 3, 6, 9]
+    else:
+        assert 2 < len(steps) < 10
+        assert steps[:2].tolist() == [0, 1]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("weights", "every"), [((1, 1), 1), ((0, 1), 1), ((0, 1), 3)])
+@pytest.mark.parametrize(
+    ("weights", "every"),
+    [((1, 1), 1), ((0, 1), 1), ((0, 1), 3), ((1, 0), {"refresh_error": 0.3}), ((0, 1), {"refresh_overlap": 0.9})],
+)
 def test_interrupted_anywhere_it_ends_with_identical_arrays(tmp_path, weights, every):
     wanted = spec(alpha=weights[0], beta=weights[1], every=every)
     undisturbed = train_segment(wanted, "x", TRAIN, TEST, None)

@@ -23,7 +23,7 @@ from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspac
 from sharpflat.curvature.objective import Objective
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter
-from sharpflat.optim.subspace_filter import Refresh
+from sharpflat.optim.refresh import Refresh
 from sharpflat.optim.subspace_sgd import SubspaceSGD
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,111 @@
+"""When the dominant subspace is found anew: at fixed steps, or as often as an accuracy needs it.
+
+At a refresh both subspaces are at hand, the one used so far and the new one. So what the old one had come to be wrong
+by is measured there, and the next interval is chosen from it. Over an interval a subspace turns in proportion to the
+steps made, to first order: so do the relative error of the filtered update, and √(1 − overlap).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor, isfinite, isnan, nan, sqrt
+
+from torch import Tensor
+
+from sharpflat.arguments import check_counts
+from sharpflat.errors import InputError
+
+GROWTH = 2  # an interval is at most so many times the one before
+LONGEST = 100  # steps: a subspace that stands still is looked at again, since it may begin to turn
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What a refresh of the dominant subspace found.
+
+    Attributes:
+        step: at which it was made.
+        eigenvalues: [k], descending.
+        residual: the largest residual norm of the eigenpairs.
+        overlap: with the subspace before it, in [0, 1]; NaN at the first refresh.
+        products: Hessian products used.
+        converged: whether the eigensolver reached its tolerance.
+        reason: why not, in words.
+        interval: steps since the refresh before; 0 at the first.
+        error: relative error that this step's filtered update would have had with the subspace before,
+            ‖(F_new − F_old) u‖/‖F_new u‖; NaN at the first refresh.
+        kept: whether the steps since the refresh before kept to the accuracy asked for; True where none is.
+    """
+
+    step: int
+    eigenvalues: Tensor
+    residual: float
+    overlap: float
+    products: int
+    converged: bool
+    reason: str | None = None
+    interval: int = 0
+    error: float = nan
+    kept: bool = True
+
+
+@dataclass(frozen=True)
+class RefreshRule:
+    """Exactly one of three: every n steps, or as often as a bound on one of two errors needs it.
+
+    Attributes:
+        every: steps from one refresh to the next; 1 is the papers' "at every step".
+        error: largest relative error of a filtered update, ‖(F_new − F_old) u‖/‖F_new u‖.
+        overlap: smallest overlap of a subspace in use with the one that a refresh would find.
+    """
+
+    every: int | None = None
+    error: float | None = None
+    overlap: float | None = None
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            InputError: not exactly one is given, or it is out of range.
+        """
+        if sum(given is not None for given in (self.every, self.error, self.overlap)) != 1:
+            raise InputError("give exactly one of refresh_every, refresh_error and refresh_overlap")
+        check_counts(refresh_every=self.every)
+        if self.error is not None and not (_is_number(self.error) and self.error > 0):
+            raise InputError(f"refresh_error must be a finite number above 0, not {self.error!r}")
+        if self.overlap is not None and not (_is_number(self.overlap) and 0 < self.overlap < 1):
+            raise InputError(f"refresh_overlap must be a number between 0 and 1, not {self.overlap!r}")
+
+    @property
+    def first(self) -> int:
+        """The interval after the first refresh, when nothing is known: one step, unless it is fixed."""
+        return self.every or 1
+
+    def next(self, interval: int, planned: int, *, error: float, overlap: float) -> tuple[bool, int]:
+        """Whether the steps since the last refresh kept to the accuracy asked for, and the steps to the next refresh.
+
+        The subspace before was last used when it was at most planned − 1 steps old, and off by that much less than what
+        is measured now. So an interval of 1 always keeps to the accuracy: each of its steps had a new subspace.
+
+        Args:
+            interval: steps since the last refresh.
+            planned: what it was meant to be; fewer where the steps in between did without the subspace.
+            error: see `Refresh`, as `overlap`.
+        """
+        if self.every is not None:
+            return True, self.every
+        turned, allowed = error, self.error
+        if self.overlap is not None:
+            turned, allowed = sqrt(max(0.0, 1 - overlap)), sqrt(1 - self.overlap)
+        assert allowed is not None
+        each = turned / interval
+        longest = min(GROWTH * interval, LONGEST)
+        if isnan(each) or each * longest <= allowed:
+            following = 1 if isnan(each) else longest
+        else:
+            following = min(1 + floor(allowed / each), longest)
+        return not each * (min(interval, planned) - 1) > allowed, following
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

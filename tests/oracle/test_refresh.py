@@ -1,0 +1,200 @@
+"""Refreshes as often as an accuracy needs: against a subspace that turns by a known angle each step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import pytest
+import torch
+
+from sharpflat import CurvatureWarning, DominantSubspace, InputError, SubspaceFilter, SubspaceSGD
+from sharpflat.optim.refresh import GROWTH, LONGEST, RefreshRule
+from sharpflat.optim.subspace_filter import filter_update
+
+P = 6
+
+
+class Turned:
+    """diag(4, 1, 0, …) turned by an angle in the plane of the axes 1 and 3: the second eigenvector turns with it."""
+
+    size, dtype, device = P, torch.float64, torch.device("cpu")
+
+    def __init__(self, angle: float) -> None:
+        turn = torch.eye(P, dtype=torch.float64)
+        c, s = math.cos(angle), math.sin(angle)
+        turn[1, 1], turn[1, 3], turn[3, 1], turn[3, 3] = c, -s, s, c
+        self.basis = turn[:, :2]
+        self.matrix = turn @ torch.diag(torch.tensor([4.0, 1, 0, 0, 0, 0], dtype=torch.float64)) @ turn.T
+
+    def matmat(self, V: torch.Tensor, /) -> torch.Tensor:
+        return self.matrix @ V
+
+
+UPDATE = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+WEIGHTS = {"dom": (1.0, 0.0), "bulk": (0.0, 1.0), "both": (0.3, 1.2)}
+
+
+def run(angles, weights, **rule):
+    """The refreshes, and of each step the error of the filtered update and the overlap, against the true subspace."""
+    alpha, beta = WEIGHTS[weights]
+    subspace = SubspaceFilter(k=2, tolerance=1e-12, **rule)
+    refreshes, errors, overlaps = [], [], []
+    for step, angle in enumerate(angles):
+        exact = Turned(angle)
+        found, refresh = subspace.apply(UPDATE, step, lambda exact=exact: exact, alpha_dom=alpha, beta_bulk=beta)
+        if refresh is not None:
+            refreshes.append(refresh)
+        true = exact.basis @ exact.basis.T @ UPDATE
+        true = alpha * true + beta * (UPDATE - true)
+        errors.append(float((found - true).norm() / true.norm()))
+        overlaps.append(float((subspace.dominant.T @ exact.basis).square().sum()) / 2)
+    return refreshes, errors, overlaps
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("pace", [1e-4, 1e-3, 1e-2, 0.1])
+def test_every_filtered_update_is_as_exact_as_asked_for(weights, pace):
+    angles = [pace * step for step in range(300)]
+    refreshes, errors, _ = run(angles, weights, refresh_error=0.03)
+    assert max(errors) <= 0.03 * 1.1  # of a turn that is not quite even: the update is another one at another angle
+    assert all(r.kept for r in refreshes) or max(errors) > 0.03
+    expected = {1e-4: 20, 1e-3: 50, 1e-2: 200, 0.1: 300}  # at most
+    assert len(refreshes) <= expected[pace]
+
+
+@pytest.mark.parametrize("pace", [1e-4, 1e-3, 1e-2, 0.1])
+def test_every_subspace_in_use_overlaps_as_asked_for(pace):
+    angles = [pace * step for step in range(300)]
+    refreshes, _, overlaps = run(angles, "dom", refresh_overlap=0.999)
+    assert min(overlaps) >= 0.999 - 1e-12
+    steps = 1 + math.floor(math.asin(math.sqrt(2e-3)) / pace)  # of so many, the last is just within the accuracy
+    assert refreshes[-1].interval in (min(steps, LONGEST), min(steps, LONGEST) - 1)
+    assert all(r.kept for r in refreshes)
+
+
+def test_a_subspace_that_turns_too_fast_is_found_anew_at_each_step():
+    refreshes, errors, _ = run([0.3 * step for step in range(20)], "bulk", refresh_error=0.05)
+    assert [r.step for r in refreshes] == list(range(20))
+    assert max(errors) < 1e-9
+    assert all(r.kept for r in refreshes)  # no step was made with an old one
+
+
+def test_a_subspace_that_begins_to_turn_is_a_miss_and_followed_closely():
+    angles = [0.0] * 60 + [0.02 * step for step in range(120)]
+    refreshes, *_ = run(angles, "dom", refresh_overlap=0.999)
+    missed = [r for r in refreshes if not r.kept]
+    assert 1 <= len(missed) <= 2  # the first may see no more than the turn's first steps
+    after = refreshes[refreshes.index(missed[-1]) + 1 :]
+    assert after[0].interval < missed[-1].interval / 4  # at once, not by halves
+    assert 60 < missed[0].step <= 60 + LONGEST
+    assert max(r.interval for r in after) <= 4
+
+
+def test_an_interval_doubles_at_most_and_has_an_end():
+    intervals = [r.interval for r in run([0.0] * 500, "dom", refresh_error=0.1)[0]]
+    assert intervals == [0, 1, 2, 4, 8, 16, 32, 64, LONGEST, LONGEST, LONGEST]
+    assert GROWTH == 2
+
+
+@pytest.mark.parametrize("rule", [{"refresh_error": 0.03}, {"refresh_overlap": 0.999}])
+def test_what_is_recorded_is_what_the_two_subspaces_differ_by(rule):
+    angles = [1e-2 * step + 1e-5 * step**2 for step in range(60)]
+    refreshes = run(angles, "both", **rule)[0]
+    for before, after in itertools.pairwise(refreshes):
+        old, new = Turned(angles[before.step]).basis, Turned(angles[after.step]).basis
+        weights = {"alpha_dom": 0.3, "beta_bulk": 1.2}
+        exact = filter_update(UPDATE, DominantSubspace(new), **weights)
+        stale = filter_update(UPDATE, DominantSubspace(old), **weights)
+        assert after.interval == after.step - before.step
+        assert after.error == pytest.approx(float((stale - exact).norm() / exact.norm()), rel=1e-6)
+        assert after.overlap == pytest.approx(float((old.T @ new).square().sum()) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({}, "exactly one of refresh_every, refresh_error and refresh_overlap"),
+        ({"refresh_every": 1, "refresh_error": 0.1}, "exactly one"),
+        ({"refresh_error": 0.0}, "refresh_error must be a finite number above 0, not 0.0"),
+        ({"refresh_error": math.nan}, "refresh_error must be a finite number"),
+        ({"refresh_error": "0.1"}, "refresh_error must be a finite number"),
+        ({"refresh_overlap": 1.0}, "refresh_overlap must be a number between 0 and 1, not 1.0"),
+        ({"refresh_overlap": True}, "refresh_overlap must be a number between"),
+        ({"refresh_every": 0}, "refresh_every must be an integer of at least 1"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(rule, message):
+    with pytest.raises(InputError, match=message):
+        SubspaceFilter(k=2, tolerance=0.1, **rule)
+    if rule:
+        with pytest.raises(InputError, match=message):
+            SubspaceSGD([torch.zeros(3, requires_grad=True)], 0.1, alpha_dom=0.0, curvature=lambda: None, **rule)
+
+
+def test_the_steps_in_which_no_subspace_was_used_count_for_nothing():
+    # planned for 2 steps, found anew after 50, in which the weights were equal: it was used at one step's age at most
+    assert RefreshRule(error=0.1).next(50, 2, error=1.0, overlap=0.5) == (True, 6)
+    assert RefreshRule(error=0.1).next(50, 50, error=1.0, overlap=0.5) == (False, 6)
+
+
+# ---------------------------------------------------------------- the optimizer
+
+
+def turning(optimized, pace):
+    """A closure whose Hessian's second eigenvector turns with the first parameter: θ_0 is moved on by hand."""
+
+    def loss():
+        theta = optimized[0]
+        angle = pace * theta[5].detach()
+        return 0.5 * theta @ Turned(float(angle)).matrix @ theta
+
+    return loss
+
+
+def stepped(optimizer, theta, count, pace):
+    for _ in range(count):
+        theta.grad = torch.ones_like(theta) * 1e-3
+        optimizer.step()
+        with torch.no_grad():
+            theta[5] += pace
+
+
+def test_the_optimizer_refreshes_as_an_accuracy_needs_and_resumes_to_the_bit():
+    def made():
+        theta = torch.ones(P, dtype=torch.float64, requires_grad=True)
+        held = [theta]
+        numbers = {"alpha_dom": 0.0, "beta_bulk": 1.0, "k": 2, "refresh_overlap": 0.9995, "tolerance": 1e-10}
+        return theta, SubspaceSGD([theta], 0.1, curvature=turning(held, 0.01), **numbers)
+
+    theta, optimizer = made()
+    stepped(optimizer, theta, 40, 1.0)
+    assert 5 < optimizer.refreshes < 25
+    assert optimizer.missed_refreshes == 0
+    half, first = made()
+    stepped(first, half, 23, 1.0)
+    resumed, second = made()
+    with torch.no_grad():
+        resumed.copy_(half)
+    second.load_state_dict(first.state_dict())
+    stepped(second, resumed, 17, 1.0)
+    assert torch.equal(resumed, theta)
+    assert (second.refreshes, second.last_refresh.interval) == (optimizer.refreshes, optimizer.last_refresh.interval)
+
+
+def test_the_optimizer_says_once_that_a_subspace_was_used_too_long():
+    theta = torch.ones(P, dtype=torch.float64, requires_grad=True)
+    numbers = {"alpha_dom": 0.0, "beta_bulk": 1.0, "k": 2, "refresh_error": 0.01, "tolerance": 1e-10}
+    optimizer = SubspaceSGD([theta], 0.1, curvature=turning([theta], 0.01), **numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stepped(optimizer, theta, 40, 0.0)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for pace in (3.0, 0.0, 3.0):
+            stepped(optimizer, theta, 60, pace)
+    assert [one.category for one in said] == [CurvatureWarning]
+    assert "used too long for the accuracy asked for" in str(said[0].message)
+    assert "missed_refreshes" in str(said[0].message)
+    assert optimizer.missed_refreshes >= 2
