@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, Size
 from analysis.specs.kinds import ProbeSpecs, RuleSpec
@@ -35,7 +36,7 @@ class Refreshes(Frozen):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if len(self.refreshes) > 1:
-            raise ValueError(f"{' and '.join(self.refreshes)} exclude each other: give one")
+            raise PydanticCustomError("refreshes", f"Give one of {' and '.join(self.refreshes)}")
         return self
 
     @property

@@ -123,8 +123,9 @@ DATA_SETS = (
         (
             "settings/mlp/learning_rte",
             0.1,
-            'settings.mlp.learning_rte: unknown key; did you mean "learning_rate"? allowed: data, model, k, seed, '
-            "dtype, learning_rate, batch_size, holdout, tolerance, probes, energies, segments, ...",
+            'settings.mlp.learning_rte: unknown key; did you mean "learning_rate"? allowed: refresh_every, '
+            "refresh_error, refresh_overlap, data, model, k, seed, dtype, learning_rate, batch_size, holdout, tolerance, "
+            "probes, energies, segments",
         ),
         ("settings/mlp/learning_rate", _MISSING, "settings.mlp.learning_rate: missing; it has to be given"),
         ("settings/mlp/learning_rate", -0.1, "settings.mlp.learning_rate: found -0.1; input should be greater than 0"),
@@ -347,7 +348,8 @@ DATA_SETS = (
         (
             "settings/mlp/segments/dom",
             {"steps": 20, "refresh_every": 2, "refresh_error": 0.1},
-            "settings.mlp.segments.dom: refresh_every and refresh_error exclude each other: give one",
+            "settings.mlp.segments.dom: found {'refresh_error': 0.1, 'refresh_every': 2, 'steps': 20}; give one of "
+            "refresh_every and refresh_error",
         ),
         ("title", "<script>", r"title: found '<script>'; string should match pattern '^[^<>&\"'\\/$]+$'"),
     ],
