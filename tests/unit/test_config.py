@@ -124,8 +124,8 @@ DATA_SETS = (
             "settings/mlp/learning_rte",
             0.1,
             'settings.mlp.learning_rte: unknown key; did you mean "learning_rate"? allowed: refresh_every, '
-            "refresh_error, refresh_overlap, data, model, k, seed, dtype, learning_rate, batch_size, holdout, tolerance, "
-            "probes, energies, segments",
+            "refresh_error, refresh_overlap, data, model, k, seed, dtype, learning_rate, batch_size, holdout, "
+            "tolerance, probes, energies, segments",
         ),
         ("settings/mlp/learning_rate", _MISSING, "settings.mlp.learning_rate: missing; it has to be given"),
         ("settings/mlp/learning_rate", -0.1, "settings.mlp.learning_rate: found -0.1; input should be greater than 0"),
