@@ -133,7 +133,7 @@ def _depth(location: tuple[Any, ...], content: Any) -> int:
             return depth
         try:
             content = content[part]
-        except LookupError:
+        except (LookupError, TypeError):  # a list stands where a mapping is wanted
             break
     return len(location)
 

@@ -146,7 +146,7 @@ def test_a_job_finds_the_rules_of_its_engine_whatever_has_been_made_since(tmp_pa
 
     at_start = project.results() / "logs/at-start.json"
     at_start.parent.mkdir()
-    at_start.write_text(json.dumps([files, []]))
+    at_start.write_text(json.dumps([files, [], []]))
 
     def trainers(mode: str) -> list[str]:
         listed = subprocess.run(

@@ -77,6 +77,7 @@ if workflow.is_main_process:
     if FORCERUN | UNTIL or {PATHS[file] for file in ASKED} != set(ENGINE.targets):
         ASKED = set()
 else:
+    PATHS, NAMED = {}, set()
     MISSING, ASKED, AGAIN = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
 
 ALL = PLAN
