@@ -69,6 +69,7 @@ class Recorded(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("model", "loss"), [*((model, "mse") for model in MODELS), ("mlp", "cross_entropy")])
+@pytest.mark.slow
 def test_training_and_measuring_call_nothing_that_is_refused(model: str, loss: str) -> None:
     made = wanted(model, filter=FILTER, stop=STOP)
     problem = made.problem.model_copy(update={"loss": loss})

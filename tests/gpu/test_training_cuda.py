@@ -129,6 +129,7 @@ def test_twenty_steps_in_float32(device: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_the_same_run_twice_is_the_same_to_the_bit(model: str, device: str) -> None:
     loose = FilterSpec(alpha_dom=0.5, beta_bulk=1.5, refresh_every=8)
     measured = probes(loss=4, test=10, spectrum=10, snapshots=10)
@@ -198,6 +199,7 @@ def test_between_probes_the_host_does_not_wait(
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "transformer"])
+@pytest.mark.slow
 def test_energies_are_those_of_the_cpu(model: str, device: str) -> None:
     made = wanted(model)
     snapshots = trained(made, "cpu").snapshots
@@ -221,6 +223,7 @@ def device_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.slow
 def test_the_run_command_on_the_device(jobs: str, device: str, tmp_path: Path) -> None:
     project = Project.of_sources(tmp_path)
     command = [sys.executable, "-m", "analysis", "run", "--profile", "families", "--only", "curvature"]

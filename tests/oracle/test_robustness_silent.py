@@ -375,6 +375,7 @@ class Functional(nn.Module):
 
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("norm", [G, Functional, nn.GroupNorm])
+@pytest.mark.slow
 def test_group_norm_in_any_form_equals_the_dense_matrix(norm: Any, count: int) -> None:
     torch.manual_seed(1)
     layer = norm() if norm is Functional else norm(1, 4)

@@ -76,6 +76,7 @@ def model() -> nn.Module:
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.slow
 def test_trajectories_equal_pytorchs_optimizers(name, data):
     """In float64, to rounding: 20 steps move θ by some 1e-2 to 1, and the two agree to 1e-11."""
     spec, make = RULES[name]

@@ -216,6 +216,7 @@ def inches(figure: Figure) -> list[tuple[float, float]]:
     return [(axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi) for axes in figure.axes]
 
 
+@pytest.mark.slow
 def test_a_long_description_takes_nothing_from_the_panels():
     same = {method: [segment(method, 0, 20, rule=RULES[0])] for method in METHODS}
     (short,) = inches(drawn("loss_comparison", [panel(same)]))

@@ -486,6 +486,7 @@ def test_cells_whose_runs_ended_without_a_value_are_told_from_diverged_ones():
 
 
 @pytest.mark.parametrize("values", [VALUES, (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)])
+@pytest.mark.slow
 def test_texts_lie_within_their_cells(values: tuple[float, ...]):
     one = grid(3, lambda alpha, beta, seed: seed == 0 and (alpha == 0 or alpha == beta == 1), values=values)
     figure = drawn("interpolation_grid", [one])
@@ -673,6 +674,7 @@ def test_gaps_are_drawn_without_complaint(module: str, change: str, throughout: 
 
 
 @pytest.mark.parametrize(("module", "seeds", "count"), pairs(PANELS, [1, 3], [1, 2]))
+@pytest.mark.slow
 def test_nothing_is_clipped_and_no_texts_overlap(module: str, seeds: int, count: int):
     one = PANELS[module](seeds, change=diverge)
     if module == "interpolation_grid":
@@ -696,6 +698,7 @@ def test_nothing_is_clipped_and_no_texts_overlap(module: str, seeds: int, count:
 
 
 @pytest.mark.parametrize("module", ["energies", "instability"])
+@pytest.mark.slow
 def test_more_seeds_take_nothing_from_the_panels(module: str):
     few, many = ([axes.bbox.height for axes in drawn(module, [PANELS[module](n)]).axes] for n in (1, 5))
     assert many == pytest.approx(few, rel=0.03)
