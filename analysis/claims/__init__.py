@@ -44,7 +44,7 @@ CLAIMS: dict[str, tuple[str, str, Judge]] = {
     "song-flow": ("GD and SGD paths stay close", song.FLOW, song.paths_stay_close),
     "song-distance": ("Dom-SGD does not move far", song.DISTANCE, song.distance),
     "zs-faster": ("Bulk updates speed up early training", zakarin_singh.FASTER, zakarin_singh.faster),
-    "zs-dom-saturates": ("Dom-SGD's loss plateaus", zakarin_singh.DOM_SATURATES, zakarin_singh.dom_saturates),
+    "zs-dom-saturates": ("Dom-SGD's loss plateaus", song.DOM_STOPS, song.dom_stops),
     "zs-unstable": (
         "sharpness and gradient norm grow exponentially under Bulk-SGD at lr 0.1 and not under SGD",
         zakarin_singh.UNSTABLE,

@@ -81,11 +81,14 @@ def every_seed(
     """Whether a claim holds with every seed.
 
     Args:
-        panel: its families of these labels vary in the seed.
+        panel: its families of these labels vary in the seed; or it has one run of each.
         labels: what the claim is about.
         judged: gives the parts of the claim with one seed, from plain runs, and numbers by name. Of several seeds those
             that all of them have are told as means with intervals.
     """
+    if not panel.families:
+        alone, _ = judged(panel)
+        return alone[0] if len(alone) == 1 else all_of(*alone)
     parts, numbers = [], []
     for varied, single in alike(panel, ["seed"], labels):
         with locating_gaps(in_words(varied)):

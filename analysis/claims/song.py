@@ -6,11 +6,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from analysis.claims.families import completed, every_seed
 from analysis.claims.measured import (
     NotMeasured,
     Part,
     all_of,
     drop,
+    drops,
     eigenvalue,
     run,
     since_switch,
@@ -30,13 +32,15 @@ MAX_QUADRATIC_ALIGNMENT = 0.05
 MAX_FLOOR_FALL = 0.01
 MAX_APART = 0.2
 
-ALIGNED = f"median χ_k(∇L) over the last half of SGD ≥ {MIN_ALIGNMENT:g}"
-LOW_RANK = f"median λ_k/λ_(k+1) over the last half of SGD ≥ {MIN_GAP:g}"
-DOM_STOPS = f"Dom-SGD's drop in log-loss after the switch ≤ {MAX_DOM_DROP:.0%} of SGD's over the same steps"
-BULK_TRAINS = f"Bulk-SGD's drop in log-loss after the switch ≥ {MIN_BULK_DROP:.0%} of SGD's over the same steps"
+_EVERY = "every seed"  # of those that the setting has
+ALIGNED = f"median χ_k(∇L) over the last half of SGD ≥ {MIN_ALIGNMENT:g}, {_EVERY}"
+LOW_RANK = f"median λ_k/λ_(k+1) over the last half of SGD ≥ {MIN_GAP:g}, {_EVERY}"
+_DROP = "drop in log-loss after the switch"
+DOM_STOPS = f"Dom-SGD's {_DROP} ≤ {MAX_DOM_DROP:.0%} of SGD's over the same steps, {_EVERY}"
+BULK_TRAINS = f"Bulk-SGD's {_DROP} ≥ {MIN_BULK_DROP:.0%} of SGD's over the same steps, {_EVERY}"
 DISTANCE = (
     f"distance from the switch at the end: Dom-SGD ≤ {MAX_DOM_DISTANCE:.0%} of SGD's, "
-    f"Bulk-SGD within {BULK_DISTANCE_WITHIN:.0%} of SGD's"
+    f"Bulk-SGD within {BULK_DISTANCE_WITHIN:.0%} of SGD's, {_EVERY}"
 )
 _SETTLED = f"median χ_k(∇L) over the steps after the switch, without the first {SETTLING:.0%} of them,"
 SWITCHED_OFF = f"SGD to GD: {_SETTLED} ≤ {MAX_ALIGNMENT:g}"
@@ -50,41 +54,76 @@ GD_SMALL = f"median χ_k(∇L) over the last half of GD ≤ {MAX_ALIGNMENT:g}"
 FLOW = f"‖θ^GD − θ^SGD‖ ≤ {MAX_APART:g} ‖θ^GD − θ_0‖ at the end"
 
 
+Judged = tuple[list[Part], dict[str, float]]  # with one seed: parts of the claim, and numbers by name
+
+
 def aligns(panel: Panel) -> Part:
     """song-1: the gradient aligns with the dominant subspace along SGD."""
-    median = float(values(panel, "SGD", "alignment", 0.5).median())
-    return median >= MIN_ALIGNMENT, f"median χ_k {median:.3f}"
+
+    def judged(single: Panel) -> Judged:
+        completed(single, "SGD")
+        median = float(values(single, "SGD", "alignment", 0.5).median())
+        return [(median >= MIN_ALIGNMENT, f"median χ_k {median:.3f}")], {"median χ_k": median}
+
+    return every_seed(panel, ["SGD"], judged)
 
 
 def low_rank(panel: Panel) -> Part:
     """song-lowrank: the k largest eigenvalues stand apart from the rest."""
-    k = specification(run(panel, "SGD"))["problem"]["k"]
-    kth, following = (eigenvalue(panel, "SGD", i, 0.5) for i in (k, k + 1))
-    if not bool((following > 0).all()):
-        raise NotMeasured(f"SGD: λ_{k + 1} is not positive at some steps, where λ_k/λ_(k+1) says nothing")
-    gap = float((kth / following).median())
-    return gap >= MIN_GAP, f"median λ_k/λ_(k+1) {gap:.2f}"
+
+    def judged(single: Panel) -> Judged:
+        completed(single, "SGD")
+        k = specification(run(single, "SGD"))["problem"]["k"]
+        kth, following = (eigenvalue(single, "SGD", i, 0.5) for i in (k, k + 1))
+        if not bool((following > 0).all()):
+            raise NotMeasured(f"SGD: λ_{k + 1} is not positive at some steps, where λ_k/λ_(k+1) says nothing")
+        gap = float((kth / following).median())
+        return [(gap >= MIN_GAP, f"median λ_k/λ_(k+1) {gap:.2f}")], {"median λ_k/λ_(k+1)": gap}
+
+    return every_seed(panel, ["SGD"], judged)
 
 
 def dom_stops(panel: Panel) -> Part:
     """song-2-dom: within the dominant subspace the loss does not go down."""
-    return drop(panel, "Dom-SGD", "SGD", at_most=MAX_DOM_DROP)
+    return _dropped(panel, "Dom-SGD", at_most=MAX_DOM_DROP)
 
 
 def bulk_trains(panel: Panel) -> Part:
     """song-2-bulk: outside the dominant subspace it goes down as under SGD."""
-    return drop(panel, "Bulk-SGD", "SGD", at_least=MIN_BULK_DROP)
+    return _dropped(panel, "Bulk-SGD", at_least=MIN_BULK_DROP)
+
+
+def _dropped(panel: Panel, branch: str, **within: float) -> Part:
+    """The branch's drop in log-loss beside SGD's, with every seed."""
+
+    def judged(single: Panel) -> Judged:
+        completed(single, "SGD", branch)
+        dropped, compared, _ = drops(single, branch, "SGD")
+        numbers = {f"{branch}'s drop over SGD's": dropped / compared} if compared > 0 else {}
+        return [drop(single, branch, "SGD", **within)], numbers
+
+    return every_seed(panel, ["SGD", branch], judged)
 
 
 def distance(panel: Panel) -> Part:
     """song-distance: Dom-SGD stays near the switch, Bulk-SGD goes as far as SGD."""
-    sgd, dom, bulk = (float(values(panel, label, "distance")[-1]) for label in ("SGD", "Dom-SGD", "Bulk-SGD"))
-    if sgd == 0:
-        raise NotMeasured("SGD did not move from the switch")
-    return all_of(
-        (dom <= MAX_DOM_DISTANCE * sgd, f"Dom-SGD {dom:.3g}, {dom / sgd:.0%} of SGD's {sgd:.3g}"),
-        (abs(bulk - sgd) <= BULK_DISTANCE_WITHIN * sgd, f"Bulk-SGD {bulk:.3g}, {bulk / sgd:.0%} of SGD's {sgd:.3g}"),
-    )
+    labels = ("SGD", "Dom-SGD", "Bulk-SGD")
+
+    def judged(single: Panel) -> Judged:
+        completed(single, *labels)
+        sgd, dom, bulk = (float(values(single, label, "distance")[-1]) for label in labels)
+        if sgd == 0:
+            raise NotMeasured("SGD did not move from the switch")
+        parts = [
+            (dom <= MAX_DOM_DISTANCE * sgd, f"Dom-SGD {dom:.3g}, {dom / sgd:.0%} of SGD's {sgd:.3g}"),
+            (
+                abs(bulk - sgd) <= BULK_DISTANCE_WITHIN * sgd,
+                f"Bulk-SGD {bulk:.3g}, {bulk / sgd:.0%} of SGD's {sgd:.3g}",
+            ),
+        ]
+        return parts, {"Dom-SGD's distance over SGD's": dom / sgd, "Bulk-SGD's": bulk / sgd}
+
+    return every_seed(panel, labels, judged)
 
 
 def switched_off(panel: Panel) -> Part:

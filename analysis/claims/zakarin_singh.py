@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from analysis.claims import song
 from analysis.claims.families import (
     alike,
     completed,
@@ -19,7 +18,7 @@ from analysis.claims.families import (
     locating_gaps,
     standard_error,
 )
-from analysis.claims.measured import NotMeasured, Part, common_steps, drops, eigenvalue, run, switch, values
+from analysis.claims.measured import NotMeasured, Part, common_steps, eigenvalue, run, switch, values
 from analysis.runs.measures import GrowthRate, growth_rate
 from analysis.runs.panels import Panel
 from analysis.runs.words import rules
@@ -41,7 +40,6 @@ FASTER = (
     "at the largest learning rate at which neither run diverges and both end with a loss below that at the switch: "
     f"Bulk-SGD's loss < SGD's {SOON} steps after the switch"
 )
-DOM_SATURATES = f"{song.DOM_STOPS}, every seed"
 UNSTABLE = (
     f"every seed, from the switch on: slope of ln λ_1 under Bulk-SGD > 0 at {GROWTH_CONFIDENCE:.0%} confidence with "
     f"R² ≥ {MIN_R_SQUARED:g}, or Bulk-SGD diverges; 0 in the {GROWTH_CONFIDENCE:.0%} interval of the slope under SGD"
@@ -79,17 +77,6 @@ def faster(panel: Panel) -> Part:
             holds, text = _ahead(pair)
             return holds, f"{where} ({', '.join(unstable) or f'the largest of {len(tried)}'}): {text}"
     raise NotMeasured(f"no learning rate is stable: {', '.join(unstable)}")
-
-
-def dom_saturates(panel: Panel) -> Part:
-    """zs-dom-saturates: song-2-dom, with every seed."""
-
-    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
-        completed(single, SGD, DOM_SGD)
-        dropped, compared, _ = drops(single, DOM_SGD, SGD)
-        return [song.dom_stops(single)], {"Dom-SGD's drop over SGD's": dropped / compared} if compared > 0 else {}
-
-    return every_seed(panel, [SGD, DOM_SGD], judged)
 
 
 def unstable(panel: Panel) -> Part:

@@ -52,6 +52,7 @@ class Setting(Frozen):
 
 
 Varied = Literal["seed", "learning_rate", "holdout", "k", "refresh_every", "step", "alpha_dom", "beta_bulk"]
+Seeds = Literal["all", "first"]  # of those that a segment varies in, which its users take
 ALIGNMENT = "spectrum"  # the probe that measures the alignment
 GD = "gd"  # another name for sgd on the full batch
 OF_THE_BEGINNING = ("seed", "holdout")  # cannot change on the way: another sampler, other examples held out
@@ -79,11 +80,13 @@ class Segment(Frozen):
 
     `varies` makes it a family: one segment for each combination of the values that the profile gives (but α = β = 0,
     which does not move). `step` is where it ends, `k` the filter's. Its descendants are families too; seed, learning
-    rate and holdout go on in them.
+    rate and holdout go on in them. Where the profile gives no seeds, it has the setting's. With `seeds: first` it goes
+    on from the first seed of a family alone.
     """
 
     settings: Names
     parent: Name | None = None
+    seeds: Seeds = "all"
     rule: Annotated[Rule, BeforeValidator(_chosen)]
     batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
     measures: dict[Kind, Names] = Field(default_factory=dict)
@@ -110,7 +113,7 @@ class Figure(Frozen):
     """Drawn by analysis/figures/<module>.py from runs, each named by its last segment.
 
     `reads` says what besides the runs' trajectories: their snapshots of θ, the distances between the two runs, or the
-    energies along the runs.
+    energies along the runs. `seeds` says whether it takes all seeds of its runs, or the first.
     """
 
     module: Name
@@ -118,6 +121,7 @@ class Figure(Frozen):
     settings: Names
     runs: Annotated[dict[Label, Name], Field(min_length=1)]
     reads: Reads = "trajectories"
+    seeds: Seeds = "all"
 
 
 class Claim(Frozen):
@@ -126,6 +130,7 @@ class Claim(Frozen):
     settings: Names
     runs: Annotated[dict[Label, Name], Field(min_length=1)]
     reads: Reads = "trajectories"
+    seeds: Seeds = "all"
 
 
 class Experiments(Frozen):

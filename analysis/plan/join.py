@@ -13,7 +13,7 @@ from analysis.plan import config
 from analysis.plan.mistakes import Mistakes
 from analysis.plan.names import segment_fingerprint, segment_id
 from analysis.plan.outputs import outputs, planned_report
-from analysis.plan.plan import Plan, PlannedMember, PlannedSegment
+from analysis.plan.plan import Plan, PlannedMember, PlannedSegment, of_seeds
 from analysis.plan.problems import problem_of
 from analysis.plan.references import check_references
 from analysis.plan.segments import SegmentJoin, Varied
@@ -91,6 +91,7 @@ class _Join:
                 problem = problems.get(setting)
                 if problem is not None:
                     begun = members.get((setting, entry.parent), ()) if entry.parent else (PlannedMember({}, ()),)
+                    begun = of_seeds(begun, entry.seeds)
                     members[setting, segment_name] = self._family(setting, segment_name, problem, begun, segments)
         self.mistakes.stop()
         drawn = outputs(self.experiments, self.profile, segments, members, self.experiments_path, self.mistakes)
@@ -136,8 +137,8 @@ class _Join:
 
     def _combinations(self, setting: str, name: str) -> list[Varied]:
         """What the members of a segment's family differ in beyond their parents: one empty one, if it does not vary."""
-        varies = self.experiments.segments[name].varies
         values = self.profile.settings[setting].segments[name].values
+        varies = [v for v in self.experiments.segments[name].varies if v != "seed" or values.seed is not None]
         found = [dict(zip(varies, c, strict=True)) for c in product(*(getattr(values, v) for v in varies))]
         return [c for c in found if not (c.get("alpha_dom") == c.get("beta_bulk") == 0.0)]
 

@@ -22,6 +22,7 @@ from analysis.plan.plan import (
     PlannedMember,
     PlannedReport,
     PlannedSegment,
+    of_seeds,
 )
 from analysis.plan.yaml import suggest
 from analysis.specs import EnergiesSpec
@@ -117,7 +118,7 @@ def _panels(
     for setting in user.settings:
         if setting not in sources.profile.settings:
             continue
-        members = {label: sources.members[setting, run] for label, run in user.runs.items()}
+        members = {label: of_seeds(sources.members[setting, run], user.seeds) for label, run in user.runs.items()}
         panel = PanelSpec(
             setting=setting,
             title=sources.experiments.settings[setting].title,

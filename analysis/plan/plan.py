@@ -8,6 +8,7 @@ name is right by construction, and equal work has one name, whoever needs it. `a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -190,6 +191,15 @@ class PlannedMember:
 
     varied: dict[str, float]
     path: tuple[str, ...]
+
+
+def of_seeds(members: Sequence[PlannedMember], seeds: str) -> tuple[PlannedMember, ...]:
+    """All members of a family (`seeds` "all"), or those with its first seed ("first"), which then do not vary in it."""
+    if seeds == "all" or not members or "seed" not in members[0].varied:
+        return tuple(members)
+    first = members[0].varied["seed"]
+    kept = [member for member in members if member.varied["seed"] == first]
+    return tuple(PlannedMember({n: v for n, v in one.varied.items() if n != "seed"}, one.path) for one in kept)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class _Checks:
                         f"{segment.parent!r} is not run in setting {s!r}",
                     )
             self._check_varies(name, segment)
+            if segment.seeds == "first" and segment.parent is None:
+                self._wrong(self.experiments_path, f"{key}.seeds", "not allowed; the segment goes on from no other")
         self._check_cycles()
         for name in e.claims:
             if name not in (known := keys("analysis.claims", "CLAIMS")):
@@ -152,7 +154,7 @@ class _Checks:
             for v in get_args(config.Varied):
                 place = f"settings.{s}.segments.{name}.values.{v}"
                 values = getattr(given, v)
-                if v in segment.varies and values is None:
+                if v in segment.varies and values is None and v != "seed":
                     self._wrong(self.profile_path, place, "missing; the segment varies in it")
                 elif v not in segment.varies and values is not None:
                     self._wrong(self.profile_path, place, "not allowed; experiments.yaml does not have it varied here")

@@ -48,7 +48,7 @@ class SegmentJoin:
             parent: id of the segment that it goes on from.
             varied: in what it and its ancestors differ from other members.
         """
-        own: Varied = {v: varied[v] for v in self.entry.varies}
+        own: Varied = {v: varied[v] for v in self.entry.varies if v in varied}
         try:
             stop = config.stop_spec(self.entry.stop, self.own, cast("int | None", own.get("step")))
         except ValueError as error:

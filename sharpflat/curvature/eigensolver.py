@@ -59,17 +59,17 @@ class NonFiniteProductError(ArithmeticError):
 
 @dataclass(frozen=True)
 class TopEigenspace:
-    """The k largest eigenpairs, algebraically, and how good they are.
+    """The largest eigenpairs, algebraically, and how good they are: K = k + `beyond` of them (see `top_eigenspace`).
 
     Attributes:
-        eigenvalues: [k], descending (see `which`).
-        eigenvectors: [P, k], orthonormal columns.
-        residuals: [k], ‖A u_i − λ_i u_i‖, from products with these very vectors.
+        eigenvalues: [K], descending (see `which`).
+        eigenvectors: [P, K], orthonormal columns.
+        residuals: [K], ‖A u_i − λ_i u_i‖, from products with these very vectors.
         products: Matrix-vector products used; a block of m counts m.
-        converged: Whether every residual is at most tolerance · |λ_k| (see `top_eigenspace`), and products are
-            more than rounding errors.
+        converged: Whether every residual is within its tolerance (see `top_eigenspace`), and products are more than
+            rounding errors.
         reason: Why not, in words; None where converged.
-        start: [P, m], k <= m <= k + guard, orthonormal: the block to begin the next, nearby solve from. One
+        start: [P, m], K <= m <= K + guard, orthonormal: the block to begin the next, nearby solve from. One
             power step ahead of the Ritz vectors, in their order, so `start[:, :k]` is usually closer to the
             eigenspace than `eigenvectors`; no product verifies it.
     """
@@ -95,6 +95,8 @@ def top_eigenspace(
     block: int | None = None,
     max_basis: int | None = None,
     which: str = "largest",
+    beyond: int = 0,
+    beyond_tolerance: float = 1e-2,
 ) -> TopEigenspace:
     """The k algebraically largest (or smallest, or largest in magnitude) eigenvalues of a symmetric operator.
 
@@ -111,21 +113,24 @@ def top_eigenspace(
         start: Vectors [P, m] to begin with, any m, not necessarily orthonormal; usually the last result's `start`.
             `None`: random.
         tolerance: Of the residuals, relative to |λ_k|; 0 or more.
-        max_products: Stop, unconverged, rather than use more. `None`: 30 (k + guard).
+        max_products: Stop, unconverged, rather than use more. `None`: 30 (k + beyond + guard).
         generator: CPU generator of the random vectors. `None`: one with a fixed seed.
-        guard: Vectors beyond k to carry along in `start`.
-        block: Random vectors of a cold start. `None`: k + guard, which finds eigenvalues of any multiplicity
+        guard: Vectors beyond those returned to carry along in `start`.
+        block: Random vectors of a cold start. `None`: k + beyond + guard, which finds eigenvalues of any multiplicity
             up to that; 1 is Lanczos iteration, which needs about half the products and may miss copies.
-        max_basis: Restart with the best half when the search space outgrows this. `None`: 5 (k + guard) + 20.
+        max_basis: Restart with the best half when the search space outgrows this. `None`: 5 (k + beyond + guard) + 20.
         which: "largest" (descending), "smallest" (ascending) or "magnitude" (descending in it).
+        beyond: Number of eigenpairs after the first k that are returned too, to a tolerance of their own.
+        beyond_tolerance: Of the residuals of these, relative to |λ_1|: for eigenvalues that are looked at beside λ_1,
+            as in a plot, where |λ_k| would ask for more than can be seen.
 
     Returns:
         The eigenpairs, on the operator's device.
 
     Raises:
-        InputError: k, block or another count is too small or no integer, tolerance is negative or not finite, fewer
-            products are allowed than k, `start` has a wrong shape or is not finite, the operator is not symmetric, or
-            `which` is none of the three.
+        InputError: k, block or another count is too small or no integer, a tolerance is negative or not finite, fewer
+            products are allowed than eigenpairs, `start` has a wrong shape or is not finite, the operator is not
+            symmetric, or `which` is none of the three.
         NonFiniteProductError: A product is not finite.
     """
     if which not in _WHICH:
@@ -133,7 +138,7 @@ def top_eigenspace(
     if generator is not None and generator.device.type != "cpu":
         raise InputError("generator must be a CPU generator: torch.Generator()")
     with without_autocast(operator.device):
-        options = (start, tolerance, max_products, generator, guard, block, max_basis)
+        options = (beyond, start, (tolerance, beyond_tolerance), max_products, generator, guard, block, max_basis)
         if which == "smallest":
             return _negated(_solve(_Negative(operator), k, *options, magnitude=False))
         return _solve(operator, k, *options, magnitude=which == "magnitude")
@@ -161,8 +166,9 @@ def _negated(found: TopEigenspace) -> TopEigenspace:
 def _solve(
     operator: SymmetricOperator,
     k: int,
+    beyond: int,
     start: Tensor | None,
-    tolerance: float,
+    tolerances: tuple[float, float],
     max_products: int | None,
     generator: torch.Generator | None,
     guard: int,
@@ -173,14 +179,16 @@ def _solve(
 ) -> TopEigenspace:
     P = operator.size
     check_counts(k=k, block=block, max_products=max_products, max_basis=max_basis)
-    check_counts(at_least=0, guard=guard)
-    check_tolerance(tolerance)
-    k = min(k, P)
+    check_counts(at_least=0, guard=guard, beyond=beyond)
+    for tolerance in tolerances:
+        check_tolerance(tolerance)
+    first, k = min(k, P), min(k + beyond, P)  # from here on k counts all that are returned
     width = min(P, k + guard)
     if max_products is None:
         max_products = 30 * (k + guard)
     if max_products < k:
-        raise InputError(f"max_products ({max_products}) must be at least k ({k})")
+        asked = f"k ({first})" if k == first else f"k + beyond ({k})"
+        raise InputError(f"max_products ({max_products}) must be at least {asked}")
     if generator is None:
         generator = torch.Generator().manual_seed(_SEED)
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
@@ -189,25 +197,23 @@ def _solve(
     search = _SearchSpace(operator, magnitude)
     while True:
         search.expand(new)
-        bound = max(tolerance * abs(search.kth(k)), search.rounding)
-        if search.asymmetry:
-            bound = max(bound, 2 * search.asymmetry)  # no closer than the products are to symmetric ones
         vectors = search.ritz_vectors(k)
         residual_vectors, residuals = search.residuals(vectors)
-        open_pairs = residuals > bound
+        bounds = search.bounds(first, len(residuals), *tolerances)
+        open_pairs = residuals > bounds
         left = max_products - search.products
         converged = not bool(open_pairs.any()) and search.count >= k and not search.noise
         if converged or left == 0 or (search.noise and search.count >= k):
             break
         if search.count + int(open_pairs.sum()) > max_basis:
             search.restart(max(width, max_basis // 2))
-        new = orthonormal(residual_vectors[open_pairs], search.vectors, floor=0.1 * bound)[:left]
+        new = orthonormal(residual_vectors[open_pairs], search.vectors, floor=0.1 * float(bounds.min()))[:left]
         if len(new) == 0:  # W is invariant, up to rounding
             if search.count >= k:
                 break
             new = _random(operator, 1, generator, search.vectors)
 
-    reason = search.reason(residuals, tolerance, k, converged)
+    reason = search.reason(residuals, tolerances[0], first, converged)
     return TopEigenspace(
         eigenvalues=search.ritz[:k].to(operator.dtype).to(operator.device),
         eigenvectors=vectors.T,
@@ -321,12 +327,19 @@ class _SearchSpace:
         """The k-th largest Ritz value, or the last one."""
         return float(self.ritz[min(k, self.count) - 1])
 
+    def bounds(self, first: int, count: int, tolerance: float, beyond_tolerance: float) -> Tensor:
+        """The largest residuals [count] at which the first `first` Ritz pairs, and those after them, count as found."""
+        wanted = [tolerance * abs(self.kth(first))] * first + [beyond_tolerance * abs(self.kth(1))] * (count - first)
+        # no closer than rounding, nor than the products are to symmetric ones
+        least = max(self.rounding, 2 * self.asymmetry)
+        return torch.tensor(wanted[:count], dtype=torch.float64, device="cpu").clamp_min(least)
+
     def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
         """Whether residuals that only rounding excuses still say what the eigenvectors are.
 
         They do where they are small beside λ_k, or where λ_k itself is zero to rounding.
         """
-        eigenvalue, largest = abs(self.kth(k)), float(residuals.max())
+        eigenvalue, largest = abs(self.kth(k)), float(residuals[:k].max())
         return largest <= max(tolerance, 1e-2) * eigenvalue or eigenvalue <= self.rounding
 
     def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool) -> str | None:

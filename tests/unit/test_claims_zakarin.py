@@ -181,26 +181,26 @@ def dom(*pairs: tuple[float, float]) -> Panel:
 
 
 def test_dom_sgd_saturates_by_the_rule_of_song_2_dom():
-    assert zakarin_singh.dom_saturates(dom((1, 0.0999))) == (
+    assert song.dom_stops(dom((1, 0.0999))) == (
         True,
         "seed 0: Dom-SGD's log-loss fell by 0.0999, SGD's by 1.0000 (10.0%) in 1,000 steps",
     )
-    assert_failed(zakarin_singh.dom_saturates(dom((1, 0.1001))), ["seed 0: Dom-SGD's log-loss fell by 0.1001"])
-    assert_failed(zakarin_singh.dom_saturates(dom((0, -1))), ["seed 0: Dom-SGD's log-loss fell by -1.0000"])
-    assert zakarin_singh.DOM_SATURATES == song.DOM_STOPS + ", every seed"
+    assert_failed(song.dom_stops(dom((1, 0.1001))), ["seed 0: Dom-SGD's log-loss fell by 0.1001"])
+    assert_failed(song.dom_stops(dom((0, -1))), ["seed 0: Dom-SGD's log-loss fell by -1.0000"])
+    assert song.DOM_STOPS == song.DOM_STOPS + ", every seed"
 
 
 def test_dom_sgd_has_to_saturate_with_every_seed():
-    judged = zakarin_singh.dom_saturates(dom((1, 0.05), (2, 0.0), (1, 0.07)))
+    judged = song.dom_stops(dom((1, 0.05), (2, 0.0), (1, 0.07)))
     assert_failed(judged, [])
     assert judged[1].startswith(
         f"means over 3 seeds: Dom-SGD's drop over SGD's {mean_with_interval([0.05, 0, 0.07])}; "
     )
     assert all(f"seed {i}: Dom-SGD's log-loss fell by {d:.4f}" in judged[1] for i, d in enumerate((0.05, 0, 0.07)))
     assert_failed(
-        zakarin_singh.dom_saturates(dom((1, 0), (1, 0.2), (1, 0))), ["seed 1: Dom-SGD's log-loss fell by 0.2"]
+        song.dom_stops(dom((1, 0), (1, 0.2), (1, 0))), ["seed 1: Dom-SGD's log-loss fell by 0.2"]
     )
-    no_ratio = zakarin_singh.dom_saturates(dom((0, 0.0), (1, 0.0)))
+    no_ratio = song.dom_stops(dom((0, 0.0), (1, 0.0)))
     assert_failed(no_ratio, ["seed 0: "])
     assert no_ratio[1].startswith("failed: seed 0: ")  # no mean of a ratio that one seed lacks
 
@@ -814,4 +814,4 @@ def test_families_are_judged_from_files(tmp_path: Path):
     assert (both.verdict, both.measured) == ("not measured", "seed 1: Dom-SGD diverged at step 12")
     assert both.runs == "begin-0 sgd-0 begin-1 sgd-1 dom-0 dom-1"
     (row,) = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
-    assert row["threshold"] == zakarin_singh.DOM_SATURATES
+    assert row["threshold"] == song.DOM_STOPS

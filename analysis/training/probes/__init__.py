@@ -92,17 +92,28 @@ class Moment:
 
         return Hessian(self.problem.curvature, self.theta)
 
-    def top_eigenspace(self, k: int, start: Tensor | None, tolerance: float) -> TopEigenspace:
-        """The Hessian's k largest eigenpairs, with the products counted.
+    def top_eigenspace(
+        self, k: int, start: Tensor | None, tolerance: float, *, beyond: int = 0, beyond_tolerance: float = 1e-2
+    ) -> TopEigenspace:
+        """The Hessian's k + `beyond` largest eigenpairs, with the products counted.
 
         Args:
-            k: how many.
+            k: how many to `tolerance`.
             start: block [P, ≥ k] to start from, as `start` of an earlier result.
-            tolerance: of the residuals, relative to the smallest eigenvalue asked for.
+            tolerance: of the residuals, relative to λ_k.
+            beyond: how many more.
+            beyond_tolerance: of these, relative to λ_1.
         """
         from sharpflat.curvature.eigensolver import top_eigenspace
 
-        found = top_eigenspace(self.hessian(), k, start=start, tolerance=tolerance)
+        found = top_eigenspace(
+            self.hessian(),
+            k,
+            start=start,
+            tolerance=tolerance,
+            beyond=beyond,
+            beyond_tolerance=beyond_tolerance,
+        )
         self.count("probe_products", found.products)
         return found
 
