@@ -13,14 +13,16 @@ AVERAGE: style.Look = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "li
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """χ_k(∇L) and, dashed, its exponential moving average, one panel a setting."""
+    """χ_k(∇L) and, dashed, its exponential moving average, one panel a setting. Of several seeds the first has lines;
+    shaded is the range of χ_k(∇L) over all."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     factors = set()
     for axes, panel in zip(all_axes, panels, strict=True):
-        (run,) = panel.runs.values()
-        drawing.alignment(axes, run)
+        run, *others = drawing.runs_of_seeds(panel)
+        drawing.alignment(axes, run, others=others)
         axes.plot(run.spectrum_step, run.alignment_ema, **AVERAGE)
-        style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs)
+        words = drawing.seeds_in_words(panel, "lines: the first; shaded: the range")
+        style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", run, more=words)
         factors.add(probes_of(specification(run))["spectrum"]["ema_factor"])
     all_axes[0].set_ylabel(drawing.ALIGNMENT)
     average = f"moving average (factor {', '.join(f'{factor:g}' for factor in sorted(factors))})"

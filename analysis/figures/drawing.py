@@ -17,6 +17,9 @@ from analysis.specs import StoppedBy
 ALIGNMENT, EIGENVALUES, LOSS = "alignment χₖ(∇L)", "Hessian eigenvalues", "training loss"  # axis labels
 ACCURACY = "test accuracy (%)"
 TEXT_WIDTH = 0.3  # of a switch's text, at most, as a fraction of a panel
+SHORT = 1 / 3  # of a run: branches that take less are drawn once more, without what precedes them
+THIN = 0.9  # points, of lines that there are several of, one a seed
+SHADED = 0.25  # opacity of the range over seeds
 IN_VIEW = 3.0  # times the highest value of a run that did not diverge: the top of a panel in which another did
 MEASURED: style.Look = {"color": style.BLUE, "linewidth": 0.8, "alpha": 0.75}
 FIRST_AND_NEXT_K: list[tuple[str, style.Look]] = [  # legend entries
@@ -43,6 +46,30 @@ def title_of(panel: Panel) -> str:
     return f"{panel.title} (k = {k_of(members[0].run)}{f', {seeds} seeds' if seeds > 1 else ''})"
 
 
+def of_seeds(panel: Panel) -> list[Panel]:
+    """The panel once for each seed, if its families vary in the seed; itself, if it has none.
+
+    Raises:
+        ValueError: if a family varies in something else.
+    """
+    return [one for _, one in panel.alike("seed")] if panel.families else [panel]
+
+
+def runs_of_seeds(panel: Panel) -> list[xr.Dataset]:
+    """The panel's one run, once for each seed."""
+    return [run for one in of_seeds(panel) for run in one.runs.values()]
+
+
+def seeds_in_words(panel: Panel, how: str) -> list[str]:
+    """Which seeds a panel shows, and how it tells them apart: no line where it has one run of each label."""
+    if not panel.families:
+        return []
+    seeds = [f"{varied['seed']:g}" for varied, _ in panel.alike("seed")]
+    if len(seeds) == 1:
+        return [f"seed {seeds[0]}"]
+    return [f"seeds {', '.join(seeds[:-1])} and {seeds[-1]} ({how})"]
+
+
 def refreshes_in_words(runs: Iterable[xr.Dataset]) -> list[str]:
     """How often the runs' filters refresh their dominant subspaces, e.g. for a panel's description: no or one line."""
     filters = [json.loads(s)["filter"] for run in runs for s in run.attrs["specifications"]]
@@ -54,18 +81,43 @@ def refreshes_in_words(runs: Iterable[xr.Dataset]) -> list[str]:
     return [f"dominant subspace refreshed {' and '.join(found)}"] if found else []
 
 
-def eigenvalues(axes: Axes, run: xr.Dataset) -> None:
-    """The k largest eigenvalues of the loss Hessian in blue, the next k in orange."""
+def spread(axes: Axes, runs: Sequence[xr.Dataset], variable: str, color: str) -> None:
+    """The range of a variable over runs that differ in the seed, shaded, at the steps at which all were measured.
+
+    Args:
+        axes: the panel.
+        runs: one a seed; of a single one there is nothing to shade.
+        variable: along steps, and perhaps an index: then each index has its range.
+        color: of the shade.
+    """
+    if len(runs) == 1:
+        return
+    measured = xr.concat(xr.align(*(run[variable] for run in runs), join="inner"), "seed")
+    steps = measured[str(runs[0][variable].dims[0])]
+    lows, highs = measured.min("seed").values, measured.max("seed").values
+    for low, high in zip(lows.reshape(len(steps), -1).T, highs.reshape(len(steps), -1).T, strict=True):
+        axes.fill_between(steps.values, low, high, color=color, alpha=SHADED, linewidth=0)
+
+
+def eigenvalues(axes: Axes, run: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> None:
+    """The k largest eigenvalues of the loss Hessian in blue, the next k in orange; shaded, their range over the run
+    and `others`, which differ in the seed."""
     k = k_of(run)
+    for index, color in ((slice(k + 1, None), style.NEXT_K), (slice(None, k), style.FIRST_K)):
+        spread(axes, [one.sel(index=index) for one in (run, *others)], "eigenvalues", color)
     axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(k + 1, None)), color=style.NEXT_K, linewidth=0.9)
     axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(None, k)), color=style.FIRST_K, linewidth=0.9)
-    style.mark_divergence(axes, run, style.FIRST_K)
+    for one in (run, *others):
+        style.mark_divergence(axes, one, style.FIRST_K)
 
 
-def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment") -> None:
-    """χ_k of the gradient, or of the update made (`update_alignment`)."""
+def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment", others: Sequence[xr.Dataset] = ()) -> None:
+    """χ_k of the gradient, or of the update made (`update_alignment`); shaded, its range over the run and `others`,
+    which differ in the seed."""
+    spread(axes, [run, *others], variable, style.SKY)
     axes.plot(run.spectrum_step, run[variable], **MEASURED)
-    style.mark_divergence(axes, run, style.BLUE)
+    for one in (run, *others):
+        style.mark_divergence(axes, one, style.BLUE)
     axes.set_ylim(0, 1.03)
 
 
@@ -88,28 +140,70 @@ def traces(
 
 
 def losses(axes: Axes, panel: Panel, *, branches: bool) -> None:
-    """Training loss of all runs on a log axis.
+    """Training loss of all runs on a log axis, of several seeds a thin line each.
 
     Args:
         axes: the panel.
-        panel: its runs.
+        panel: its runs, or families that vary in the seed.
         branches: whether the runs share their beginning: then it is drawn as the first run's, the others from the
             switch on, and the switch is marked.
     """
-    traces(axes, panel, "loss", branches=branches)
-    log_losses(axes, panel.runs.values())
+    seeds = of_seeds(panel)
+    for one in seeds:
+        traces(axes, one, "loss", branches=branches, width=THIN if len(seeds) > 1 else None)
+    runs = [run for one in seeds for run in one.runs.values()]
+    log_losses(axes, runs)
     if branches:
-        switch(axes, list(panel.runs.values()))
+        switch(axes, runs)
+
+
+def short_branches(panels: Sequence[Panel]) -> bool:
+    """Whether the branches of some panel take so little of its axis that one does not see them."""
+    runs = [member.run for panel in panels for family in every_run(panel).values() for member in family]
+    return any(0 < last_step(run) - last_switch(run) < SHORT * last_step(run) for run in runs)
+
+
+def last_step(run: xr.Dataset) -> int:
+    """The last step at which the loss was measured; 0 if none was."""
+    return int(run.step[-1]) if run.sizes["step"] else 0
+
+
+def last_switch(run: xr.Dataset) -> int:
+    """The step at which the run's last segment begins."""
+    return int(max(run.attrs["switches"], default=0))
+
+
+def branches(axes: Axes, panel: Panel) -> None:
+    """As `losses`, from the switch on, over the steps since then."""
+    seeds = of_seeds(panel)
+    for one in seeds:
+        since_the_switch(axes, one, "loss", width=THIN if len(seeds) > 1 else None)
+    log_losses(axes, [run.sel(step=run.step >= last_switch(run)) for one in seeds for run in one.runs.values()])
+
+
+def since_the_switch(axes: Axes, panel: Panel, variable: str, *, width: float | None = None) -> None:
+    """A variable along steps of all runs from the switch on, over the steps since then."""
+    looks = style.looks_of(panel.runs)
+    for label, run in panel.runs.items():
+        own, look = since_switch(run, variable), looks[label] | ({} if width is None else {"linewidth": width})
+        axes.plot(own.step - last_switch(run), own, **look)
+        style.mark_divergence(axes, run, look["color"], origin=last_switch(run))
+
+
+def since_in_words(panel: Panel) -> str:
+    """The label of such an axis, with the step of the switch; over seeds the first and the last of them."""
+    steps = {last_switch(member.run) for family in every_run(panel).values() for member in family}
+    return f"steps after the switch (at {' to '.join(f'{step:,}' for step in sorted({min(steps), max(steps)}))})"
 
 
 def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
-    """Mark the switch of runs that were switched at the same step, its text away from where they may diverge."""
+    """Mark the switch of runs, of one a seed at several steps, its text away from where they may diverge."""
     begun = [run for run in runs if run.attrs.get("stopped_by") != StoppedBy.EARLIER_DIVERGENCE]
-    for run in begun[:1]:
+    if begun:
         low, high = axes.get_xlim()
         upwards = any(other.attrs["status"] == "diverged" for other in begun)
-        far = max(run.attrs["switches"], default=low) > low + TEXT_WIDTH * (high - low)
-        style.mark_switch(axes, run, left=True if upwards and far else None)
+        far = min(max(run.attrs["switches"], default=low) for run in begun) > low + TEXT_WIDTH * (high - low)
+        style.mark_switch(axes, *begun, left=True if upwards and far else None)
 
 
 def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:

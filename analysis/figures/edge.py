@@ -16,10 +16,12 @@ THRESHOLD: style.Look = {"color": style.BLACK, "linestyle": style.DASHED, "linew
 def draw(panels: Sequence[Panel]) -> Figure:
     """One row a setting: top eigenvalues of the first run with its stability threshold (2/η; SAM's edge under SAM),
     its χ_k (of the gradient; of the update under SAM), and the training loss of all runs, branches from the switch on.
+    Where these are short beside what precedes them, a fourth panel shows them alone.
     """
-    figure, rows = style.rows_of_panels(len(panels), 3)
+    short = drawing.short_branches(panels)
+    figure, rows = style.rows_of_panels(len(panels), 3 + short)
     thresholds = {}
-    for (left, middle, right), panel in zip(rows, panels, strict=True):
+    for (left, middle, right, *more), panel in zip(rows, panels, strict=True):
         label, run = next(iter(panel.runs.items()))
         sam = specification(run)["rule"]["kind"] == "sam"
         thresholds["SAM-edge" if sam else "2/η"] = THRESHOLD
@@ -37,6 +39,10 @@ def draw(panels: Sequence[Panel]) -> Figure:
         drawing.losses(right, panel, branches=True)
         right.set_ylabel(drawing.LOSS)
         style.head(right, "(c) training loss")
+        for last in more:
+            drawing.branches(last, panel)
+            style.head(last, "(d) training loss after the switch")
+            last.set_xlabel(drawing.since_in_words(panel))
     looks = style.looks_of(label for panel in panels for label in panel.runs)
     style.legend_below(
         figure,

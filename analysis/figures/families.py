@@ -28,7 +28,7 @@ NAMES = {  # by what varies: in legends, and on an axis
     "beta_bulk": ("β = ", "weight β of the bulk part"),
 }
 SHARED = style.BLACK  # a reference, and what runs with different values have in common
-THIN, MEDIUM = 0.9, 1.5
+THIN, MEDIUM = drawing.THIN, 1.5
 MARKERS: tuple[style.Look, ...] = (  # by label; hollow ones hide none that are equal
     {"marker": "o", "markersize": 5.5},
     {"marker": "s", "markersize": 8.5, "markerfacecolor": "none"},

@@ -271,7 +271,7 @@ def log_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def mark_switch(axes: Axes, run: xr.Dataset, *, left: bool | None = None) -> None:
+def mark_switch(axes: Axes, run: xr.Dataset, *others: xr.Dataset, left: bool | None = None) -> None:
     """A vertical line where the run's last segment begins, with its step and, if the update rule changes, both names.
 
     Draw the panel's lines before: the text gets room above them. Nothing is marked where the run diverged earlier:
@@ -280,18 +280,22 @@ def mark_switch(axes: Axes, run: xr.Dataset, *, left: bool | None = None) -> Non
     Args:
         axes: the panel.
         run: with its switches.
+        others: of other seeds, which may have switched at other steps: a line for each, and the first and last step.
         left: whether the text stands to the left of the line; None: where there is more room.
     """
     if run.attrs.get("stopped_by") == StoppedBy.EARLIER_DIVERGENCE:
         return
-    for step in run.attrs["switches"][-1:]:
+    steps = sorted({int(step) for one in (run, *others) for step in one.attrs["switches"][-1:]})
+    if steps:
         _make_room_above(axes)
-        axes.axvline(step, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+        for step in steps:
+            axes.axvline(step, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
         before, after = (rule_name(rule) for rule in rules(run)[-2:])
-        left = step > sum(axes.get_xlim()) / 2 if left is None else left
+        left = steps[0] > sum(axes.get_xlim()) / 2 if left is None else left
+        where = " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
         axes.annotate(
-            f"switch at {step:,}" if before == after else f"{before} → {after} at {step:,}",
-            (step, 1),
+            f"switch at {where}" if before == after else f"{before} → {after} at {where}",
+            (steps[0] if left else steps[-1], 1),
             xycoords=("data", "axes fraction"),
             xytext=(-3 if left else 3, -1),
             textcoords="offset points",
@@ -341,7 +345,7 @@ def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, Any]]
 
 def legend_of_runs(figure: Figure, panels: Sequence[Panel]) -> None:
     """The legend of the runs' labels, each once."""
-    legend_below(figure, list(looks_of(label for panel in panels for label in panel.runs).items()))
+    legend_below(figure, list(looks_of(label for panel in panels for label in (*panel.runs, *panel.families)).items()))
 
 
 def save(figure: Figure, outputs: Mapping[str, Path]) -> None:

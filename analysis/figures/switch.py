@@ -15,8 +15,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
     drawn as the first run's. Families vary in the seed alone: a thin line for each."""
     figure, (upper, lower) = style.rows_of_panels(2, len(panels))
     for losses, accuracies, panel in zip(upper, lower, panels, strict=True):
-        of_seeds = [one for _, one in panel.alike("seed")] if panel.families else [panel]
-        width = families.THIN if len(of_seeds) > 1 else None
+        of_seeds = drawing.of_seeds(panel)
+        width = drawing.THIN if len(of_seeds) > 1 else None
         for one in of_seeds:
             drawing.traces(losses, one, "loss", branches=True, width=width)
             drawing.traces(accuracies, one, "test_accuracy", branches=True, factor=100, width=width)

@@ -11,11 +11,19 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Training loss on a log axis, one panel a setting; the common beginning is drawn as the first run's."""
-    figure, all_axes = style.panels_in_a_row(len(panels))
-    for axes, panel in zip(all_axes, panels, strict=True):
+    """Training loss on a log axis, one panel a setting; the common beginning is drawn as the first run's. Of several
+    seeds a thin line each. Where branches are short beside what precedes them, a second row shows them alone."""
+    short = drawing.short_branches(panels)
+    figure, rows = style.rows_of_panels(1 + short, len(panels))
+    for axes, panel in zip(rows[0], panels, strict=True):
         drawing.losses(axes, panel, branches=True)
-        style.describe(axes, panel.title, panel.runs)
-    all_axes[0].set_ylabel(drawing.LOSS)
+        words = drawing.seeds_in_words(panel, "a thin line each")
+        style.describe(axes, panel.title, drawing.of_seeds(panel)[0].runs, more=words)
+    for axes, panel in zip(rows[1] if short else [], panels, strict=short):
+        drawing.branches(axes, panel)
+        style.over_steps(axes)
+        axes.set_xlabel(drawing.since_in_words(panel))
+    for row in rows:
+        row[0].set_ylabel(drawing.LOSS)
     style.legend_of_runs(figure, panels)
     return figure

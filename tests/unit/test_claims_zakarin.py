@@ -197,9 +197,7 @@ def test_dom_sgd_has_to_saturate_with_every_seed():
         f"means over 3 seeds: Dom-SGD's drop over SGD's {mean_with_interval([0.05, 0, 0.07])}; "
     )
     assert all(f"seed {i}: Dom-SGD's log-loss fell by {d:.4f}" in judged[1] for i, d in enumerate((0.05, 0, 0.07)))
-    assert_failed(
-        song.dom_stops(dom((1, 0), (1, 0.2), (1, 0))), ["seed 1: Dom-SGD's log-loss fell by 0.2"]
-    )
+    assert_failed(song.dom_stops(dom((1, 0), (1, 0.2), (1, 0))), ["seed 1: Dom-SGD's log-loss fell by 0.2"])
     no_ratio = song.dom_stops(dom((0, 0.0), (1, 0.0)))
     assert_failed(no_ratio, ["seed 0: "])
     assert no_ratio[1].startswith("failed: seed 0: ")  # no mean of a ratio that one seed lacks
