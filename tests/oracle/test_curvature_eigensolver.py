@@ -56,6 +56,53 @@ SPECTRA = {
 }
 
 
+def test_pairs_beyond_k_have_a_tolerance_of_their_own() -> None:
+    """Of λ_1, where that of the first k is of λ_k: here 1e-3 · 3 beside 0.05 · 50."""
+    matrix = planted([50.0, 20.0, 3.0, 2.0, 1.5, 1.2, *BULK])
+    operator = Dense(matrix)
+    found = top_eigenspace(operator, 3, tolerance=1e-3, beyond=3, beyond_tolerance=0.05, block=1)
+    exact = torch.linalg.eigvalsh(matrix).flip(0)
+    assert found.converged
+    assert found.eigenvalues.shape == found.residuals.shape == (6,)
+    assert found.residuals[:3].max() <= 1e-3 * 3.0
+    assert found.residuals[3:].max() <= 0.05 * 50.0
+    assert found.residuals[3:].max() > 1e-2  # no more work than they ask for
+    assert (found.eigenvalues - exact[:6]).abs().max() <= 0.05 * 50.0
+    assert (found.eigenvalues[:3] - exact[:3]).abs().max() <= 1e-5
+    tight = top_eigenspace(Dense(matrix), 6, tolerance=1e-3, block=1)
+    assert operator.products == found.products < tight.products
+    assert found.start.shape[1] >= 6
+
+
+def test_no_pair_beyond_k_is_what_it_was_without() -> None:
+    matrix = planted(SPECTRA["separated"])
+    plain, none = (top_eigenspace(Dense(matrix), 5, **more) for more in ({}, {"beyond": 0, "beyond_tolerance": 0.5}))
+    assert torch.equal(plain.eigenvectors, none.eigenvectors)
+    assert plain.products == none.products
+
+
+def test_pairs_beyond_k_that_are_missing_are_not_converged() -> None:
+    found = top_eigenspace(
+        Dense(planted(SPECTRA["separated"])), 2, tolerance=0.5, beyond=10, beyond_tolerance=1e-6, max_products=60
+    )
+    assert not found.converged
+    assert found.residuals[:2].max() <= 0.5 * found.eigenvalues[1]
+    assert found.residuals[2:].max() > 1e-6 * found.eigenvalues[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"beyond": -1}, "beyond"),
+        ({"beyond": 3, "beyond_tolerance": -0.1}, "tolerance must be a finite number of at least 0, not -0.1"),
+        ({"beyond": 3, "max_products": 4}, "max_products (4) must be at least k + beyond (5)"),
+    ],
+)
+def test_wrong_numbers_of_pairs_beyond_k_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        top_eigenspace(Dense(planted(SPECTRA["separated"])), 2, **wrong)
+
+
 @pytest.mark.parametrize("name", SPECTRA)
 def test_planted_spectra_from_a_cold_start(name: str) -> None:
     matrix = planted(SPECTRA[name])

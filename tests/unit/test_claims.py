@@ -15,8 +15,9 @@ import xarray as xr
 
 from analysis import claims
 from analysis.claims import CLAIMS, judge, song, song_dynamics
+from analysis.claims.measured import NotMeasured
 from analysis.plan.join import load_plan
-from analysis.runs.panels import Panel
+from analysis.runs.panels import Member, Panel
 from analysis.specs.panels import ClaimSpec, PanelSpec
 from analysis.store.netcdf import write_dataset
 
@@ -60,6 +61,47 @@ def run(loss: float, distance: float = 1.0, alignment: float = 0.95, gap: float 
 
 SGD = run(np.exp(-2))  # a drop in log-loss of 1
 SWITCHED = {"SGD": SGD, "Dom-SGD": run(np.exp(-1.05), 0.1), "Bulk-SGD": run(np.exp(-2), 1.0)}
+
+
+def of_seeds(*runs: dict[str, xr.Dataset]) -> Panel:
+    """Runs by label of seeds 0, 1, …"""
+    families = {label: [Member({"seed": i}, own[label], [label]) for i, own in enumerate(runs)] for label in runs[0]}
+    return Panel("mlp", "MLP", {}, {}, families=families)
+
+
+HELD = {  # with a number that each tells, by its name
+    song.aligns: ("median χ_k", 0.95, SWITCHED | {"SGD": run(np.exp(-2), alignment=0.8)}),
+    song.low_rank: ("median λ_k/λ_(k+1)", 2.0, SWITCHED | {"SGD": run(np.exp(-2), gap=1.2)}),
+    song.dom_stops: ("Dom-SGD's drop over SGD's", 0.05, SWITCHED | {"Dom-SGD": run(np.exp(-1.5))}),
+    song.bulk_trains: ("Bulk-SGD's drop over SGD's", 1.0, SWITCHED | {"Bulk-SGD": run(np.exp(-1.5))}),
+    song.distance: ("Dom-SGD's distance over SGD's", 0.1, SWITCHED | {"Dom-SGD": run(np.exp(-1.05), 0.3)}),
+}
+
+
+@pytest.mark.parametrize("function", HELD)
+def test_a_claim_has_to_hold_with_every_seed(function):
+    number, value, failing = HELD[function]
+    alone = function(panel(SWITCHED))
+    assert alone[0]
+    assert "seed" not in alone[1]
+    holds, text = function(of_seeds(SWITCHED, SWITCHED, SWITCHED))
+    assert holds
+    assert text.startswith("means over 3 seeds: ")
+    assert f"{number} {value:.3g} (95% confidence {value:.3g} to {value:.3g})" in text
+    assert all(f"seed {seed}: " in text for seed in range(3))
+    holds, text = function(of_seeds(SWITCHED, SWITCHED, failing))
+    assert not holds
+    assert "failed: seed 2: " in text
+    assert "Held: seed 0: " in text
+    assert f"{number} {value:.3g} (95%" not in text  # the third seed's is in the mean
+
+
+@pytest.mark.parametrize("function", HELD)
+def test_a_seed_that_diverged_cannot_be_judged(function):
+    attributes = {"status": "diverged", "diverged_at": 12}
+    gone = {label: one.assign_attrs(attributes) for label, one in SWITCHED.items()}
+    with pytest.raises(NotMeasured, match=r"^seed 1: SGD diverged at step 12$"):
+        function(of_seeds(SWITCHED, gone))
 
 
 @pytest.mark.parametrize(
@@ -583,7 +625,7 @@ def test_verdicts_are_written_as_csv_and_json(tmp_path):
     rows = json.loads(outputs["json"].read_text(encoding="utf-8"))
     with outputs["csv"].open(encoding="utf-8", newline="") as file:
         assert list(csv.DictReader(file)) == rows
-    assert rows[0]["threshold"] == "median χ_k(∇L) over the last half of SGD ≥ 0.9"
+    assert rows[0]["threshold"] == "median χ_k(∇L) over the last half of SGD ≥ 0.9, every seed"
 
 
 def test_a_setting_that_is_not_there_is_not_measured(tmp_path):

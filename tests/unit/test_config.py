@@ -274,7 +274,7 @@ DATA_SETS = (
             "settings/mlp/probes/spectrum",
             {"every": 10, "tolerence": 0.1},
             'settings.mlp.probes.spectrum.tolerence: unknown key; did you mean "tolerance"? '
-            "allowed: every, tolerance, ema_factor",
+            "allowed: every, tolerance, next_tolerance, ema_factor",
         ),
         (
             "settings/mlp/probes/spectrum",
@@ -290,7 +290,7 @@ DATA_SETS = (
             "settings/mlp/segments/gd/probes",
             {"spectrum": {"tolerence": 0.1}},
             'settings.mlp.segments.gd.probes.spectrum.tolerence: unknown key; did you mean "tolerance"? '
-            "allowed: every, tolerance, ema_factor",
+            "allowed: every, tolerance, next_tolerance, ema_factor",
         ),
         (
             "settings/mlp/segments/gd/rule",
@@ -461,7 +461,7 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
             "segments/gd/beta_blk",
             1,
             'segments.gd.beta_blk: unknown key; did you mean "beta_bulk"? '
-            "allowed: settings, parent, rule, batch, measures, without, varies, alpha_dom, beta_bulk, stop",
+            "allowed: settings, parent, seeds, rule, batch, measures, without, varies, alpha_dom, beta_bulk, stop",
         ),
         (
             "figures/fig01/module",

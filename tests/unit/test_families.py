@@ -136,6 +136,46 @@ def test_figures_tell_families_from_runs(tmp_path: Path) -> None:
     assert set(plan.figures["loss"].inputs) == {f"segments/{i}/trajectory.nc" for i in wanted}
 
 
+def test_a_profile_that_gives_no_seeds_has_the_settings(tmp_path: Path) -> None:
+    """One run, not a family of one: a figure is drawn as if nothing varied."""
+    one = copy.deepcopy(FAMILIES)
+    one["settings"]["mlp"] |= {"seed": 7}
+    del one["settings"]["mlp"]["segments"]["start"]["values"]
+    plan = plan_of(tmp_path, profile=one)
+    assert ("mlp", "start") not in plan.families
+    (start,) = plan.runs["mlp", "start"]
+    assert plan.segments[start].spec.seed == 7
+    cells = plan.families["mlp", "grid"]
+    assert [sorted(member.varied) for member in cells] == [["alpha_dom", "beta_bulk"]] * 5
+    assert {member.path[0] for member in cells} == {start}
+
+
+FIRST = {"settings": ["mlp"], "parent": "grid", "seeds": "first", "rule": "gd"}
+
+
+def test_what_takes_the_first_seed_shares_its_segments(tmp_path: Path) -> None:
+    experiments = copy.deepcopy(EXPERIMENTS)
+    experiments["segments"]["of-first"] = FIRST
+    experiments["figures"]["loss"] |= {"runs": {"SGD": "start", "Dom": "grid"}, "seeds": "first"}
+    experiments["claims"] = {"song-1": {"settings": ["mlp"], "runs": {"SGD": "start"}, "seeds": "first"}}
+    profile = copy.deepcopy(FAMILIES)
+    profile["settings"]["mlp"]["segments"]["of-first"] = {"step": 30}  # as `after`
+    plan = plan_of(tmp_path, experiments, profile)
+    assert list(plan.segments) == list(plan_of(tmp_path).segments)  # nothing is trained for it
+
+    after = [member for member in plan.families["mlp", "after"] if member.varied["seed"] == 0]
+    found = plan.families["mlp", "of-first"]
+    assert [member.path for member in found] == [member.path for member in after]
+    assert [sorted(member.varied) for member in found] == [["alpha_dom", "beta_bulk"]] * 5
+
+    (panel,) = plan.figures["loss"].panels
+    assert panel.runs == (("SGD", plan.families["mlp", "start"][0].path),)
+    ((_, cells),) = panel.families
+    assert [path for _, path in cells] == [member.path[:-1] for member in found]
+    (judged,) = (claim for claim in plan.claims.claims if claim.name == "song-1")
+    assert (judged.panels[0].runs, judged.panels[0].families) == (panel.runs, ())
+
+
 def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
     experiments = copy.deepcopy(EXPERIMENTS)
     experiments["segments"]["grid"]["without"] = ["spectrum"]
@@ -153,6 +193,7 @@ def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
             {"varies": ["learning_rate"]},
             "segments.bulk-by-rate.varies: a segment that it descends from varies in learning_rate already",
         ),
+        ("start", {"seeds": "first"}, "segments.start.seeds: not allowed; the segment goes on from no other"),
         (
             "start",
             {"stop": "aligned", "without": ["spectrum"]},
@@ -176,7 +217,7 @@ def test_mistakes_in_experiments(tmp_path: Path, segment: str, change: dict[str,
 @pytest.mark.parametrize(
     ("segment", "numbers", "message"),
     [
-        ("start", {"step": 10}, "segments.start.values.seed: missing; the segment varies in it"),
+        ("by-rate", {"step": 10}, "segments.by-rate.values.learning_rate: missing; the segment varies in it"),
         (
             "after",
             {"step": 30, "values": {"k": [3]}},

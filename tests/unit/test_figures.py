@@ -7,20 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from analysis.figures import alignment, distance, draw_figures, eigenvalues, style, training_loss
+from analysis.figures import alignment, distance, draw_figures, drawing, edge, eigenvalues, style, training_loss
 from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.models.resnet8 import Numbers as ResNetNumbers
 from analysis.models.vgg11 import Numbers as VGGNumbers
 from analysis.rules.sgd import Numbers as SGDNumbers
-from analysis.runs.panels import Panel, concatenate
+from analysis.runs.panels import Member, Panel, concatenate
 from analysis.runs.words import how_it_was_run, what_was_run
 from analysis.specs import DataSpec, ProblemSpec, SegmentSpec, StoppedBy, StopSpec
 from analysis.store.netcdf import write_dataset
@@ -213,6 +215,114 @@ def test_alignment_draws_the_average_dashed():
     assert set(average.get_ydata()) == {0.4}
     assert average.is_dashed()
     assert not measured.is_dashed()
+
+
+SEEDS = (0, 1, 2)
+
+
+def seeds_panel(title: str = "MLP", seeds: tuple[int, ...] = SEEDS) -> Panel:
+    """SGD, Dom-SGD and Bulk-SGD that switch at step 10, 12, 14; each seed's numbers are higher by its offset."""
+    families: dict[str, list[Member]] = {"SGD": [], "Dom-SGD": [], "Bulk-SGD": []}
+    for seed in seeds:
+        at = 10 + 2 * seed
+        start = segment(f"start-{seed}", 0, at, 0.1 * seed)
+        for place, (label, members) in enumerate(families.items()):
+            branch = segment(f"{label}-{seed}", at, at + 12, 0.1 * seed + 0.01 * place)
+            members.append(Member({"seed": seed}, concatenate([start, branch]), [f"start-{seed}", branch.attrs["id"]]))
+    return Panel("mlp", title, {}, {}, families=families)
+
+
+def sgd_alone(one: Panel, shift: float = 0.0) -> Panel:
+    """Its SGD, seed s's spectrum and alignment higher by s · `shift`."""
+    members = [
+        replace(
+            m,
+            run=m.run.assign(
+                eigenvalues=m.run.eigenvalues + shift * m.varied["seed"],
+                alignment=m.run.alignment + shift * m.varied["seed"],
+            ),
+        )
+        for m in one.families["SGD"]
+    ]
+    return replace(one, families={"SGD": members})
+
+
+def texts_of(axes: Axes) -> str:
+    return "\n".join(text.get_text() for text in axes.texts)
+
+
+def test_training_loss_draws_a_thin_line_a_seed_with_each_switch_marked():
+    axes = training_loss.draw([seeds_panel()]).axes[0]
+    dom = [line for line in axes.lines if to_hex(line.get_color()) == to_hex(style.VERMILION)]
+    assert [line.get_xdata()[0] for line in dom] == [10, 12, 14]
+    assert {line.get_linewidth() for line in dom} == {drawing.THIN}
+    marks = [line for line in axes.lines if to_hex(line.get_color()) == to_hex(style.GREY)]
+    assert [line.get_xdata()[0] for line in marks] == [10, 12, 14]
+    assert "switch at 10 to 14" in texts_of(axes)
+    assert "seeds 0, 1 and 2 (a thin line each)" in texts_of(axes)
+
+
+def test_distances_draw_a_thin_line_a_seed():
+    axes = distance.draw([seeds_panel()]).axes[0]
+    assert len(axes.lines) == 9
+    assert all(line.get_xdata().tolist() == list(range(13)) for line in axes.lines)
+    assert axes.get_xlabel() == "steps after the switch (at 10 to 14)"
+    assert "seeds 0, 1 and 2 (a thin line each)" in texts_of(axes)
+
+
+@pytest.mark.parametrize(("module", "bands"), [(eigenvalues, 2 * K), (alignment, 1)])
+def test_the_range_over_seeds_is_shaded_behind_the_first_seeds_line(module, bands):
+    one = sgd_alone(seeds_panel(), shift=0.05)
+    axes = module.draw([one]).axes[0]
+    first = one.families["SGD"][0].run
+    lines = [line for line in axes.lines if not line.is_dashed()]
+    assert all(line.get_xdata().tolist() == first.spectrum_step.values.tolist() for line in lines)
+    assert len(axes.collections) == bands
+    low, high = axes.collections[-1].get_paths()[0].get_extents().get_points()
+    measured = first.alignment if module is alignment else first.eigenvalues.sel(index=K)
+    assert (low[0], high[0]) == (0, first.spectrum_step[-1])  # where all seeds are measured
+    assert low[1] == pytest.approx(float(measured.min()))
+    assert high[1] == pytest.approx(float(measured.max()) + 0.1)
+    assert "seeds 0, 1 and 2 (lines: the first; shaded: the range)" in texts_of(axes)
+
+
+def test_one_seed_is_drawn_as_a_run_that_does_not_vary():
+    alone = panel(
+        {
+            label: [segment("start-0", 0, 10), segment(f"{label}-0", 10, 22, 0.01 * i)]
+            for i, label in enumerate(["SGD", "Dom-SGD", "Bulk-SGD"])
+        }
+    )
+    family = seeds_panel(seeds=(0,))
+    drawn = [module.draw([one]) for module in (training_loss, distance) for one in (alone, family)]
+    for plain, single in zip(drawn[::2], drawn[1::2], strict=True):
+        for mine, its in zip(plain.axes[0].lines, single.axes[0].lines, strict=True):
+            assert mine.get_linewidth() == its.get_linewidth()
+            np.testing.assert_array_equal(mine.get_xydata(), its.get_xydata())
+        assert "seeds" not in texts_of(single.axes[0])
+    axes = eigenvalues.draw([sgd_alone(family)]).axes[0]
+    assert not axes.collections
+
+
+def test_branches_that_are_short_are_drawn_once_more_by_themselves():
+    def short(end: int) -> Panel:
+        start = segment("start", 0, 20)
+        return panel(
+            {label: [start, segment(label, 20, end, offset)] for label, offset in (("SGD", 0.0), ("Dom-SGD", 0.3))}
+        )
+
+    assert len(training_loss.draw([short(30)]).axes) == 1  # a third of the axis
+    figure = training_loss.draw([short(30), short(29)])
+    assert len(figure.axes) == 4
+    _, _, first, second = figure.axes
+    assert [line.get_xdata().tolist() for line in second.lines] == [list(range(10))] * 2
+    assert second.lines[1].get_ydata()[0] == pytest.approx(np.exp(-2) + 0.3)
+    assert second.get_xlabel() == "steps after the switch (at 20)"
+    assert (first.get_yscale(), first.get_ylabel()) == ("log", drawing.LOSS)
+
+    whole, zoomed = (edge.draw([one]).axes for one in (short(30), short(29)))
+    assert (len(whole), len(zoomed)) == (3, 4)
+    assert [line.get_xdata().tolist() for line in zoomed[3].lines] == [list(range(10))] * 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -128,7 +128,7 @@ BELOW_LEFT = {("mlp", n) for n in ("left", "leaf", "other-leaf")}
         ("model/activation", "tanh", set()),
         ("segments/leaf/learning_rate", 0.1, set()),
         ("learning_rate", "1e-1", set()),
-        ("probes/spectrum", {"every": 10, "tolerance": 0.01}, set()),
+        ("probes/spectrum", {"every": 10, "tolerance": 0.05, "next_tolerance": 0.01}, set()),
         # What nothing measures here
         ("probes/rates", {"every": 3, "tolerance": 0.1}, set()),
         ("k", 10, set()),
@@ -323,7 +323,12 @@ def test_a_segment_overrides_single_numbers_of_a_probe(tmp_path: Path) -> None:
     own = {"spectrum": {"tolerance": 0.1}, "loss": 7}
     plan = plan_of(tmp_path, EXPERIMENTS, changed(profile, "settings/mlp/segments/gd/probes", own))
     probes = plan.segments[plan.runs["mlp", "gd"][-1]].spec.probes
-    assert probes["spectrum"].model_dump() == {"every": 10, "ema_factor": 0.5, "tolerance": 0.1}
+    assert probes["spectrum"].model_dump() == {
+        "every": 10,
+        "ema_factor": 0.5,
+        "tolerance": 0.1,
+        "next_tolerance": 0.01,
+    }
     assert probes["loss"].every == 7
 
 

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 class Numbers(ProbeNumbers):
     """`tolerance`: residuals of the first k + 1 eigenpairs relative to λ_(k+1), for χ_k and λ_k/λ_(k+1).
-    `next_tolerance`: of the others up to 2k, which are only drawn, relative to λ_1, the height of the drawing. A residual
-    bounds an eigenvalue's error, and 0.005 is the width of a line; docs/benchmarks/spectrum.md has what both change.
+    `next_tolerance`: of the others up to 2k, which are only drawn, relative to λ_1, the height of the drawing.
+
+    Both are what a reader can see: docs/benchmarks/spectrum.md.
     """
 
     everywhere = True
     place = "first"
     tolerance: Positive = 0.05
-    next_tolerance: Positive = 0.005
+    next_tolerance: Positive = 0.01
     ema_factor: Decay = 0.9
 
     def measurement(self) -> Measurement:
