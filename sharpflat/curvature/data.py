@@ -95,6 +95,11 @@ class Examples:
         self.inputs, self.targets = map_tree(move, inputs), map_tree(move, targets)
         self.count = numbers[0]
 
+    @property
+    def room(self) -> int:
+        """How many examples of the greatest length take as much room as all of these; N where lengths are equal."""
+        return self.count
+
     def pieces(self, size: int) -> Iterator[tuple[Tree, Tree]]:
         """(inputs, targets) in pieces of `size` examples; the last may be smaller."""
         if isinstance(self.inputs, Tensor) and isinstance(self.targets, Tensor):
@@ -117,6 +122,81 @@ class Examples:
         except (IndexError, TypeError) as error:
             raise InputError(f"indices must be integers below {self.count}, the number of examples: {error}") from error
         return Examples(parts[0], parts[1], move=lambda t: t)
+
+    def in_own_order(self, outputs: Tensor) -> Tensor:
+        """Rows [N, ...] in the order of `pieces`, put in the order of the examples."""
+        return outputs
+
+
+class Padded(Examples):
+    """Data in memory whose examples are filled up to one length with positions that the model ignores.
+
+    Pieces hold examples of like length, longest first, cut to their longest; shorter ones more of them.
+
+    Attributes:
+        lengths: Positions of each example that count, int64 [N] on the CPU.
+    """
+
+    def __init__(self, inputs: Tree, targets: Tree, move: Callable[[Tensor], Tensor], lengths: Tensor) -> None:
+        """Moves the tensors with `move`, but not the lengths: the host needs them.
+
+        Raises:
+            InputError: As `Examples`; an input is not [N, T, ...] with one T; or lengths are not N integers of 0 to T.
+        """
+        super().__init__(inputs, targets, move)
+        shapes = {tuple(t.shape[:2]) for t in tensors_of(self.inputs)}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+            raise InputError(f"with lengths, all inputs must have the same shape [N, T, ...]: {sorted(shapes)}")
+        whole = isinstance(lengths, Tensor) and not lengths.is_floating_point() and lengths.dtype != torch.bool
+        if not whole or lengths.shape != (self.count,):
+            raise InputError(f"lengths must be a tensor of {self.count} integers, one for each example")
+        self.lengths = lengths.detach().to(device="cpu", dtype=torch.int64)
+        at_most = next(iter(shapes))[1]
+        if not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= at_most:
+            raise InputError(f"lengths must be 0 to {at_most}, the inputs' second dimension")
+        self._order = self.lengths.argsort(descending=True, stable=True)
+        self._descending = self.lengths[self._order].clamp(min=1).tolist()
+
+    @property
+    def room(self) -> int:
+        """How many examples of the greatest length take as much room as all of these."""
+        return -(-sum(self._descending) // self._descending[0])
+
+    def pieces(self, size: int) -> Iterator[tuple[Tree, Tree]]:
+        """(inputs, targets) with as many positions as `size` of the longest examples have, and one example at least."""
+        start = 0
+        while start < self.count:
+            stop = start + max(1, size * self._descending[0] // self._descending[start])
+            yield self._cut(self._order[start:stop])
+            start = stop
+
+    def head(self, count: int) -> tuple[Tree, Tree]:
+        """The `count` longest examples, or all there are."""
+        return self._cut(self._order[:count])
+
+    def take(self, indices: Tensor) -> Examples:
+        """The examples `indices` [B], cut to the longest of them where the indices are on the CPU.
+
+        Elsewhere they stay as they are: to look at the indices, the host would have to wait for the device.
+
+        Raises:
+            InputError: Indices that are no indices of these examples, or none.
+        """
+        part = super().take(indices)
+        if not isinstance(indices, Tensor) or indices.device.type != "cpu" or part.count == 0:
+            return part
+        longest = int(self.lengths[indices].max())
+        part.inputs = map_tree(lambda t: t[:, :longest], part.inputs)
+        return part
+
+    def in_own_order(self, outputs: Tensor) -> Tensor:
+        """Rows [N, ...] in the order of `pieces`, put in the order of the examples."""
+        return torch.empty_like(outputs).index_copy_(0, self._order.to(outputs.device), outputs)
+
+    def _cut(self, chosen: Tensor) -> tuple[Tree, Tree]:
+        longest = int(self.lengths[chosen[0]])
+        inputs = map_tree(lambda t: t[:, :longest][chosen.to(t.device)], self.inputs)
+        return inputs, map_tree(lambda t: t[chosen.to(t.device)], self.targets)
 
 
 class Stream:
@@ -183,6 +263,15 @@ class Stream:
                 "pass and needs an iterable that starts anew each time"
             )
 
+    @property
+    def room(self) -> int:
+        """N: nothing is known of lengths."""
+        return self.count
+
+    def in_own_order(self, outputs: Tensor) -> Tensor:
+        """The rows as they are, which is the order of the batches."""
+        return outputs
+
     def head(self, count: int) -> tuple[Tree, Tree]:
         """The first `count` examples of the first batches."""
         inputs, targets = next(iter(self._pairs()))
@@ -200,16 +289,20 @@ class Stream:
         raise InputError("indices need data in memory: give the Objective tensors rather than a stream of batches")
 
 
-def open_data(inputs: Any, targets: Any, move: Callable[[Tensor], Tensor], chunk_size: int | None) -> Examples | Stream:
+def open_data(
+    inputs: Any, targets: Any, move: Callable[[Tensor], Tensor], chunk_size: int | None, lengths: Any
+) -> Examples | Stream:
     """The data behind the arguments of an `Objective`.
 
     Raises:
-        InputError: They are neither trees of tensors nor a stream.
+        InputError: They are neither trees of tensors nor a stream, or `lengths` do not fit them.
     """
     if targets is not None:
         if isinstance(inputs, DataLoader | Dataset):
             raise InputError(f"a {type(inputs).__name__} brings its own targets: leave `targets` out")
-        return Examples(inputs, targets, move)
+        return Examples(inputs, targets, move) if lengths is None else Padded(inputs, targets, move, lengths)
+    if lengths is not None:
+        raise InputError("lengths need data in memory; let a stream of batches cut its padding itself")
     if isinstance(inputs, IterableDataset) and not isinstance(inputs, DataLoader):
         raise InputError("wrap the IterableDataset in a DataLoader, which makes batches of its examples")
     if isinstance(inputs, Dataset):

@@ -51,7 +51,10 @@ class _Views(NamedWhenPickled):
 
     @property
     def chunk_size(self) -> int:
-        """Examples evaluated at once: as given, or from the memory budget; halved when memory ran out."""
+        """Examples evaluated at once: as given, or as many as fit the caches; halved when memory ran out.
+
+        With `lengths`, of the longest examples: of shorter ones as many more as take the same room.
+        """
         return self.chunks.size
 
     @property
@@ -72,7 +75,7 @@ class _Views(NamedWhenPickled):
         self._layers.check()
 
     def in_chunks(self) -> Iterator[tuple[Tree, Tree]]:
-        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller."""
+        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller. With `lengths`, longest first."""
         yield from self.data.pieces(self.chunk_size)
 
 
@@ -110,6 +113,7 @@ class Objective(_Views):
         *,
         chunk_size: int | None = None,
         memory_budget: int | None = None,
+        lengths: Tensor | None = None,
         output: Callable[[Any], Tensor] | None = None,
         count: float | None = None,
         ignore_index: int | None = None,
@@ -126,8 +130,14 @@ class Objective(_Views):
                 of such tensors: the model's keyword or positional arguments, unless it takes one argument. Or, without
                 targets, a Dataset, DataLoader or other re-iterable of (inputs, targets) in a fixed order.
             targets: [N, ...]. Class indices or floats, or a tree of them for a loss of your own.
-            chunk_size: Examples evaluated at once. `None`: as many as `memory_budget` allows.
-            memory_budget: Bytes. `None`: 1 GiB on a CPU, an eighth of a GPU's memory.
+            chunk_size: Examples evaluated at once. `None`: on a CPU as many as fit the caches, by a fixed rule
+                (`sharpflat.curvature.chunks`); on a GPU as many as `memory_budget` allows.
+            memory_budget: Bytes of the graphs that are kept between products, and of one chunk's graph. `None`: 1 GiB
+                on a CPU, an eighth of a GPU's memory.
+            lengths: Integers [N]: of inputs [N, T, ...] that are filled up to T positions, how many of each example
+                count. Examples of like length then share a chunk, and the chunk is cut to the longest of them. Only for
+                a model whose outputs do not depend on the positions cut off, nor on T: one that masks them and takes
+                no mean over all. Targets are not cut.
             output: Takes what the model returns and gives the outputs, as in `lambda out: out.logits`.
             count: What the sum of all losses is divided by. `None`: N.
             ignore_index: Of "cross_entropy": examples with this class index count neither in the sum nor in the mean.
@@ -137,8 +147,9 @@ class Objective(_Views):
 
         Raises:
             InputError: No trainable parameter, mixed dtypes or devices, complex parameters, no or unequal numbers
-                of examples, an unknown loss, a chunk_size or memory_budget less than 1, a module whose output
-                depends on the batch or on chance, or targets of −100 without `ignore_index` or `count`.
+                of examples, an unknown loss, a chunk_size or memory_budget less than 1, lengths that do not fit the
+                inputs, a module whose output depends on the batch or on chance, or targets of −100 without
+                `ignore_index` or `count`.
         """
         self.model = uncompiled(model)
         self.vector = ParameterVector(self.model, parameters)
@@ -148,13 +159,18 @@ class Objective(_Views):
         self._mean = Mean(loss, count, ignore_index)
         self.loss: PerExampleLoss = self._mean.loss
         self.weight_decay = self._mean.checked_decay(weight_decay)
-        self.data: Examples | Stream = open_data(inputs, targets, self._moved, chunk_size)
+        self.data: Examples | Stream = open_data(inputs, targets, self._moved, chunk_size, lengths)
         self._mean.bind(self.data)
         self.count = self.data.count
         self.modes = Modes(self.model, self.device)
         self.selfcheck = SelfCheck(self) if check else None
         self.chunks = Chunks(
-            self.count, self._saved_bytes, device=self.device, chunk_size=chunk_size, memory_budget=memory_budget
+            self.data.room,
+            self._saved_bytes,
+            device=self.device,
+            theta_bytes=self.size * self.dtype.itemsize,
+            chunk_size=chunk_size,
+            memory_budget=memory_budget,
         )
 
     def _moved(self, data: Tensor) -> Tensor:
@@ -221,7 +237,8 @@ class Objective(_Views):
         def evaluate() -> Tensor:
             leaves = self.vector.leaves(theta)
             with self.evaluating(leaves), torch.no_grad():
-                return torch.cat([self._layers.tensor(self.forward(leaves, x)) for x, _ in self.in_chunks()])
+                rows = torch.cat([self._layers.tensor(self.forward(leaves, x)) for x, _ in self.in_chunks()])
+                return self.data.in_own_order(rows)
 
         return self.chunks.with_halving(evaluate)
 
@@ -253,7 +270,9 @@ class Objective(_Views):
         if indices is not None:
             data = data.take(indices)
             count = self._mean.of(data)
-        value, gradients = self.chunks.with_halving(lambda: self._sum_chunks(theta, data, count, gradient))
+        value, gradients = self.chunks.with_halving(
+            lambda: self._sum_chunks(theta, data, count, gradient), examples=data.count
+        )
         if self.weight_decay:
             value = value + 0.5 * self.weight_decay * theta.detach().square().sum()
             gradients = gradients + self.weight_decay * theta.detach() if gradient else gradients

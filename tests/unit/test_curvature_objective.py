@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpflat.curvature.chunks import Chunks
 from sharpflat.curvature.energy import energy_decomposition
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import Hessian, joint_products
@@ -242,6 +243,51 @@ def test_chunks_fit_the_memory_budget() -> None:
     assert 1 < sizes[1] < 100
     # 6 hidden numbers saved for tanh, and again by the next layer or not; 3 outputs for the loss
     assert 6 * 4 <= objective.chunks.bytes_per_example <= 25 * 4
+
+
+def test_a_chunk_fits_the_caches_by_a_fixed_rule() -> None:
+    """64 MiB, or eight times the bytes of theta; on a GPU and below the memory budget, that budget."""
+
+    def chunks(device: str = "cpu", **options: int) -> Chunks:
+        return Chunks(10_000, lambda n: n << 20, device=torch.device(device), **options)  # type: ignore[arg-type]
+
+    assert [chunks().size, chunks(theta_bytes=100 << 20).size, chunks(memory_budget=8 << 20).size] == [16, 200, 2]
+    assert chunks(chunk_size=300).size == 300
+    assert chunks().memory_budget == 1 << 30
+    assert chunks().chunk_budget == 64 << 20
+    few = Chunks(100, lambda n: n << 20, device=torch.device("cpu"))
+    assert few.size == 15  # seven chunks of 15 at most, rather than six of 16 and one of 4
+    assert few.graph_fits  # all together in 1 GiB
+    assert not Chunks(300, lambda n: n << 20, device=torch.device("cpu")).graph_fits
+
+
+def test_a_minibatch_stays_whole_until_memory_runs_out() -> None:
+    chunks = Chunks(10_000, lambda n: n << 20, device=torch.device("cpu"))
+    assert (chunks.size, chunks.size_for(50), chunks.size_for(65)) == (16, 50, 16)
+    calls = []
+
+    def evaluate() -> str:
+        calls.append(chunks.size_for(50))
+        if calls[-1] > 20:
+            raise MemoryError
+        return "done"
+
+    assert chunks.with_halving(evaluate, examples=50) == "done"
+    assert calls == [50, 25, 13]
+    assert chunks.halvings == [(50, 25), (25, 13)]
+    assert chunks.size == 13
+
+
+def test_graphs_of_several_chunks_are_kept_within_their_budget() -> None:
+    inputs, targets = data(100)
+    each = Objective(small(nn.Tanh()), "mse", inputs, targets).chunks.bytes_per_example
+    v = torch.ones(51)
+    for budget, kept in ((4 * each * 100, 10), (4 * each * 100 - 1, 0)):
+        objective = Objective(small(nn.Tanh()), "mse", inputs, targets, chunk_size=10, memory_budget=budget)
+        operator = Hessian(objective, objective.theta)
+        first = operator.matvec(v)
+        assert len(operator._products._kept) == kept
+        assert torch.equal(operator.matvec(v), first)
 
 
 def test_a_small_budget_keeps_no_graph() -> None:

@@ -28,6 +28,11 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, feed_forward) for _ in range(layers))
         self.readout = nn.Linear(width, outputs)
 
+    @staticmethod
+    def lengths(tokens: Tensor) -> Tensor:
+        """Positions [N] of each sentence up to its last word. What follows changes no output and may be cut off."""
+        return ((tokens != PADDING) * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1)
+
     def forward(self, tokens: Tensor) -> Tensor:
         n, length = tokens.shape
         x = torch.cat([self.class_token.weight.expand(n, 1, -1), self.words(tokens)], dim=1)
