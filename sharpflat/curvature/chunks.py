@@ -21,12 +21,13 @@ _CUDA_BUDGET_FRACTION = 8  # one eighth of the device's memory
 
 # On a CPU a chunk's graph should fit the caches, for what falls out of them is slow. Milliseconds of CPU time for a
 # gradient and for one vector's product with H through a kept graph, by the bytes that GRAPH_FACTOR gives the chunk
-# (one core of an AMD EPYC, 32 MiB of L3 cache, other jobs beside it; papers' sizes, fewer examples):
+# (one core of an AMD EPYC, 32 MiB of L3 cache, other jobs beside it, so to some 20 %; papers' widths, VGG11/4 a
+# quarter of it; fewer examples):
 #
-#   CNN, 500 images       547 MiB 842, 1091   219 MiB 498, 641    55 MiB 405, 536     27 MiB 505, 498    11 MiB 464, 623
-#   ResNet8, 200 images   489 MiB 696, 1412   122 MiB 541, 1344   61 MiB 655, 1244    24 MiB 787, 1309   12 MiB 868, 1794
-#   VGG11/4, 200 images   188 MiB 370, 496     94 MiB 328, 546    47 MiB 289, 509     23 MiB 395, 548     9 MiB 425, 891
-#   VGG11, 64 images      240 MiB 1959, 2174  120 MiB 1772, 2584  60 MiB 1757, 2961   30 MiB 2627, 3762
+#   CNN, 500 images      547 MiB 842, 1091   219 MiB 498, 641    55 MiB 405, 536    27 MiB 505, 498   11 MiB 464, 623
+#   ResNet8, 200 images  489 MiB 696, 1412   122 MiB 541, 1344   61 MiB 655, 1244   24 MiB 787, 1309  12 MiB 868, 1794
+#   VGG11/4, 200 images  188 MiB 370, 496    94 MiB 328, 546     47 MiB 289, 509    23 MiB 395, 548   9 MiB 425, 891
+#   VGG11, 64 images     240 MiB 1959, 2174  120 MiB 1772, 2584  60 MiB 1757, 2961  30 MiB 2627, 3762
 #
 # 64 MiB is near the best of each but VGG11's, whose 39 MB of θ pass through the caches with every chunk; so a chunk may
 # also take eight times θ's bytes. Constants rather than this machine's caches: the numbers then depend on no machine.

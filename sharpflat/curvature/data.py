@@ -155,12 +155,13 @@ class Padded(Examples):
         if not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= at_most:
             raise InputError(f"lengths must be 0 to {at_most}, the inputs' second dimension")
         self._order = self.lengths.argsort(descending=True, stable=True)
-        self._descending = self.lengths[self._order].clamp(min=1).tolist()
+        self._descending: list[int] = self.lengths[self._order].clamp(min=1).tolist()
 
     @property
     def room(self) -> int:
         """How many examples of the greatest length take as much room as all of these."""
-        return -(-sum(self._descending) // self._descending[0])
+        longest: int = self._descending[0]
+        return -(-sum(self._descending) // longest)
 
     def pieces(self, size: int) -> Iterator[tuple[Tree, Tree]]:
         """(inputs, targets) with as many positions as `size` of the longest examples have, and one example at least."""

@@ -75,7 +75,7 @@ class _Views(NamedWhenPickled):
         self._layers.check()
 
     def in_chunks(self) -> Iterator[tuple[Tree, Tree]]:
-        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller. With `lengths`, longest first."""
+        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller. `lengths`: longest first."""
         yield from self.data.pieces(self.chunk_size)
 
 
