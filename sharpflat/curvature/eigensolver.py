@@ -99,10 +99,11 @@ def top_eigenspace(
     """The k algebraically largest (or smallest, or largest in magnitude) eigenvalues of a symmetric operator.
 
     Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tolerance · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
-    rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start and to all
-    that the operator makes of it; guard vectors, carried along in `start`, make room for one that grows in. Products that are rounding errors (see `SymmetricOperator`) end the search, unconverged;
-    where they are a little asymmetric, it goes on as far as their symmetric part allows, and `reason` says so. In
-    dtypes of less than float32's precision nothing counts as converged.
+    rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start and to all that
+    the operator makes of it; guard vectors, carried along in `start`, make room for one that grows in. Products that
+    are rounding errors (see `SymmetricOperator`) end the search, unconverged; where they are a little asymmetric, it
+    goes on as far as their symmetric part allows, and `reason` says so. In dtypes of less than float32's precision
+    nothing counts as converged.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
@@ -124,9 +125,9 @@ def top_eigenspace(
         The eigenpairs, on the operator's device.
 
     Raises:
-        InputError: A count is too small or no integer, a tolerance is negative or not finite, fewer products are allowed
-            than eigenpairs, `start` has a wrong shape or is not finite, the operator is not symmetric, or `which` is
-            none of the three.
+        InputError: A count is too small or no integer, a tolerance is negative or not finite, fewer products are
+            allowed than eigenpairs, `start` has a wrong shape or is not finite, the operator is not symmetric, or
+            `which` is none of the three.
         NonFiniteProductError: A product is not finite.
     """
     if which not in _WHICH:
@@ -180,12 +181,10 @@ def _solve(
     check_tolerance(tolerances[1])
     first, k = min(k, P), min(k + beyond, P)  # from here on k counts all that are returned
     width = min(P, k + guard)
-    if max_products is None:
-        max_products = 30 * (k + guard)
+    max_products = 30 * (k + guard) if max_products is None else max_products
     if max_products < k:
         raise InputError(f"max_products ({max_products}) must be at least k{' + beyond' * (k > first)} ({k})")
-    if generator is None:
-        generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator().manual_seed(_SEED) if generator is None else generator
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
     new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
 
