@@ -59,19 +59,17 @@ class NonFiniteProductError(ArithmeticError):
 
 @dataclass(frozen=True)
 class TopEigenspace:
-    """The largest eigenpairs, algebraically, and how good they are: K = k + `beyond` of them (see `top_eigenspace`).
+    """The K = k + `beyond` largest eigenpairs, algebraically, and how good they are (see `top_eigenspace`).
 
     Attributes:
         eigenvalues: [K], descending (see `which`).
         eigenvectors: [P, K], orthonormal columns.
         residuals: [K], ‖A u_i − λ_i u_i‖, from products with these very vectors.
         products: Matrix-vector products used; a block of m counts m.
-        converged: Whether every residual is within its tolerance (see `top_eigenspace`), and products are more than
-            rounding errors.
+        converged: Whether every residual is within its tolerance, and products are more than rounding errors.
         reason: Why not, in words; None where converged.
         start: [P, m], K <= m <= K + guard, orthonormal: the block to begin the next, nearby solve from. One
-            power step ahead of the Ritz vectors, in their order, so `start[:, :k]` is usually closer to the
-            eigenspace than `eigenvectors`; no product verifies it.
+            power step ahead of the Ritz vectors, in their order, and usually closer; no product verifies it.
     """
 
     eigenvalues: Tensor
@@ -101,11 +99,11 @@ def top_eigenspace(
     """The k algebraically largest (or smallest, or largest in magnitude) eigenvalues of a symmetric operator.
 
     Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tolerance · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
-    rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start
-    and to everything the operator makes of it; guard vectors, carried along in `start`, make room for one
-    that grows into the top k. Products that are rounding errors (see `SymmetricOperator`) end the search, unconverged;
-    where they are a little asymmetric, it goes on as far as their symmetric part allows, and `reason` says so. In
-    dtypes of less than float32's precision nothing counts as converged.
+    rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start and to all that
+    the operator makes of it; guard vectors, carried along in `start`, make room for one that grows in. Products that
+    are rounding errors (see `SymmetricOperator`) end the search, unconverged; where they are a little asymmetric, it
+    goes on as far as their symmetric part allows, and `reason` says so. In dtypes of less than float32's precision
+    nothing counts as converged.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
@@ -120,17 +118,16 @@ def top_eigenspace(
             up to that; 1 is Lanczos iteration, which needs about half the products and may miss copies.
         max_basis: Restart with the best half when the search space outgrows this. `None`: 5 (k + beyond + guard) + 20.
         which: "largest" (descending), "smallest" (ascending) or "magnitude" (descending in it).
-        beyond: Number of eigenpairs after the first k that are returned too, to a tolerance of their own.
-        beyond_tolerance: Of the residuals of these, relative to |λ_1|: for eigenvalues that are looked at beside λ_1,
-            as in a plot, where |λ_k| would ask for more than can be seen.
+        beyond: Number of eigenpairs after the first k that are returned too.
+        beyond_tolerance: Of the residuals of these, relative to |λ_1|: for a plot, where no more can be seen.
 
     Returns:
         The eigenpairs, on the operator's device.
 
     Raises:
-        InputError: k, block or another count is too small or no integer, a tolerance is negative or not finite, fewer
-            products are allowed than eigenpairs, `start` has a wrong shape or is not finite, the operator is not
-            symmetric, or `which` is none of the three.
+        InputError: A count is too small or no integer, a tolerance is negative or not finite, fewer products are
+            allowed than eigenpairs, `start` has a wrong shape or is not finite, the operator is not symmetric, or
+            `which` is none of the three.
         NonFiniteProductError: A product is not finite.
     """
     if which not in _WHICH:
@@ -180,17 +177,14 @@ def _solve(
     P = operator.size
     check_counts(k=k, block=block, max_products=max_products, max_basis=max_basis)
     check_counts(at_least=0, guard=guard, beyond=beyond)
-    for tolerance in tolerances:
-        check_tolerance(tolerance)
+    check_tolerance(tolerances[0])
+    check_tolerance(tolerances[1])
     first, k = min(k, P), min(k + beyond, P)  # from here on k counts all that are returned
     width = min(P, k + guard)
-    if max_products is None:
-        max_products = 30 * (k + guard)
+    max_products = 30 * (k + guard) if max_products is None else max_products
     if max_products < k:
-        asked = f"k ({first})" if k == first else f"k + beyond ({k})"
-        raise InputError(f"max_products ({max_products}) must be at least {asked}")
-    if generator is None:
-        generator = torch.Generator().manual_seed(_SEED)
+        raise InputError(f"max_products ({max_products}) must be at least k{' + beyond' * (k > first)} ({k})")
+    generator = torch.Generator().manual_seed(_SEED) if generator is None else generator
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
     new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
 
@@ -330,8 +324,7 @@ class _SearchSpace:
     def bounds(self, first: int, count: int, tolerance: float, beyond_tolerance: float) -> Tensor:
         """The largest residuals [count] at which the first `first` Ritz pairs, and those after them, count as found."""
         wanted = [tolerance * abs(self.kth(first))] * first + [beyond_tolerance * abs(self.kth(1))] * (count - first)
-        # no closer than rounding, nor than the products are to symmetric ones
-        least = max(self.rounding, 2 * self.asymmetry)
+        least = max(self.rounding, 2 * self.asymmetry)  # nor closer than the products are to symmetric ones
         return torch.tensor(wanted[:count], dtype=torch.float64, device="cpu").clamp_min(least)
 
     def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
