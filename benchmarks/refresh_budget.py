@@ -19,7 +19,7 @@ from typing import Any
 
 from dynamics import DYNAMICS, Ours, Plain, Run, begin, one_thread
 
-STEPS = {"sgd": 200, "gd": 100, "sam": 100, "zs": 200}
+STEPS = {"sgd": 200, "gd": 60, "sam": 60, "zs": 200}
 BRANCHES = ("Bulk", "Dom")
 PLAIN, EACH_STEP = "plain", {"refresh_every": 1}
 TRACKING = Path("docs/benchmarks/tracking.json")  # has some of the runs of "sgd": tracking.py made them
