@@ -55,7 +55,7 @@ class Dynamics:
 DYNAMICS = {
     "sgd": Dynamics("SGD", SGDNumbers(learning_rate=0.01, batch_size=50), 2000),
     "gd": Dynamics("GD at the edge of stability", SGDNumbers(learning_rate=0.1, batch_size=None), 1500),
-    "sam": Dynamics("SAM at its edge", SAMNumbers(learning_rate=0.01, batch_size=None, rho=0.1), 5000),
+    "sam": Dynamics("SAM at its edge", SAMNumbers(learning_rate=0.01, batch_size=None, rho=0.1), 2000),
     "zs": Dynamics("SGD, Hessian of a holdout", SGDNumbers(learning_rate=0.1, batch_size=50), 1000, holdout=500),
 }
 

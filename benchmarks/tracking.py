@@ -38,6 +38,7 @@ from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.optim.subspace_filter import filter_update
 
 STEPS = 200
+BRANCHES = ("Dom", "Bulk")
 LOSSES = (50, 100, 150, 200)
 YARDSTICK = "ours, a refresh each step"
 
@@ -95,9 +96,9 @@ def methods() -> dict[str, tuple[int, Callable[[Problem], Tracker]]]:
             f"ours, refresh_overlap {bound:g}": (STEPS, ours(refresh_overlap=bound))
             for bound in (0.9999, 0.9995, 0.999)
         },
-        "LOBPCG (SciPy) from the last block, to 0.05 λ_k": (20, lambda p: Library(Lobpcg(p.curvature, 0.05))),
+        "LOBPCG (SciPy) from the last block, to 0.05 λ_k": (10, lambda p: Library(Lobpcg(p.curvature, 0.05))),
         "LOBPCG (SciPy) as the central-flows code": (5, lambda p: Library(CentralFlows(p))),
-        "eigsh (SciPy), as the edge-of-stability code": (15, library(EdgeOfStability)),
+        "eigsh (SciPy), as the edge-of-stability code": (10, library(EdgeOfStability)),
         "hessian-eigenthings, lanczos": (10, library(HessianEigenthings)),
         "curvlinops + eigsh": (5, library(Curvlinops)),
         "PyHessian": (3, library(PyHessian)),
@@ -115,7 +116,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     made = {
         (name, branch): Run(DYNAMICS["sgd"], problem, state, known[name][1](problem), branch)
         for name in chosen
-        for branch in ("Dom", "Bulk")
+        for branch in args.branches
     }
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in made}
 
@@ -137,7 +138,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
                 run.advance(watched=step + 1 == limits[name])
                 seconds[name, branch].append(round(run.cpu - before, 4))
         if (step + 1) % 10 == 0:  # so that one that is stopped leaves something to look at
-            (args.folder / "tracking.json").write_text(json.dumps(records()) + "\n")
+            (args.folder / f"tracking-{'-'.join(args.branches)}.part").write_text(json.dumps(records()) + "\n")
             print(f"{time.strftime('%H:%M:%S')} step {step + 1} of {longest}", flush=True)
     return records()
 
@@ -219,7 +220,8 @@ implementation. PyHessian does not count products.
 def page(record: dict[str, Any]) -> str:
     """Markdown."""
     numbers = {"k": K, "steps": STEPS, "tolerance": TOLERANCE, "tight": TIGHT}
-    tables = [f"## {branch}-SGD\n\n{table(record['runs'], branch)}\n" for branch in ("Dom", "Bulk")]
+    made = {run["branch"] for run in record["runs"]}
+    tables = [f"## {branch}-SGD\n\n{table(record['runs'], branch)}\n" for branch in BRANCHES if branch in made]
     return "\n".join([PROSE.format(**numbers, **record["environment"]), *tables])
 
 
@@ -230,12 +232,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("results/refresh-budget"), help="of the starting state")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps at most")
     parser.add_argument("--methods", nargs="+", choices=list(methods()), help="those to measure anew")
+    parser.add_argument("--branches", nargs="+", choices=BRANCHES, default=BRANCHES, help="likewise")
     args = parser.parse_args()
     one_thread()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "tracking.json"
-    kept = json.loads(path.read_text())["runs"] if args.methods and path.exists() else []
+    anew = args.methods is None and len(args.branches) == len(BRANCHES)
     measured = measure(args)
+    kept = json.loads(path.read_text())["runs"] if path.exists() and not anew else []
     runs = {(r["method"], r["branch"]): r for r in kept}
     for r in measured:  # beside few others our refresh at each step made fewer steps than before
         old = runs.get((r["method"], r["branch"]))
