@@ -144,6 +144,7 @@ check: $(STAMP)  ## Check style, types, import layers and the workflow
 bench: $(STAMP)  ## Measure the curvature engine beside other libraries (docs/benchmarks; needs DATA_DIR with MNIST)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-bench.lock
 	$(BIN)/python benchmarks/curvature.py --data-dir $(DATA_DIR)
+	$(BIN)/python benchmarks/tracking.py --data-dir $(DATA_DIR)
 
 .PHONY: plan
 plan: $(STAMP)  ## Say what PROFILE would take, by figure, without running it (GPU_TFLOPS=… for hours of such a GPU)
