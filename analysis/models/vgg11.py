@@ -49,7 +49,7 @@ def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
             layers += [nn.Conv2d(channels, widths * numbers.width, 3, padding=1), nn.ReLU()]
             channels = widths * numbers.width
         if min(rows, columns) > 1:
-            layers.append(nn.MaxPool2d(2))
+            layers.insert(-1, nn.MaxPool2d(2))  # before the ReLU: the same function (cnn.py), for less
             rows, columns = rows // 2, columns // 2
     layers += [nn.Flatten(), nn.Linear(channels * rows * columns, channels), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, outputs))
