@@ -3,6 +3,9 @@
 At a refresh both subspaces are at hand, the one used so far and the new one. So what the old one had come to be wrong
 by is measured there, and the next interval is chosen from it. Over an interval a subspace turns in proportion to the
 steps made, to first order: so do the relative error of the filtered update, and √(1 − overlap).
+
+Intervals are odd: at the edge of stability θ and the subspace return after two steps, and a refresh after an even
+number of steps would see no change.
 """
 
 from __future__ import annotations
@@ -15,8 +18,7 @@ from torch import Tensor
 from sharpflat.arguments import check_counts
 from sharpflat.errors import InputError
 
-GROWTH = 2  # an interval is at most so many times the one before
-LONGEST = 100  # steps: a subspace that stands still is looked at again, since it may begin to turn
+LONGEST = 99  # steps: a subspace that stands still is looked at again, since it may begin to turn
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,12 @@ class RefreshRule:
             turned, allowed = sqrt(max(0.0, 1 - overlap)), sqrt(1 - self.overlap)
         assert allowed is not None
         each = turned / interval
-        longest = min(GROWTH * interval, LONGEST)
-        if isnan(each) or each * longest <= allowed:
-            following = 1 if isnan(each) else longest
-        else:
-            following = min(1 + floor(allowed / each), longest)
-        return not each * (min(interval, planned) - 1) > allowed, following
+        following = min(2 * interval + 1, LONGEST)
+        if isnan(each):
+            following = 1
+        elif each * following > allowed:
+            following = min(following, 1 + floor(allowed / each))
+        return not each * (min(interval, planned) - 1) > allowed, following - (following % 2 == 0)
 
 
 def _is_number(value: object) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sharpflat import CurvatureWarning, DominantSubspace, InputError, SubspaceFilter, SubspaceSGD
-from sharpflat.optim.refresh import GROWTH, LONGEST, RefreshRule
+from sharpflat.optim.refresh import LONGEST, RefreshRule
 from sharpflat.optim.subspace_filter import filter_update
 
 P = 6
@@ -59,7 +59,7 @@ def test_every_filtered_update_is_as_exact_as_asked_for(weights, pace):
     angles = [pace * step for step in range(300)]
     refreshes, errors, _ = run(angles, weights, refresh_error=0.03)
     assert max(errors) <= 0.03 * 1.1  # of a turn that is not quite even: the update is another one at another angle
-    assert all(r.kept for r in refreshes) or max(errors) > 0.03
+    assert all(r.kept for r in refreshes) or max(errors) > 0.03 * 0.99
     expected = {1e-4: 20, 1e-3: 50, 1e-2: 200, 0.1: 300}  # at most
     assert len(refreshes) <= expected[pace]
 
@@ -69,8 +69,8 @@ def test_every_subspace_in_use_overlaps_as_asked_for(pace):
     angles = [pace * step for step in range(300)]
     refreshes, _, overlaps = run(angles, "dom", refresh_overlap=0.999)
     assert min(overlaps) >= 0.999 - 1e-12
-    steps = 1 + math.floor(math.asin(math.sqrt(2e-3)) / pace)  # of so many, the last is just within the accuracy
-    assert refreshes[-1].interval in (min(steps, LONGEST), min(steps, LONGEST) - 1)
+    steps = min(1 + math.floor(math.asin(math.sqrt(2e-3)) / pace), LONGEST)  # of so many, the last is just within it
+    assert steps - 2 <= refreshes[-1].interval <= steps
     assert all(r.kept for r in refreshes)
 
 
@@ -94,8 +94,17 @@ def test_a_subspace_that_begins_to_turn_is_a_miss_and_followed_closely():
 
 def test_an_interval_doubles_at_most_and_has_an_end():
     intervals = [r.interval for r in run([0.0] * 500, "dom", refresh_error=0.1)[0]]
-    assert intervals == [0, 1, 2, 4, 8, 16, 32, 64, LONGEST, LONGEST, LONGEST]
-    assert GROWTH == 2
+    assert intervals == [0, 1, 3, 7, 15, 31, 63, LONGEST, LONGEST, LONGEST]
+
+
+@pytest.mark.parametrize("rule", [{"refresh_error": 0.05}, {"refresh_overlap": 0.999}])
+def test_a_subspace_that_returns_after_two_steps_is_seen_in_both_phases(rule):
+    """As at the edge of stability, where a refresh after an even number of steps finds what it left."""
+    refreshes, errors, overlaps = run([0.2 * (step % 2) for step in range(60)], "dom", **rule)
+    assert len(refreshes) == 60
+    assert max(errors) < 1e-9
+    assert min(overlaps) > 1 - 1e-9
+    assert all(r.interval % 2 for r in refreshes[1:])
 
 
 @pytest.mark.parametrize("rule", [{"refresh_error": 0.03}, {"refresh_overlap": 0.999}])
@@ -135,8 +144,8 @@ def test_a_rule_that_makes_no_sense_is_refused(rule, message):
 
 def test_the_steps_in_which_no_subspace_was_used_count_for_nothing():
     # planned for 2 steps, found anew after 50, in which the weights were equal: it was used at one step's age at most
-    assert RefreshRule(error=0.1).next(50, 2, error=1.0, overlap=0.5) == (True, 6)
-    assert RefreshRule(error=0.1).next(50, 50, error=1.0, overlap=0.5) == (False, 6)
+    assert RefreshRule(error=0.1).next(50, 2, error=1.0, overlap=0.5) == (True, 5)
+    assert RefreshRule(error=0.1).next(50, 50, error=1.0, overlap=0.5) == (False, 5)
 
 
 # ---------------------------------------------------------------- the optimizer
@@ -193,7 +202,7 @@ def test_the_optimizer_says_once_that_a_subspace_was_used_too_long():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for pace in (3.0, 0.0, 3.0):
-            stepped(optimizer, theta, 60, pace)
+            stepped(optimizer, theta, 120, pace)
     assert [one.category for one in said] == [CurvatureWarning]
     assert "used too long for the accuracy asked for" in str(said[0].message)
     assert "missed_refreshes" in str(said[0].message)
