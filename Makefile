@@ -19,6 +19,11 @@ ifneq ($(shell h=~; d=$${XDG_CACHE_HOME:-$$h/.cache}/snakemake/snakemake/source-
 export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
 export MPLCONFIGDIR := $(CURDIR)/.snakemake/cache/matplotlib
 endif
+# Where Python is told to keep no bytecode, half of a short job would be compiling libraries: it is kept in this folder.
+ifdef PYTHONDONTWRITEBYTECODE
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.snakemake/bytecode
+endif
 # HDF5's locks guard nothing here, since files are written whole, and some file systems have none.
 export HDF5_USE_FILE_LOCKING ?= FALSE
 
