@@ -125,7 +125,7 @@ class Agreement:
     @property
     def departed(self) -> tuple[ComparedRun, ...]:
         """Runs that differ beyond rounding, those that leave the archived ones first in front."""
-        found = [run for run in self.runs if run.departure is not None]
+        found = [run for run in self.runs if run.departure is not None and not run.otherwise]
         return tuple(sorted(found, key=lambda run: (run.departure.step if run.departure else 0, run.name)))
 
     def in_one_line(self) -> str:

@@ -50,5 +50,23 @@ def test_figures_in_the_documents_are_those_of_the_archive():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == recorded, path.name
 
 
+@pytest.mark.parametrize("profile", ["quick", "laptop"])
+def test_the_page_of_results_is_of_the_archived_claims(profile):
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    own = page.partition(f"<!-- verdicts of {profile} -->")[2].partition(f"<!-- end of {profile} -->")[0]
+    manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / profile)
+    assert f"claims.json: `{manifest.outputs['claims.json']}`" in own
+    assert own.count("| holds |") + own.count("| **does not hold** |") + own.count("| **not measured** |") == 64
+    if profile == "quick":
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"{own.count('| holds |')} of 64 verdicts hold" in readme
+
+
+def test_the_picture_in_the_readme_is_the_archived_one():
+    manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / "quick")
+    shown = (ROOT / "docs/images/song-fig01.png").read_bytes()
+    assert hashlib.sha256(shown).hexdigest() == manifest.outputs["figures/song-fig01.png"]
+
+
 def test_every_schema_that_is_written_can_be_read():
     assert {TRAJECTORY, ENERGIES, DISTANCES} < set(SCHEMAS)
