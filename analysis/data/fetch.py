@@ -37,7 +37,7 @@ def check_folder(data_dir: Path, *, download: bool) -> None:
     """
     if data_dir.is_dir():
         return
-    if data_dir.exists():
+    if data_dir.exists() and not data_dir.is_dir():  # it may have been made in between
         raise InputError(
             f"{data_dir}: the data folder is a file. Give a folder, the one that holds MNIST/, "
             "cifar-10-batches-bin/ or SST-2/."

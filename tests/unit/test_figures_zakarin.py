@@ -191,6 +191,7 @@ def test_a_run_of_its_own_is_a_family_of_one():
 
 
 @pytest.mark.parametrize("module", PANELS)
+@pytest.mark.slow
 def test_the_title_says_k_and_how_many_seeds(module: str):
     titles = [drawn(module, [PANELS[module](seeds)]).axes[0].get_title(loc="left") for seeds in (1, 3)]
     assert titles == ["MLP (k = 2)", "MLP (k = 2, 3 seeds)"]
@@ -373,6 +374,7 @@ def mean_over(seeds: int, which: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.slow
 def test_cells_have_the_mean_final_loss_and_accuracy(seeds: int):
     figure = drawn("interpolation_grid", [grid(seeds)])
     for axes, which, factor in zip(maps(figure), (0, 1), (1, 100), strict=True):
@@ -630,6 +632,7 @@ def test_last_snapshots_that_differ_are_told():
     assert axes.get_ylabel() == "density φ(λ) at the last snapshots, steps 10 to 20"
 
 
+@pytest.mark.slow
 def test_an_unconverged_subspace_is_told():
     one = energetic(2)
     assert not any("converge" in text for text in words(drawn("energies", [one]).axes[0]))

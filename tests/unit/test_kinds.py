@@ -55,7 +55,8 @@ assert not {{"torch", "numpy", "xarray"}} & set(sys.modules)
 def test_a_specification_goes_through_json() -> None:
     made = spec(probes=probes(loss=2, spectrum={"every": 3, "tolerance": 0.1}))
     plain = made.model_dump(mode="json")
-    assert plain["probes"] == {"loss": {"every": 2}, "spectrum": {"every": 3, "tolerance": 0.1, "ema_factor": 0.9}}
+    spectrum = {"every": 3, "tolerance": 0.1, "next_tolerance": 0.01, "ema_factor": 0.9}
+    assert plain["probes"] == {"loss": {"every": 2}, "spectrum": spectrum}
     assert SegmentSpec.model_validate(plain) == made
     with pytest.raises(ValidationError, match="tolerence"):
         SegmentSpec.model_validate(plain | {"probes": {"spectrum": {"every": 3, "tolerence": 0.1}}})

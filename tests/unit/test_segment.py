@@ -59,7 +59,7 @@ def spec(
         weights = FilterSpec(alpha_dom=alpha, beta_bulk=beta, k=k, tolerance=1e-10, **refreshes)
     given = {
         "stop": StopSpec(steps=10),
-        "probes": probes(loss=2, test=5, spectrum={"every": 3, "tolerance": 1e-9}),
+        "probes": probes(loss=2, test=5, spectrum={"every": 3, "tolerance": 1e-9, "next_tolerance": 1e-9}),
         "filter": weights,
         "rule": SGDNumbers(learning_rate=lr, batch_size=batch),
         **other,
