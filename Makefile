@@ -132,7 +132,7 @@ test: $(STAMP) $(if $(shell command -v slurmctld),$(PLUGIN))  ## Run every test 
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: test-fast
-test-fast: $(STAMP)  ## Run the tests of functions that take no second each (90 s)
+test-fast: $(STAMP)  ## Run the tests of functions that take no second each
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' tests/unit tests/oracle
 
 .PHONY: check
