@@ -19,7 +19,7 @@ ifneq ($(shell h=~; d=$${XDG_CACHE_HOME:-$$h/.cache}/snakemake/snakemake/source-
 export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
 export MPLCONFIGDIR := $(CURDIR)/.snakemake/cache/matplotlib
 endif
-# Where Python is told to keep no bytecode, half of a short job would be compiling libraries: it is kept in this folder.
+# Where PYTHONDONTWRITEBYTECODE is set, half of a short job would compile libraries. Their bytecode is kept in this folder.
 ifdef PYTHONDONTWRITEBYTECODE
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.snakemake/bytecode

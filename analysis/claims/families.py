@@ -84,7 +84,7 @@ def every_seed(
         panel: its families of these labels vary in the seed; or it has one run of each.
         labels: what the claim is about.
         judged: gives the parts of the claim with one seed, from plain runs, and numbers by name. Of several seeds those
-            that all of them have are told as means with intervals.
+            that all of them have are given as means with intervals.
     """
     if not panel.families:
         alone, _ = judged(panel)

@@ -208,7 +208,7 @@ class _Grid:
         """[cell]: over seeds; NaN where a cell diverged with some seed."""
         return self.final[name].mean(axis=0)
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """How many cells are counted, and with which seeds."""
         stable, count, several = int(self.stable().sum()), len(self.alpha), len(self.seeds) > 1
         diverged = f"{count - stable} of {count} diverged{' with some seed' if several else ''}"
@@ -223,7 +223,7 @@ def grid_loss(panel: Panel) -> Part:
     if len(grid.seeds) > 1:
         each = ((seed, _correlation(grid.only(i))) for i, seed in enumerate(grid.seeds))
         text = "; " + ", ".join(f"{in_words({'seed': seed})} {alone:.3f}" for seed, alone in each)
-    return found <= MAX_CORRELATION, f"Spearman correlation {found:.3f} over {grid.told()}{text}"
+    return found <= MAX_CORRELATION, f"Spearman correlation {found:.3f} over {grid.in_words()}{text}"
 
 
 def grid_accuracy(panel: Panel) -> Part:
@@ -241,7 +241,7 @@ def grid_accuracy(panel: Panel) -> Part:
         held = sum(_two_cells(grid.only(i))[0] for i in range(count))
         error = standard_error(gaps.tolist())
         text += f" (standard error {error:.2g} over seeds); it holds with {held} of {count} seeds alone"
-    return holds, f"{text}; {grid.told()}"
+    return holds, f"{text}; {grid.in_words()}"
 
 
 def _grid(panel: Panel, *names: str) -> _Grid:
@@ -276,14 +276,14 @@ def _correlation(grid: _Grid) -> float:
     stable = grid.stable()
     beta, loss = grid.beta[stable], grid.mean("loss")[stable]
     if len(beta) < LEAST_RANKED or np.ptp(beta) == 0 or np.ptp(loss) == 0:
-        raise NotMeasured(f"{grid.told()}: too few, or too alike, for a correlation")
+        raise NotMeasured(f"{grid.in_words()}: too few, or too alike, for a correlation")
     return float(spearmanr(beta, loss).statistic)
 
 
 def _two_cells(grid: _Grid) -> tuple[bool, np.ndarray, np.ndarray]:
     """Whether every cell of the best accuracy has a larger α_dom than every one of the lowest loss; those cells."""
     if not grid.stable().any():
-        raise NotMeasured(f"{grid.told()}: there is none to compare")
+        raise NotMeasured(f"{grid.in_words()}: there is none to compare")
     accuracy, loss = grid.mean("test_accuracy").round(ROUNDED), grid.mean("loss")
     best = np.flatnonzero(accuracy == np.nanmax(accuracy))
     lowest = np.flatnonzero(loss == np.nanmin(loss))

@@ -296,27 +296,27 @@ def height(panel: Panel) -> float:
 
 def _rules(runs: Sequence[xr.Dataset]) -> str:
     """The update rules of a label's runs in their order, segment by segment."""
-    told = []
+    described = []
     for run in runs:
         each = run.attrs.get("specifications", [run.attrs["specification"]])
-        told.append([how_it_was_run(run.assign_attrs(specifications=[one])) for one in each])
-    if len({len(own) for own in told}) > 1:
+        described.append([how_it_was_run(run.assign_attrs(specifications=[one])) for one in each])
+    if len({len(own) for own in described}) > 1:
         return together(how_it_was_run(run) for run in runs)
-    return ", then ".join(dict.fromkeys(together(texts) for texts in zip(*told, strict=True)))
+    return ", then ".join(dict.fromkeys(together(texts) for texts in zip(*described, strict=True)))
 
 
 def _subspaces(runs: Sequence[xr.Dataset]) -> str:
     """Which dominant subspaces a label's updates were filtered with; nothing if they were not."""
-    told = []
+    described = []
     for planned in map(specification, runs):
         if (weights := planned["filter"]) is not None:
             k = weights["k"] or planned["problem"]["k"]
-            told.append(f"k = {k}, refreshed {refreshed(weights)}")
-    if not told:
+            described.append(f"k = {k}, refreshed {refreshed(weights)}")
+    if not described:
         return ""
     converged = np.concatenate([run.refresh_converged.values for run in runs])
     missed = int((converged == 0).sum())
-    return together(told) + (f" ({missed:,} of {len(converged):,} not converged)" if missed else "")
+    return together(described) + (f" ({missed:,} of {len(converged):,} not converged)" if missed else "")
 
 
 def _seeds(runs: Sequence[xr.Dataset]) -> str:
