@@ -1,4 +1,4 @@
-"""A run beside the archived one: what agrees, what differs, from which step; and runs of a figure as one dataset."""
+"""A run beside the archived one: what agrees, what differs, and from which step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import xarray as xr
 
 from analysis.agreement import ROUNDING, ComparedVerdict, _compare, _differences, agree
 from analysis.archive import read_archive
-from analysis.open_runs import open_runs
-from sharpflat.errors import InputError
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 SPECIFICATION = '{"seed": 0, "rule": {"kind": "sgd"}, "parent": "one"}'
@@ -103,20 +101,3 @@ def test_the_archive_agrees_with_itself_and_a_changed_curve_is_found(tmp_path: P
     assert [run.departure.step for run in found.departed if run.departure] == [step]
     assert f"1 of {len(found.runs)} runs differ beyond rounding, first at step {step:,}" in found.in_one_line()
     assert any(found.departed[0].name in line for line in found.lines())
-
-
-@pytest.mark.slow
-def test_runs_of_a_family_are_one_dataset() -> None:
-    plan = read_archive(REFERENCE / "quick").plan()
-    runs = open_runs(plan, "zs-fig04", results=REFERENCE)
-    (panel,) = plan.figures["zs-fig04"].panels
-    members = list(panel.members())
-    assert runs.sizes["run"] == len(members)
-    for position, member in enumerate(members):
-        assert runs.label.values[position] == member.label
-        assert {name: runs[name].values[position] for name in member.varied} == member.varied
-    assert np.isfinite(runs.loss.values[:, 0]).all()
-    with pytest.raises(InputError, match="no figure or claim 'zs-fig99'"):
-        open_runs(plan, "zs-fig99")
-    with pytest.raises(InputError, match="song-fig01: found setting None; allowed: mlp, cnn"):
-        open_runs(plan, "song-fig01")

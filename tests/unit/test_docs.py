@@ -78,13 +78,16 @@ def test_the_optimizers_page_shows_the_example():
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_library_run():
+@pytest.mark.parametrize(
+    ("page", "printed"),
+    [("library.md", "alignment of the gradient"), ("datasets.md", "weight of the dominant component")],
+)
+def test_the_examples_of_a_page_run(page, printed):
     """Those of the README and the optimizer's are run with an installed wheel, see `test_wheel`."""
-    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.S))
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.S))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert "alignment of the gradient" in done.stdout
+    assert printed in done.stdout
 
 
 @pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
