@@ -178,7 +178,7 @@ def _agree(arguments: argparse.Namespace) -> int:
         from analysis.agreement import agree  # here: it imports xarray, seconds that other commands do not need
 
         plan = load_plan(arguments.profile, arguments.config_dir)
-        found = agree(plan, results, archive.read_archive(reference), reference)
+        found = agree(plan.report.spec, results, archive.read_archive(reference), reference)
         lines = [found.in_one_line(), *found.lines(), key]
         write_text("\n".join(lines) + "\n", kept)
     print("\n".join(lines[:1] if arguments.brief else lines[1:-1]))

@@ -32,7 +32,13 @@ class Part:
     missing: list[str]
 
 
-def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path) -> str:
+def page(
+    report: ReportSpec,
+    datasets: Mapping[str, Path],
+    files: Mapping[str, Path],
+    deviations: Path,
+    agreement: object,
+) -> str:
     """The report as HTML; see `analysis.report.write_report`."""
     read = Datasets(datasets, report.base)
     papers, planned = report.papers, {figure.name: figure for figure in report.figures}
@@ -77,6 +83,7 @@ def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, P
         elsewhere=by_claim(beside[ELSEWHERE]),
         ELSEWHERE=ELSEWHERE,
         deviations=prose.rendered(deviations),
+        agreement=agreement,
     )
 
 
