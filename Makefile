@@ -24,8 +24,6 @@ ifdef PYTHONDONTWRITEBYTECODE
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.snakemake/bytecode
 endif
-# HDF5's locks guard nothing here, since files are written whole, and some file systems have none.
-export HDF5_USE_FILE_LOCKING ?= FALSE
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -61,6 +61,15 @@ def test_a_copy_plans_and_runs_its_own(project: Project, tmp_path: Path) -> None
     assert new in jobs(copy.run("dry-run", PYTHONPATH=f"{project.path}:{foreign}").stdout)
 
 
+def test_by_hand_jobs_import_the_code_of_this_folder(sources: Project, tmp_path: Path) -> None:
+    """Where nothing in the environment leads there. (One job: data sets.)"""
+    project = sources.copy(tmp_path)
+    (file, *_) = (f"results/tiny/data/{subset}.nc" for subset in project.plan().subsets)
+    done = engine(project, file, "--config", "profile=tiny", PYTHONPATH="", PYTHONSAFEPATH="1")
+    assert done.returncode == 0, done.stdout
+    assert (project.path / file).is_file()
+
+
 @pytest.mark.parametrize("package", ["analysis", "sharpflat"])
 def test_a_package_that_comes_before_ours_is_refused(package: str, sources: Project, tmp_path: Path) -> None:
     """As the finder of an editable installation can."""
@@ -144,6 +153,19 @@ def test_an_environment_that_was_made_elsewhere_is_made_anew(sources: Project, t
     (binaries / "python").unlink()
     (binaries / "python").symlink_to("/nowhere/python")
     assert installs(), "its Python is gone"
+
+
+def test_an_old_python_is_refused_before_anything_is_made(sources: Project, tmp_path: Path) -> None:
+    project, old = sources.copy(tmp_path), tmp_path / "python"
+    (project.path / "requirements.lock").touch()
+    pretend = "import sys; sys.version_info = (3, 10, 9); sys.version = '3.10.9 (main)'; exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec "{sys.executable}" -c "{pretend}" "$2"\necho went on; exit 1\n')
+    old.chmod(0o755)
+    words = ["make", "--no-print-directory", f"PYTHON={old}", "install"]
+    done = subprocess.run(words, cwd=project.path, env=project.environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed; found 3.10.9. Set PYTHON=" in done.stderr
+    assert "went on" not in done.stdout
 
 
 # ---------------------------------------------------------------- locks, caches
