@@ -148,7 +148,7 @@ class Data(Frozen):
     test: Name
     examples: Count | None = None
     test_examples: Count | None = None
-    scaling: Literal["unit", "channel", "pixel"] = "unit"
+    scaling: Literal["unit", "channel", "pixel", "pixel-all"] = "unit"
     pooling: Count = 1
     max_length: Count = 64
 
