@@ -84,6 +84,13 @@ def test_a_package_that_comes_before_ours_is_refused(package: str, sources: Proj
     in_one_line(done, f"{package}: would be imported from {tmp_path}/{package}/__init__.py", "unset PYTHONPATH")
 
 
+def test_an_old_engine_is_refused(sources: Project, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import snakemake.common\nsnakemake.common.__version__ = '9.26.0'\n")
+    done = engine(sources, "--dry-run", "--config", "profile=tiny", PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "Expecting Snakemake version 9.27 or higher (you are currently using 9.26.0)." in done.stdout
+
+
 def test_code_that_is_edited_while_the_run_waits_is_not_run(sources: Project, tmp_path: Path) -> None:
     """Here a job edits what the next one would run."""
     project = sources.copy(tmp_path)
