@@ -163,6 +163,10 @@ tree: $(STAMP)  ## Count PROFILE's segments and the steps that sharing them save
 stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REMOVE=yes removes them)
 	@$(ANALYSIS) stale --profile '$(PROFILE)' $(if $(filter yes,$(REMOVE)),--remove)
 
+.PHONY: schema
+schema: $(STAMP)  ## Write the JSON schemas with which editors check the configuration (after changing a model of it)
+	@$(ANALYSIS) schema
+
 .PHONY: lock
 lock:  ## Resolve the dependencies anew (versions and hashes only)
 	$(BIN)/uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 --generate-hashes \
