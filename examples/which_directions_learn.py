@@ -22,8 +22,8 @@ objective = Objective(model, "mse", inputs, nn.functional.one_hot(labels).double
 print(f"{objective.size:,} parameters")
 
 # %% [markdown]
-# SGD with minibatches of 20. At every 50th step we take the 10 largest eigenpairs of H, starting from the last ones, and
-# ask how much of the gradient is in their span: the alignment χ.
+# SGD with minibatches of 20. At every 50th step we take the 10 largest eigenpairs of H, starting from the last ones.
+# The alignment χ says how much of the gradient is in their span.
 
 # %%
 optimizer, sampler = torch.optim.SGD(model.parameters(), lr=0.1), torch.Generator().manual_seed(1)
