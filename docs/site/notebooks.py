@@ -41,7 +41,7 @@ def render(notebook: Path, pages: Path) -> None:
             plt.figure(number).savefig(folder / image, dpi=150)
             parts.append(f"![Figure {images}]({image})")
         plt.close("all")
-    parts.insert(1, f"*[{notebook.name}](../examples/{notebook.name}) is this page as a notebook (jupytext).*")
+    parts.insert(1, f"*[{notebook.name}](../../examples/{notebook.name}) is this page as a notebook (jupytext).*")
     (folder / f"{notebook.stem}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -61,7 +61,6 @@ def run(code: str, names: dict[str, Any]) -> tuple[str, Any]:
 
 def shown(value: Any) -> str:
     """As a notebook shows it."""
-    if hasattr(value, "_repr_html_"):
-        html = "".join(line.strip() + "\n" for line in value._repr_html_().splitlines() if line.strip())
-        return f'<div class="output">\n{html}</div>'
+    if hasattr(value, "to_html"):  # pandas' tables
+        return f'<div class="output">\n{value.to_html(border=0)}\n</div>'
     return f"```text\n{value}\n```"

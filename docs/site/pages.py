@@ -21,6 +21,7 @@ from analysis.plan.join import CONFIG_DIR
 from analysis.plan.papers import read_papers
 from analysis.plan.schema import FILES, schema_text
 from analysis.plan.yaml import read
+from analysis.specs.panels import PaperFigure
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS, REDRAWN = ROOT / "docs", ROOT / "results" / "redrawn"
@@ -33,7 +34,8 @@ def gather(pages: Path) -> None:
     """Write all pages below `pages`, which is emptied first."""
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "*.json", "__pycache__", "site"))
-    shutil.copy(DOCS / "site" / "extra.css", pages)
+    for name in ("extra.css", "iframe-worker.js"):
+        shutil.copy(DOCS / "site" / name, pages)
     for name in FROM_OUTSIDE:
         shutil.copy(ROOT / name, pages / name.lower())
     (pages / "configuration.md").write_text(configuration(), encoding="utf-8")
@@ -141,15 +143,17 @@ def gallery(images: Path) -> str:
     for paper in read_papers(ROOT / "workflow" / "report" / "papers.yaml"):
         text += [f"## {paper.title}", f"{paper.authors}, {paper.year}."]
         for figure in paper.figures:
-            text += [f"### {figure.id}", f"**{figure.number}.** {figure.says.strip()}"]
-            text += [made_from(experiments.figures[figure.id], figure.claims), drawings(figure.id, images)]
+            text += [f"### {figure.number} {{ #{figure.id} }}", figure.says.strip()]
+            text += [made_from(figure, experiments.figures[figure.id]), drawings(figure.id, images)]
     return "\n\n".join(text) + "\n"
 
 
-def made_from(figure: Figure, claims: tuple[str, ...]) -> str:
+def made_from(published: PaperFigure, figure: Figure) -> str:
+    """Name, module, data and claims."""
     runs = ", ".join(f"{label}: `{segment}`" for label, segment in figure.runs.items())
-    judged = [f"`{claim}` ({CLAIMS[claim][0]})" for claim in claims]
+    judged = [f"`{claim}` ({CLAIMS[claim][0]})" for claim in published.claims]
     rows = {
+        "Name": f"`{published.id}`",
         "Module": f"`analysis/figures/{figure.module.replace('-', '_')}.py`",
         "Data": f"{figure.reads} of {runs}; settings {', '.join(f'`{name}`' for name in figure.settings)}",
         "Claims": f"{'; '.join(judged)}. [Verdicts](results.md)" if judged else "none",
@@ -165,7 +169,8 @@ def drawings(name: str, images: Path) -> str:
         if drawn.exists():
             (images / profile).mkdir(parents=True, exist_ok=True)
             shutil.copy(drawn, images / profile)
-            shown = f"![{name}, {size}](gallery/{profile}/{name}.png){{ loading=lazy }}"
+            image = f"gallery/{profile}/{name}.png"
+            shown = f"[![{name}, {size}]({image}){{ loading=lazy }}]({image})"
         else:
             shown = "Not run at this size yet."
         tabs.append(f'=== "{size}"\n\n    {shown}')

@@ -10,7 +10,7 @@ from analysis.plan.plan import Plan
 
 IMAGE = Path(__file__).parents[1] / "images" / "tree.svg"
 PROFILE, SETTING = "quick", "mlp"
-LEFT, WIDTH, ROW, BASE = 12, 680, 26, 30
+LEFT, WIDTH, ROW, BASE = 16, 640, 28, 30
 COLORS = {"dom": "#c0392b", "bulk": "#2471a3"}
 
 
@@ -40,10 +40,10 @@ def draw() -> str:
     """The drawing as SVG."""
     rows = lines(load_plan(PROFILE), SETTING)
     scale = WIDTH / max(end for *_, end, _ in rows)
-    height = BASE + ROW * len(rows) + 30
+    height = BASE + ROW * len(rows) + 36
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 2 * LEFT + 230} {height}" '
-        'font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 2 * LEFT + 160} {height}" '
+        'font-family="sans-serif" font-size="15">',
         '<rect width="100%" height="100%" fill="white"/>',
     ]
     place = {}
@@ -52,17 +52,19 @@ def draw() -> str:
         rule = one.partition(".")[2].partition("-")[0]
         place[row] = y
         if above is not None:
-            parts.append(f'<path d="M{x:.1f} {place[above]}V{y}" stroke="#999" stroke-dasharray="2 2"/>')
+            parts.append(
+                f'<path d="M{x:.1f} {place[above]}V{y}" stroke="#555" stroke-width="1.5" stroke-dasharray="3 3"/>'
+            )
         color = COLORS.get(rule, "#222")
         parts.append(f'<path d="M{x:.1f} {y}H{right:.1f}" stroke="{color}" stroke-width="4"/>')
         parts.append(f'<circle cx="{right:.1f}" cy="{y}" r="4" fill="{color}"/>')
-        parts.append(f'<text x="{right + 9:.1f}" y="{y + 4}" fill="#222">{escape(label)}</text>')
+        parts.append(f'<text x="{right + 9:.1f}" y="{y + 5}" fill="#222">{escape(label)}</text>')
     bottom = BASE + ROW * len(rows)
     for step in range(0, int(WIDTH / scale) + 1, 1000):
         x = LEFT + step * scale
-        parts.append(f'<path d="M{x:.1f} 12V{bottom - 8}" stroke="#ddd"/>')
+        parts.insert(2, f'<path d="M{x:.1f} 12V{bottom - 8}" stroke="#ddd"/>')  # behind the segments
         parts.append(f'<text x="{x:.1f}" y="{bottom + 10}" text-anchor="middle" fill="#555">{step:,}</text>')
-    parts.append(f'<text x="{LEFT + WIDTH / 2}" y="{bottom + 26}" text-anchor="middle" fill="#555">step</text></svg>')
+    parts.append(f'<text x="{LEFT + WIDTH / 2}" y="{bottom + 30}" text-anchor="middle" fill="#555">step</text></svg>')
     return "\n".join(parts) + "\n"
 
 
