@@ -34,6 +34,7 @@ class Description:
         module: the module of this package that loads it.
         split: which part of its collection this is.
         words: distinct words of all examples, of text.
+        collection: the one of `pixel_statistics` that it is a part of, if any.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Description:
     module: str
     split: Split
     words: int = 0
+    collection: str = ""
 
 
 _ENTRIES = (
@@ -89,6 +91,7 @@ _ENTRIES = (
         needs_download=True,
         module="cifar",
         split="train",
+        collection="cifar10",
     ),
     Description(
         name="cifar-test",

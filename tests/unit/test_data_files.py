@@ -19,6 +19,7 @@ import xarray as xr
 from analysis.data import cifar, describe, load, mnist, sst2
 from analysis.data.catalogue import CATALOGUE
 from analysis.data.dataset import image_sha256, text_sha256
+from analysis.data.pixel_statistics import pixel_statistics
 from analysis.data.preprocess import token_tensors
 from sharpflat.errors import InputError
 
@@ -335,6 +336,19 @@ def test_real_files(name: str, tmp_path: Path) -> None:
     ds.to_netcdf(tmp_path / "again.nc", engine="netcdf4")
     with xr.open_dataset(tmp_path / "again.nc", engine="netcdf4") as again:
         xr.testing.assert_identical(again.load(), ds)
+
+
+@real_data
+def test_pixel_statistics_of_all_of_cifar() -> None:
+    """Equal to those of the five batches; where there is but the first, as near as 10,000 of 50,000 images can be."""
+    paths = [REAL / cifar.BINARY / f"data_batch_{number}.bin" for number in range(1, 6)]
+    there = [path for path in paths if path.is_file()]
+    pixels = np.concatenate([cifar._read_binary(path, (3, 32, 32))[0] for path in there])
+    found, found_deviation = pixels.mean(axis=0) / 255, pixels.std(axis=0) / 255
+    mean, deviation = pixel_statistics("cifar10")
+    error = 0 if there == paths else 5 * deviation / np.sqrt(len(pixels))
+    assert (abs(found - mean) <= error + 1e-12).all()
+    assert (abs(found_deviation - deviation) <= error + 1e-12).all()
 
 
 @real_data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.data import load
+from analysis.data import load, preprocess
+from analysis.data import pixel_statistics as statistics
 from analysis.data.preprocess import first, image_tensors, label_tensor, token_tensors
 from sharpflat.errors import InputError
 
@@ -82,6 +84,29 @@ def test_a_constant_channel_becomes_zero() -> None:
     assert train[:, 1].std() > 0.9
 
 
+def test_standardisation_by_the_whole_collection() -> None:
+    raw, raw_test = _random(0, 5, 3, 32, 32), _random(1, 2, 3, 32, 32)
+    train, test = image_tensors(_images(raw, "cifar5k"), _images(raw_test, "cifar-test"), "pixel-all", torch.float64)
+    with np.load(Path(preprocess.__file__).with_name("cifar10-pixel-statistics.npz")) as file:
+        mean, deviation = file["mean"], file["std"]
+    np.testing.assert_allclose(train.numpy(), (raw / 255 - mean) / deviation, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(test.numpy(), (raw_test / 255 - mean) / deviation, rtol=0, atol=1e-13)
+
+
+def test_no_statistics_of_a_whole_collection() -> None:
+    ds = _images(_random(0, 2, 2, 2), "mnist5k")
+    with pytest.raises(InputError, match="mnist5k: no statistics for the scaling pixel-all; there are for: cifar5k"):
+        image_tensors(ds, ds, "pixel-all", torch.float32)
+
+
+def test_another_file_of_statistics_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "__file__", str(tmp_path / "pixel_statistics.py"))
+    mean, deviation = np.zeros((3, 32, 32)), np.ones((3, 32, 32))
+    np.savez(tmp_path / "cifar10-pixel-statistics.npz", mean=mean, std=deviation)
+    with pytest.raises(InputError, match="not the file that the project came with"):
+        statistics.pixel_statistics("cifar10")
+
+
 @settings(max_examples=25, deadline=None)
 @given(value=st.integers(0, 255), count=st.integers(1, 40))
 def test_no_constant_is_mistaken(value: int, count: int) -> None:
@@ -117,7 +142,7 @@ def test_unknown_scaling() -> None:
     ds = _images(_random(0, 2, 2, 2))
     with pytest.raises(InputError) as caught:
         image_tensors(ds, ds, "zscore", torch.float32)
-    assert str(caught.value) == 'Unknown image scaling "zscore". Allowed: unit, channel, pixel.'
+    assert str(caught.value) == 'Unknown image scaling "zscore". Allowed: unit, channel, pixel, pixel-all.'
 
 
 def test_splits_of_different_shape() -> None:
