@@ -2,19 +2,20 @@
 # # A figure of your own from archived datasets
 #
 # Every run of a figure is one xarray dataset away. This notebook needs no training: it reads the runs of the `quick`
-# profile that are archived in the repository. To read your own runs instead, leave out `results=` (and put the name of
-# your profile in place of `quick`).
+# profile that are archived in the repository. For runs of your own, take `plan = load_plan("quick")` from
+# `analysis.plan.join`, with the name of your profile, and leave out `results=`.
 
 # %%
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from analysis.archive import read_archive
 from analysis.open_runs import open_runs
-from analysis.plan.join import load_plan
 
-plan, archive = load_plan("quick"), Path("results/reference")
-runs = open_runs(plan, "song-fig01", "mlp", results=archive)
+archives = Path("results/reference")
+plan = read_archive(archives / "quick").plan()
+runs = open_runs(plan, "song-fig01", "mlp", results=archives)
 runs
 
 # %% [markdown]
@@ -47,6 +48,6 @@ at_the_end.groupby("label").mean().to_series().round(1)
 # component; as coordinates, they make a table. Here is the training loss at the end, with β downwards.
 
 # %%
-grid = open_runs(plan, "zs-fig04", results=archive)
+grid = open_runs(plan, "zs-fig04", results=archives)
 last = grid.loss.isel(step=-1).drop_vars(["seed", "label"])
 last.set_index(run=["beta_bulk", "alpha_dom"]).unstack("run").to_pandas().round(3)

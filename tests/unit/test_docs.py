@@ -10,7 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
+import sharpflat
 from analysis.claims import CLAIMS
 from analysis.plan.config import Experiments
 from analysis.plan.join import CONFIG_DIR, load_plan
@@ -124,6 +126,21 @@ def test_a_site_with_dead_links_is_refused(tmp_path):
         "index.html#no: no such anchor",
         "no.png leads nowhere",
     ]
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {sharpflat.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_hooks_run_what_make_check_runs():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    entries = {hook["entry"].removeprefix(".venv/bin/") for hook in local["hooks"]}
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ncheck:")[2].partition("\n\n")[0]
+    tools = {
+        line.split("/")[1].split(" --")[0].removesuffix(" .") for line in re.findall(r"^\t\$\(BIN\)(.*)", recipe, re.M)
+    }
+    assert {"ruff check", "ruff format", "mypy", "lint-imports"} <= tools & entries
+    assert "make check" in entries, "for what is left, where the workflow changed"
 
 
 NOTEBOOKS = [
