@@ -26,7 +26,7 @@ from analysis.specs.panels import PaperFigure
 ROOT = Path(__file__).resolve().parents[2]
 DOCS, REDRAWN = ROOT / "docs", ROOT / "results" / "redrawn"
 SIZES = {"quick": "quick", "laptop": "full size"}  # archived profiles, as the gallery calls them
-FROM_OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md")  # pages, in lower case
+FROM_OUTSIDE = {name.lower(): name for name in ("CHANGELOG.md", "CONTRIBUTING.md")}  # pages, and their originals
 LINK = re.compile(r"\]\((\.\./[^)#]+|docs/[^)#]+|[A-Z]+\.md)")
 
 
@@ -36,31 +36,29 @@ def gather(pages: Path) -> None:
     shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.py", "*.json", "__pycache__", "site"))
     for name in ("extra.css", "iframe-worker.js"):
         shutil.copy(DOCS / "site" / name, pages)
-    for name in FROM_OUTSIDE:
-        shutil.copy(ROOT / name, pages / name.lower())
+    for page, original in FROM_OUTSIDE.items():
+        shutil.copy(ROOT / original, pages / page)
     (pages / "configuration.md").write_text(configuration(), encoding="utf-8")
     (pages / "gallery.md").write_text(gallery(pages / "gallery"), encoding="utf-8")
     for notebook in sorted((ROOT / "examples").glob("*.py")):
         if notebook.read_text(encoding="utf-8").startswith("# %%"):
             render(notebook, pages)
-    for page in pages.rglob("*.md"):
-        page.write_text(with_links(page, pages), encoding="utf-8")
+    for path in pages.rglob("*.md"):
+        path.write_text(with_links(path, pages), encoding="utf-8")
 
 
 def with_links(page: Path, pages: Path) -> str:
     """The page's text. What it links to outside docs/ comes along as a file; in pages from outside, docs/ is here."""
     place = page.relative_to(pages)
-    original = (
-        ROOT / place.name.upper().replace(".MD", ".md") if place.name in map(str.lower, FROM_OUTSIDE) else DOCS / place
-    )
+    folder = ROOT if place.name in FROM_OUTSIDE else (DOCS / place).parent
 
     def link(match: re.Match[str]) -> str:
-        source = (original.parent / match[1]).resolve()
+        source = (folder / match[1]).resolve()
         if source.is_relative_to(DOCS):
             kept = source.relative_to(DOCS)
         else:
             kept = source.relative_to(ROOT)
-            kept = Path(kept.name.lower()) if kept.name in FROM_OUTSIDE else kept
+            kept = Path(kept.name.lower()) if kept.name in FROM_OUTSIDE.values() else kept
         if source.is_file() and not (pages / kept).exists():
             (pages / kept).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, pages / kept)
