@@ -317,6 +317,18 @@ def test_edges_of_stability(label, function, within, edge):
     assert_failed(function(at_the_edge(label, 0.5, 0.5, 0.5, 0.5)), ["mean ", "median ", "Dom-", "Bulk-"])
 
 
+@pytest.mark.parametrize("label", ["GD", "SAM"])
+def test_the_edge_is_judged_with_every_seed(label):
+    function = {"GD": song_dynamics.edge_of_stability, "SAM": song_dynamics.sam_edge}[label]
+    fine, failing = at_the_edge(label).runs, at_the_edge(label, dom=0.101).runs
+    holds, text = function(of_seeds(fine, fine))
+    assert holds
+    assert text.startswith("means over 2 seeds: ")
+    holds, text = function(of_seeds(fine, failing))
+    assert not holds
+    assert f"seed 1: Dom-{label}'s log-loss fell by 0.1010" in text.partition("Held: ")[0]
+
+
 # ---------------------------------------------------------------- effective learning rates
 def rated(dom: float, bulk: float, loss: float = 1.0, last: int = 1000, learning_rate: float = 0.01) -> xr.Dataset:
     """Rates up and down around their means, nothing at the end; what comes from step 1,000 on is of no claim."""
