@@ -195,6 +195,15 @@ def _key(reference: Path, results: Path) -> str:
     return f"[{hash8([seen, fingerprint('analysis.agreement:agree'), fingerprint('analysis.agreement:Agreement')])}]"
 
 
+def _schema(arguments: argparse.Namespace) -> int:
+    from analysis.plan.schema import FILES, schema_text
+
+    for file in FILES:
+        write_text(schema_text(file), arguments.config_dir / file)
+        print(arguments.config_dir / file)
+    return 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     manifest = archive.read_archive(_reference(arguments))
     states = archive.compare(manifest, _redrawn(arguments))
@@ -234,6 +243,7 @@ _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
     _record: "write the hashes of what was made from an archive into its manifest",
     _verify: "check an archive against its manifest, and the results of a run",
     _agree: "compare a run with the archived one: verdicts, numbers, and where curves part",
+    _schema: "write the JSON schemas of the configuration files, for editors",
     _compare: "say which files made from an archive are those that were recorded",
 }
 

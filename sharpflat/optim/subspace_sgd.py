@@ -54,7 +54,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     Attributes:
         alpha_dom: weight of the dominant component; may be set between steps.
         beta_bulk: weight of the bulk component; may be set between steps.
-        k, tolerance, refresh_every, refresh_error, refresh_overlap, check_ranks: as given to the constructor.
+        k: as given to the constructor; so are `tolerance`, `refresh_every`, `refresh_error`, `refresh_overlap` and
+            `check_ranks`.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         tolerance: float = 1e-2,
         check_ranks: bool = True,
     ) -> None:
-        """Evaluates nothing.
+        """The constructor evaluates nothing.
 
         Args:
             params: as for `torch.optim.SGD`; groups may have `lr`, `momentum` and `weight_decay` of their own. Those

@@ -133,7 +133,7 @@ DATA_SETS = (
         (
             "settings/mlp/learning_rate",
             float("nan"),
-            "settings.mlp.learning_rate: found nan; input should be greater than 0",
+            "settings.mlp.learning_rate: found nan; input should be a finite number",
         ),
         (
             "settings/mlp/learning_rate",
@@ -143,7 +143,7 @@ DATA_SETS = (
         (
             "settings/mlp/learning_rate",
             "nan",
-            "settings.mlp.learning_rate: found 'nan'; input should be greater than 0",
+            "settings.mlp.learning_rate: found nan; input should be a finite number",
         ),
         (
             "settings/mlp/learning_rate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
+import sharpflat
 from analysis.claims import CLAIMS
 from analysis.plan.config import Experiments
 from analysis.plan.join import CONFIG_DIR, load_plan
@@ -93,5 +96,79 @@ def test_the_examples_of_a_page_run(page, printed):
 @pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
 def test_links_lead_somewhere(document):
     path = ROOT / document
-    for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / link).exists(), link
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        made = link in ("configuration.md", "gallery.md")  # by docs/site/pages.py
+        notebook = re.fullmatch(r"notebooks/(\w+)\.md", link)
+        target = ROOT / f"examples/{notebook[1]}.py" if notebook else path.parent / link
+        assert made or target.exists(), link
+
+
+def test_the_tree_that_is_drawn_is_the_planned_one():
+    drawn = subprocess.run(
+        [sys.executable, "-c", "from tree import draw; print(draw(), end='')"],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'docs/site'}", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (ROOT / "docs/images/tree.svg").read_text(encoding="utf-8") == drawn, "run `python docs/site/tree.py`"
+
+
+def test_a_site_with_dead_links_is_refused(tmp_path):
+    (tmp_path / "index.html").write_text('<h1 id="top"></h1><a href="#top"></a><a href="other.html#here"></a>')
+    (tmp_path / "other.html").write_text('<p id="here"><img src="no.png"><a href="index.html#no"></a>')
+    (tmp_path / "far.html").write_text(
+        '<script src="https://cdn.example/x.js"></script><a href="https://elsewhere.example">'
+    )
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/site/check.py", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert [line.partition(": ")[2] for line in done.stderr.splitlines()] == [
+        "loads https://cdn.example/x.js",
+        "index.html#no: no such anchor",
+        "no.png leads nowhere",
+    ]
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {sharpflat.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_hooks_run_what_make_check_runs():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    entries = {hook["entry"].removeprefix(".venv/bin/") for hook in local["hooks"]}
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ncheck:")[2].partition("\n\n")[0]
+    tools = {entry for entry in entries if f"$(BIN)/{entry}" in recipe}
+    assert tools == {"ruff check", "ruff format", "mypy", "lint-imports"}
+    assert "make check" in entries, "for what is left, where the workflow changed"
+
+
+NOTEBOOKS = [
+    path for path in sorted((ROOT / "examples").glob("*.py")) if path.read_text().startswith("# %% [markdown]\n# # ")
+]
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_and_become_pages(notebook, tmp_path):
+    code = "import sys; from pathlib import Path; from notebooks import render; render(*map(Path, sys.argv[1:]))"
+    folders = [str(ROOT), str(ROOT / "docs/site")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, notebook, tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "notebooks" / f"{notebook.stem}.md").read_text(encoding="utf-8")
+    images = re.findall(r"!\[Figure \d\]\((.+)\)", page)
+    assert images
+    assert all((tmp_path / "notebooks" / image).stat().st_size > 10_000 for image in images)
+    assert "<table" in page or "```text" in page, "something is printed or shown, too"

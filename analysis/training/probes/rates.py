@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from analysis.specs import Positive, ProbeNumbers
 from analysis.specs.kinds import Measurement
@@ -21,7 +23,7 @@ class Numbers(ProbeNumbers):
     """
 
     place = "update"
-    tolerance: Positive = 1e-4
+    tolerance: Annotated[Positive, Field(description="Residuals of the eigenvectors, relative to λ_k [1]")] = 1e-4
 
     def measurement(self) -> Measurement:
         return Measurement(eigenpairs=1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from analysis.specs import Positive, ProbeNumbers
 from analysis.specs.base import Decay
@@ -24,9 +26,15 @@ class Numbers(ProbeNumbers):
 
     everywhere = True
     place = "first"
-    tolerance: Positive = 0.05
-    next_tolerance: Positive = 0.01
-    ema_factor: Decay = 0.9
+    tolerance: Annotated[
+        Positive, Field(description="Residuals of the first k + 1 eigenpairs, relative to λ_(k+1) [1]")
+    ] = 0.05
+    next_tolerance: Annotated[Positive, Field(description="Residuals of the others up to 2k, relative to λ_1 [1]")] = (
+        0.01
+    )
+    ema_factor: Annotated[Decay, Field(description="Decay of the alignment's moving average, per measurement [1]")] = (
+        0.9
+    )
 
     def measurement(self) -> Measurement:
         return Measurement(eigenpairs=2)
