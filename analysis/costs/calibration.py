@@ -185,6 +185,11 @@ def _random(name: str, count: int, length: int) -> xr.Dataset:
     info, random = describe(name), np.random.default_rng(0)
     attributes = {"name": name, "title": "random", "classes": info.classes}
     labels = ("example", random.integers(info.classes, size=count).astype(np.uint8))
+    if info.kind == "text" and info.shape:
+        ids = random.integers(1, info.words, size=(count, length), dtype=np.int32)
+        return xr.Dataset(
+            {"ids": (("example", "position"), ids), "labels": labels}, attrs={**attributes, "vocabulary": info.words}
+        )
     if info.kind == "text":
         words = np.arange(count * length).reshape(count, length) % max(info.words, 1)
         sentences = np.array([" ".join(f"w{word}" for word in row) for row in words])
