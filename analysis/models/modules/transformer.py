@@ -60,11 +60,15 @@ class Layer(nn.Module):
 
 
 def attend(attention: nn.MultiheadAttention, x: Tensor, ignored: Tensor) -> Tensor:
-    """Self-attention of x [N, T, width] with the module's weights; keys where `ignored` [N, 1, 1, T] get none."""
+    """Self-attention of x [N, T, width] with the module's weights.
+
+    Keys are the first S positions, but those where `ignored` [N, 1, 1, S].
+    """
     n, length, width = x.shape
-    heads, size = attention.num_heads, attention.head_dim
+    heads, size, keys = attention.num_heads, attention.head_dim, ignored.shape[-1]
     qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.view(n, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+    k, v = (k, v) if keys == length else (k[:, :, :keys], v[:, :, :keys])
     scores = q @ k.transpose(-1, -2) / math.sqrt(size)
     weights = scores.masked_fill(ignored, -torch.inf).softmax(-1)
     return attention.out_proj((weights @ v).transpose(1, 2).reshape(n, length, width))
