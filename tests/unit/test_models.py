@@ -15,6 +15,7 @@ from analysis.models import build
 from analysis.models.cnn import Numbers as CNNNumbers
 from analysis.models.encoder import Numbers as EncoderNumbers
 from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.modules import transformer as transformer_module
 from analysis.models.modules.initialise import initialise
 from analysis.models.quadratic import Numbers as QuadraticNumbers
 from analysis.models.resnet8 import Numbers as ResNetNumbers
@@ -236,7 +237,9 @@ def test_encoder_starts_as_torchs_own_bit_for_bit():
         assert a is not b
 
 
-def test_encoder_equals_torchs_own_with_its_derivatives():
+@pytest.mark.parametrize("hidden", [transformer_module.HIDDEN, 35], ids=["at once", "in pieces of 7 positions"])
+def test_encoder_equals_torchs_own_with_its_derivatives(hidden, monkeypatch):
+    monkeypatch.setattr(transformer_module, "HIDDEN", hidden)
     model, expected = encoders(torch.float64)
     labels, loss = torch.tensor([0, 1, 1]), nn.functional.mse_loss
     for p, q in zip(model.parameters(), expected.parameters(), strict=True):  # so that the layers are apart
