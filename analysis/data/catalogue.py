@@ -35,7 +35,7 @@ class Description:
         needs_download: whether the data come neither with the dependencies nor from a generator.
         module: the module of this package that loads it.
         split: which part of its collection this is.
-        words: distinct words of all examples, of sentences; of ids, how many the vocabulary has.
+        words: distinct words of all examples, of text; of ids, the padding is one of them.
     """
 
     name: str
@@ -144,7 +144,7 @@ _ENTRIES = (
         needs_download=True,
         module="wordpiece",
         split="train",
-        words=30522,
+        words=3253,
     ),
     Description(
         name="sst-dev-wordpiece",
@@ -158,7 +158,6 @@ _ENTRIES = (
         needs_download=True,
         module="wordpiece",
         split="test",
-        words=30522,
     ),
     Description(
         name="mlxtend4k",

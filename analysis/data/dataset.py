@@ -86,16 +86,16 @@ def text_dataset(
 
 
 def id_dataset(
-    entry: Description, ids: np.ndarray, labels: Pixels, *, source: str, where: str, advice: str
+    entry: Description, ids: np.ndarray, labels: Pixels, vocabulary: int, *, source: str, where: str, advice: str
 ) -> xr.Dataset:
-    """The dataset of a text collection as ids of a fixed vocabulary.
+    """The dataset of a text collection as ids below `vocabulary`.
 
     Args, errors: as `image_dataset`, with ids [N, T], filled up with 0.
     """
     _refuse_wrong(entry, id_sha256(ids, labels), where, advice)
     return xr.Dataset(
         {"ids": (("example", "position"), ids.astype(np.int32)), "labels": ("example", labels.astype(np.uint8))},
-        attrs={**_attrs(entry, source), "vocabulary": entry.words},
+        attrs={**_attrs(entry, source), "vocabulary": vocabulary},
     )
 
 

@@ -20,6 +20,7 @@ SENTENCES = {"train": "sst1k", "test": "sst-dev"}
 FILE = f"{sst2.LAYOUT}/bert-base-uncased-vocab.txt"
 URL = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
 SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+VOCABULARY = 30522
 _ADVICE = "Remove this file; the next run downloads it again."
 
 
@@ -50,6 +51,7 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
         entry,
         ids,
         text["labels"].values,
+        VOCABULARY,
         source="download" if downloaded else text.attrs["source"],
         where=str(path),
         advice="The tokenizer has changed: use the locked dependencies.",

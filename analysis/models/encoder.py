@@ -22,6 +22,7 @@ class Numbers(ModelNumbers):
     heads: Count
     layers: Layers = 2
     feed_forward: Count
+    embedding: Literal["all", "used"] = "all"  # rows that are trained; those that no example uses would never move
 
     def words(self) -> str:
         return f"{self.layers} layers, width {self.width}, {self.heads} heads, mean pooling"
@@ -47,4 +48,5 @@ def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
         heads=numbers.heads,
         layers=numbers.layers,
         feed_forward=numbers.feed_forward,
+        all_rows=numbers.embedding == "all",
     )

@@ -68,7 +68,10 @@ def make_problem(
             inputs, test_inputs = (avg_pool2d(x, spec.data.pooling) for x in (inputs, test_inputs))
         shape = tuple(inputs.shape[1:])
     generator = torch.Generator().manual_seed(seed)
-    model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype).to(device)
+    model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype)
+    if callable(prepare := getattr(model, "train_on", None)):  # of a model that leaves out of θ what would never move
+        prepare(inputs)
+    model = model.to(device)
     labels, trained = label_tensor(train), spec.data.examples - spec.data.holdout
     if trained < 1:
         raise InputError(f"{spec.data.holdout} of {spec.data.examples} examples held out leave none to train on")

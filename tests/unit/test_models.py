@@ -25,6 +25,7 @@ from analysis.models.vgg11 import Numbers as VGGNumbers
 from analysis.plan.problems import parameter_count
 from analysis.specs import DataSpec, ProblemSpec
 from sharpflat.curvature import operators
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
 
@@ -262,6 +263,43 @@ def test_encoder_equals_torchs_own_with_its_derivatives(hidden, monkeypatch):
     assert operator._products._batches, "an operation could not be batched"
 
 
+def test_rows_that_no_example_uses_need_not_be_parameters():
+    """θ without them: the same initial values, loss, gradient, eigenvalues, and outputs of ids that are not used."""
+    numbers = EncoderNumbers(width=8, heads=2, feed_forward=5)
+    whole, part = (
+        build(numbers.model_copy(update={"embedding": rows}), (11, 6), 2, generator(), torch.float64)
+        for rows in ("all", "used")
+    )
+    tokens = torch.where(TOKENS == 3, 9, TOKENS)  # rows in the middle are not used
+    used = tokens.unique()
+    for model in (whole, part):
+        model.train_on(tokens)
+    kept = torch.cat(
+        [
+            torch.isin(torch.arange(11), used).repeat_interleave(8),
+            torch.ones(sum(p.numel() for p in whole.parameters()) - 88, dtype=bool),
+        ]
+    )
+    assert not bool(kept.all())
+    objectives = [Objective(model, "mse", tokens, torch.tensor([0, 1, 1])) for model in (whole, part)]
+    thetas = [objective.theta for objective in objectives]
+    assert torch.equal(thetas[0][kept], thetas[1])
+    (value, gradient), (part_value, part_gradient) = (
+        objective.value_and_gradient(theta) for objective, theta in zip(objectives, thetas, strict=True)
+    )
+    close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-13)
+    close(part_value, value)
+    close(part_gradient, gradient[kept])
+    assert not bool(gradient[~kept].any())
+    spectra = [
+        top_eigenspace(Hessian(objective, theta), 2, tolerance=1e-9).eigenvalues
+        for objective, theta in zip(objectives, thetas, strict=True)
+    ]
+    torch.testing.assert_close(*spectra, rtol=1e-8, atol=0)
+    others = torch.tensor([[9, 10, 3, 2, 0, 0]])
+    close(part(others), whole(others))
+
+
 def test_encoder_counts_padding_in_the_mean_and_not_as_keys():
     model, _ = encoders(torch.float64)
     shorter, longer = TOKENS[:, :5], TOKENS
@@ -385,7 +423,8 @@ def test_full_size_mlp_has_the_papers_parameters():
 
 def test_parameters_of_the_full_size_networks_counted_by_hand():
     encoder = problem(EncoderNumbers(width=64, heads=8, feed_forward=2048), "sst1k-wordpiece", max_length=66)
-    assert parameter_count(encoder, describe("sst1k-wordpiece").words) == 2_515_842
+    assert parameter_count(encoder, 30522) == 2_515_842
+    assert parameter_count(encoder, describe("sst1k-wordpiece").words) == 2_515_842 - 27_269 * 64
     convolutions = 132_863_336 - (512 * 49 + 1) * 4096 - 4097 * 4096 - 4097 * 1000  # VGG11's but ImageNet's classifier
     classifier = 2 * (512 + 1) * 512 + (512 + 1) * 10
     assert parameter_count(problem(VGGNumbers(width=64), "cifar5k")) == convolutions + classifier

@@ -19,7 +19,7 @@ from tests.specs import probes
 from tests.unit.test_config import EXPERIMENTS, changed, write
 
 SIZES = {"width": 4, "heads": 2, "feed_forward": 4}
-MODELS = [TransformerNumbers(**SIZES), EncoderNumbers(**SIZES)]
+MODELS = [TransformerNumbers(**SIZES), EncoderNumbers(**SIZES), EncoderNumbers(**SIZES, embedding="used")]
 
 
 def sentences() -> tuple[xr.Dataset, xr.Dataset]:
@@ -39,7 +39,7 @@ def ids() -> tuple[xr.Dataset, xr.Dataset]:
     return parts[0], parts[1]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.kind)
+@pytest.mark.parametrize("model", MODELS, ids=["transformer", "encoder", "encoder, used rows"])
 @pytest.mark.parametrize("data", [sentences, ids])
 def test_a_text_model_trains(model: ModelNumbers, data: object) -> None:
     train, test = data()  # type: ignore[operator]
@@ -60,7 +60,9 @@ def test_a_text_model_trains(model: ModelNumbers, data: object) -> None:
     losses = train_segment(spec, "x", train, test, None).trajectory["loss"].values
     assert losses[-1] < losses[0]
     made = make_problem(problem, train, test, 0)
-    vocabulary = int(train.attrs["vocabulary"]) if "ids" in train else made.training.model.words.num_embeddings
+    vocabulary = made.training.inputs.unique().numel()
+    if getattr(model, "embedding", "all") == "all":
+        vocabulary = made.training.model.words.num_embeddings
     assert made.training.size == parameter_count(problem, vocabulary)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,28 @@ class Encoder(nn.Module):
     """[N, T] token ids -> [N, outputs]: the mean over all T positions, padding included, is read out."""
 
     def __init__(
-        self, *, vocabulary: int, length: int, outputs: int, width: int, heads: int, layers: int, feed_forward: int
+        self,
+        *,
+        vocabulary: int,
+        length: int,
+        outputs: int,
+        width: int,
+        heads: int,
+        layers: int,
+        feed_forward: int,
+        all_rows: bool = True,
     ) -> None:
         super().__init__()
-        self.words = nn.Embedding(vocabulary, width)
+        self.words: nn.Module = nn.Embedding(vocabulary, width)
+        self._all_rows = all_rows
         self.positions = Sinusoids(length, width)
         self.layers = Copies(Layer(width, heads, feed_forward) for _ in range(layers))
         self.readout = nn.Linear(width, outputs)
+
+    def train_on(self, tokens: Tensor) -> None:
+        """Makes constants of what these examples leave where it is: the embedding's rows that they do not use."""
+        if not self._all_rows:
+            self.words = UsedRows(cast("nn.Embedding", self.words), tokens.unique())
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.positions(self.words(tokens))
@@ -33,6 +49,26 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, ignored[:, None, None, :])
         return self.readout(x.mean(1))
+
+
+class UsedRows(nn.Module):
+    """An embedding whose rows `used` [U] are parameters and whose others are constants, all as they were."""
+
+    place: Tensor
+    constant: Tensor
+
+    def __init__(self, embedding: nn.Embedding, used: Tensor) -> None:
+        super().__init__()
+        rows = embedding.weight.detach()
+        self.weight = nn.Parameter(rows[used].clone())
+        place = torch.full((len(rows),), -1, dtype=torch.int64)
+        place[used] = torch.arange(len(used))
+        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("constant", rows, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        place = self.place[ids]
+        return torch.where((place < 0)[..., None], self.constant[ids], self.weight[place.clamp(min=0)])
 
 
 class Sinusoids(nn.Module):
