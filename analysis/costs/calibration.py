@@ -17,6 +17,7 @@ import xarray as xr
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.data.catalogue import describe
+from analysis.data.wordpiece import VOCABULARY
 from analysis.rules import build as build_rule
 from analysis.specs import ProblemSpec, RuleNumbers
 from analysis.training.problem import Problem, make_problem
@@ -185,6 +186,11 @@ def _random(name: str, count: int, length: int) -> xr.Dataset:
     info, random = describe(name), np.random.default_rng(0)
     attributes = {"name": name, "title": "random", "classes": info.classes}
     labels = ("example", random.integers(info.classes, size=count).astype(np.uint8))
+    if info.kind == "text" and info.shape:
+        ids = np.arange(count * length, dtype=np.int32).reshape(count, length) % max(info.words - 1, 1) + 1
+        return xr.Dataset(
+            {"ids": (("example", "position"), ids), "labels": labels}, attrs={**attributes, "vocabulary": VOCABULARY}
+        )
     if info.kind == "text":
         words = np.arange(count * length).reshape(count, length) % max(info.words, 1)
         sentences = np.array([" ".join(f"w{word}" for word in row) for row in words])

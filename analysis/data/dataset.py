@@ -37,6 +37,11 @@ def text_sha256(sentences: Sequence[str], labels: Sequence[int]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def id_sha256(ids: np.ndarray, labels: Pixels) -> str:
+    """SHA-256 of int64 ids [N, T] in C order followed by uint8 labels [N]."""
+    return hashlib.sha256(ids.astype("<i8").tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+
+
 def toy_sha256(sides: Sequence[int], labels: Sequence[int]) -> str:
     """SHA-256 of int8 sides [N] followed by uint8 labels [N]."""
     return hashlib.sha256(np.array(sides, np.int8).tobytes() + np.array(labels, np.uint8).tobytes()).hexdigest()
@@ -87,6 +92,20 @@ def text_dataset(
         entry,
         source,
         {"sentences": ("example", strings), "labels": ("example", np.array(labels, dtype=np.uint8))},
+    )
+
+
+def id_dataset(
+    entry: Description, ids: np.ndarray, labels: Pixels, vocabulary: int, *, source: str, where: str, advice: str
+) -> xr.Dataset:
+    """The dataset of a text collection as ids below `vocabulary`.
+
+    Args, errors: as `image_dataset`, with ids [N, T], filled up with 0.
+    """
+    _refuse_wrong(entry, id_sha256(ids, labels), where, advice)
+    return xr.Dataset(
+        {"ids": (("example", "position"), ids.astype(np.int32)), "labels": ("example", labels.astype(np.uint8))},
+        attrs={**_attrs(entry, source), "vocabulary": vocabulary},
     )
 
 

@@ -155,12 +155,7 @@ def token_tensors(
         InputError: a training sentence has more than `max_length` words, or images instead of text.
     """
     train_words, test_words = _words(train), _words(test)
-    longest = max(len(words) for words in train_words)
-    if longest > max_length:
-        raise InputError(
-            f"{train.attrs['title']} ({train.attrs['name']}) has a sentence of {longest} words, "
-            f"more than max_length = {max_length}. Allowed: max_length of at least {longest}."
-        )
+    _check_longest(train, max(len(words) for words in train_words), max_length, "words")
     ids: dict[str, int] = {}
     for words in train_words:
         for word in words:
@@ -170,6 +165,39 @@ def token_tensors(
         _ids(test_words, ids, max_length),
         (*_SPECIAL, *ids),
     )
+
+
+def id_tensors(train: xr.Dataset, test: xr.Dataset, max_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids of both splits, filled up with padding or cut to `max_length` positions.
+
+    Args:
+        train: id dataset with N examples.
+        test: id dataset with M examples; what is longer is cut.
+        max_length: positions a sentence, T.
+
+    Returns:
+        int64 [N, T] and [M, T].
+
+    Raises:
+        InputError: a training sentence has more than `max_length` ids, or the splits have different vocabularies.
+    """
+    if train.attrs["vocabulary"] != test.attrs.get("vocabulary"):
+        raise InputError(f"{train.attrs['name']} and {test.attrs['name']} are ids of different vocabularies.")
+    longest = int((train["ids"].values != PADDING).any(axis=0).nonzero()[0].max()) + 1
+    _check_longest(train, longest, max_length, "ids")
+    tables = []
+    for ds in (train, test):
+        ids = torch.from_numpy(ds["ids"].values.astype(np.int64))[:, :max_length]
+        tables.append(torch.nn.functional.pad(ids, (0, max_length - ids.shape[1]), value=PADDING))
+    return tables[0], tables[1]
+
+
+def _check_longest(train: xr.Dataset, longest: int, max_length: int, unit: str) -> None:
+    if longest > max_length:
+        raise InputError(
+            f"{train.attrs['title']} ({train.attrs['name']}) has a sentence of {longest} {unit}, "
+            f"more than max_length = {max_length}. Allowed: max_length of at least {longest}."
+        )
 
 
 def _words(ds: xr.Dataset) -> list[list[str]]:

