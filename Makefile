@@ -84,8 +84,11 @@ $(PLUGIN): requirements-slurm.lock | $(STAMP)
 .PHONY: reproduce
 reproduce: $(STAMP) $(RUNS_ON)  ## Train, measure and draw everything of PROFILE
 	@$(LOCKED) $(ENGINE) $(FLAGS)
-	@printf '%s\n' "Report: $$PWD/results/$(PROFILE)/report.html" "Figures: $$PWD/results/$(PROFILE)/figures"
-	@$(ANALYSIS) agree --brief --profile '$(PROFILE)'
+	@$(ANALYSIS) summary --profile '$(PROFILE)'
+
+.PHONY: status
+status: $(STAMP)  ## Say what of PROFILE is there, runs and is missing, and about how long it will take
+	@$(ANALYSIS) status --profile '$(PROFILE)'
 
 .PHONY: agree
 agree: $(STAMP)  ## Compare PROFILE's run with the archived one: verdicts, numbers, and where curves part

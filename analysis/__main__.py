@@ -8,10 +8,13 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from analysis import archive
+from analysis.execution.locks import held_since
+from analysis.execution.progress import clock, status
 from analysis.execution.run import run
 from analysis.execution.signals import ANOTHERS_CODE
 from analysis.plan.fingerprint import ROOT, fingerprint
@@ -21,6 +24,16 @@ from analysis.plan.plan import Plan
 from analysis.store.atomic import write_text
 from analysis.store.filesystems import HDF5_LOCKS
 from sharpflat.errors import InputError
+
+# What the end of a run counts: files of each kind, below a profile's results.
+MADE = {
+    ("segment", "segments"): "segments/*/trajectory.nc",
+    ("energies file", "energies files"): "energies/*.nc",
+    ("distances file", "distances files"): "distances/*.nc",
+    ("figure or table", "figures and tables"): "figures/*.*",
+    ("claims", ""): "claims.json",
+    ("report", ""): "report.html",
+}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -35,8 +48,6 @@ def main(words: list[str] | None = None) -> int:
         own.add_argument("--results", type=Path, default=Path("results"))
         if command is _stale:
             own.add_argument("--remove", action="store_true", help="remove them")
-        if command is _agree:
-            own.add_argument("--brief", action="store_true", help="one line; none if there is nothing to compare")
         if command is _verify:
             own.add_argument("--only-archive", action="store_true", help="not the results of a run")
         if command is _plan:
@@ -73,6 +84,31 @@ def _run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         draw=arguments.draw,
     )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    plan = load_plan(arguments.profile, arguments.config_dir)
+    lock = arguments.results.parent / ".snakemake" / f"{plan.profile}.lock"
+    for line in status(plan, arguments.results / plan.profile, held_since(lock)):
+        print(line)
+    return 0
+
+
+def _summary(arguments: argparse.Namespace) -> int:
+    """No plan here: it would take a second whenever nothing had to be made."""
+    results, lock = arguments.results / arguments.profile, Path(".snakemake") / f"{arguments.profile}.lock"
+    since = lock.stat().st_mtime if lock.exists() else 0.0
+    made = []
+    for (one, many), pattern in MADE.items():
+        new = [path for path in results.glob(pattern) if path.stat().st_mtime >= since]
+        if count := len({path.parent / path.stem for path in new}):  # a figure's formats are one
+            made.append(f"{count:,} {many if count > 1 else one}" if many else one)
+    print(f"Made in {clock(time.time() - since)}: {', '.join(made)}" if made else "Made: nothing new")
+    if (results / "claims.json").exists():
+        said = [f"Claims: {_counts(_verdicts(results / 'claims.json'))} (make claims)", *_agreement(arguments)[:1]]
+        print("; ".join(said))
+    print(f"Report: {results.resolve()}/report.html; figures: {results.resolve()}/figures")
+    return 0
 
 
 def _tree(arguments: argparse.Namespace) -> int:
@@ -116,10 +152,7 @@ def _claims(arguments: argparse.Namespace) -> int:
     path = arguments.results / arguments.profile / "claims.json"
     if not path.exists() and not load_plan(arguments.profile, arguments.config_dir).claims.inputs:
         raise InputError(f"claims: profile {arguments.profile} has none")
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run `make reproduce` or `make figures` first") from error
+    rows = _verdicts(path)
     width = shutil.get_terminal_size((120, 24)).columns
     claim = None
     for row in rows:
@@ -129,9 +162,21 @@ def _claims(arguments: argparse.Namespace) -> int:
             print(textwrap.fill(f"holds if: {row['threshold']}", width, initial_indent="  ", subsequent_indent="    "))
         head = f"  {row['setting']:<15} {row['verdict']:<14} "
         print(textwrap.fill(row["measured"], width, initial_indent=head, subsequent_indent=" " * len(head)))
-    counts = {v: sum(row["verdict"] == v for row in rows) for v in ("holds", "does not hold", "not measured")}
-    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    print("\n" + _counts(rows))
     return 0
+
+
+def _verdicts(path: Path) -> list[dict[str, str]]:
+    try:
+        rows: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run `make reproduce` or `make figures` first") from error
+    return rows
+
+
+def _counts(rows: list[dict[str, str]]) -> str:
+    words = {"holds": "hold", "does not hold": "do not hold", "not measured": "not measured"}
+    return ", ".join(f"{sum(row['verdict'] == v for row in rows)} {word}" for v, word in words.items())
 
 
 def _archive(arguments: argparse.Namespace) -> int:
@@ -167,11 +212,17 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _agree(arguments: argparse.Namespace) -> int:
+    if not (_reference(arguments) / archive.MANIFEST).exists():
+        archive.read_archive(_reference(arguments))  # says what is archived
+    print("\n".join(_agreement(arguments)[1:]))
+    return 0
+
+
+def _agreement(arguments: argparse.Namespace) -> list[str]:
+    """The line for the end of a run, and all lines; none if nothing is archived. They are kept until a file changes."""
     reference, results = _reference(arguments), arguments.results / arguments.profile
-    if not (reference / archive.MANIFEST).exists() and not arguments.brief:
-        archive.read_archive(reference)  # says what is archived
-    if arguments.brief and not ((reference / archive.MANIFEST).exists() and (results / "claims.json").exists()):
-        return 0
+    if not (reference / archive.MANIFEST).exists():
+        return []
     kept, key = results / "agreement.txt", _key(reference, results)
     lines = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else []
     if not lines or lines[-1] != key:
@@ -181,8 +232,7 @@ def _agree(arguments: argparse.Namespace) -> int:
         found = agree(plan.report.spec, results, archive.read_archive(reference), reference)
         lines = [found.in_one_line(), *found.lines(), key]
         write_text("\n".join(lines) + "\n", kept)
-    print("\n".join(lines[:1] if arguments.brief else lines[1:-1]))
-    return 0
+    return lines[:-1]
 
 
 def _key(reference: Path, results: Path) -> str:
@@ -237,6 +287,8 @@ _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
     _plan: "say what a profile would take, by figure, without running it",
     _run: "train and measure without the workflow engine, which then finds it done",
     _tree: "count the segments, and the steps that sharing them saves",
+    _status: "say what of a profile is there, runs and is missing, and about how long it will take",
+    _summary: "say what the last run made, how many claims hold, and where to look",
     _stale: "list results that nothing of a profile refers to any more",
     _claims: "print the verdicts",
     _archive: "copy the datasets of figures and claims to results/reference, with a manifest",

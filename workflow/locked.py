@@ -37,5 +37,6 @@ except InputError as error:
     sys.exit(f"Error: {error}")
 if any(Path(".snakemake/locks").glob("*")):
     subprocess.run([sys.executable, "-m", *command, "--unlock", "--quiet", "all"], check=False)
-sys.argv[:] = command
+sys.path.append(os.path.join(sys.path[0], "workflow", "loggers"))
+sys.argv[:] = [*command, "--logger", "live"]
 runpy.run_module(command[0], run_name="__main__", alter_sys=True)

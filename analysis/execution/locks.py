@@ -79,6 +79,17 @@ def hold(path: Path) -> None:
         _HELD[path.resolve()] = only_pipeline(path)
 
 
+def held_since(path: Path) -> float | None:
+    """When the pipeline began that holds this lock, as files' times are; None if none does. Takes no lock."""
+    import psutil  # type: ignore[import-untyped]  # here: a machine that only trains may lack it
+
+    try:
+        since, holder = path.stat().st_mtime, psutil.Process(int(path.read_text()))
+        return since if holder.create_time() <= since + 1 else None  # its number may be another's by now
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
 def on_this_machine(path: Path) -> Path:
     """The lock that stands for one on a file system without locks."""
     name = sha256(str(path.resolve()).encode()).hexdigest()[:16]

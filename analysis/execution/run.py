@@ -13,7 +13,7 @@ from pathlib import Path
 from analysis.execution.locks import only_pipeline
 from analysis.execution.records import missing
 from analysis.execution.signals import STOPPED, Stop, remove_temporary_files
-from analysis.execution.tasks import tasks
+from analysis.execution.tasks import tasks, write_at_start
 from analysis.execution.workers import Place, Waiting, alone, together
 from analysis.plan.part import chosen
 from analysis.plan.plan import Plan
@@ -60,6 +60,7 @@ def run(
         if not waiting.count:
             print("Everything is there.")
             return 0
+        write_at_start(results, absent, (), ())
         place = Place(results, device)
         status = alone(waiting, place, stop) if jobs == 1 else together(waiting, place, stop, jobs)
     finally:

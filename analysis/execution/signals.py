@@ -20,6 +20,7 @@ from sharpflat.errors import InputError
 
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 ANOTHERS_CODE = "unset PYTHONPATH, or uninstall what puts that code first"
+ERASE = "\r\x1b[K"  # of a terminal, the line that stands there (that of the progress)
 # Signals within this time count as one: Ctrl-C reaches a job from the terminal and from the engine.
 ONE_SIGNAL_SECONDS = 1.0
 PARENT_SECONDS = 0.5  # between looks at whether the parent is still there
@@ -28,8 +29,8 @@ CHILDREN_SECONDS = 0.1  # between looks for jobs that have to be stopped
 
 @contextmanager
 def job(log_file: str | Path, script: str | Path, *, cooperative: bool = False) -> Iterator[Callable[[], bool]]:
-    """A job of the workflow: log to the file and to standard error; an `InputError` ends the process with its message
-    alone.
+    """A job of the workflow: log to the file, and warnings and errors to standard error too; an `InputError` ends the
+    process with its message alone.
 
     Enter it before the imports that take seconds, so that a signal meanwhile finds its handler. When the parent
     process, the engine, is gone (killed), the job is asked to stop: nothing goes on behind the back of the next run.
@@ -45,7 +46,7 @@ def job(log_file: str | Path, script: str | Path, *, cooperative: bool = False) 
     """
     stop = Stop(cooperative=cooperative)
     stop_without_parent()
-    with logged(log_file):
+    with logged(log_file, said=logging.WARNING):
         project, own = Path(script).resolve().parents[1], Path(__file__).resolve().parents[2]
         if own != project:
             raise InputError(f"this job would run the code in {own}, not that in {project}; {ANOTHERS_CODE}")
@@ -80,24 +81,25 @@ class Stop:
 
 
 @contextmanager
-def logged(log_file: str | Path) -> Iterator[None]:
-    """Log to the file, anew, and to standard error; what ends the work for a person to read ends in `SystemExit`.
+def logged(log_file: str | Path, said: int = logging.INFO) -> Iterator[None]:
+    """Log to the file, anew, and from level `said` on to standard error; what ends the work ends in `SystemExit`.
 
     Raises:
-        SystemExit: 1 after an `InputError`, 130 after an interruption.
+        SystemExit: 1 after an error, which is an `InputError` or one of the code, 130 after an interruption.
     """
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[logging.FileHandler(log_file, mode="w", encoding="utf-8"), logging.StreamHandler()],
-        force=True,
-    )
+    file, screen = logging.FileHandler(log_file, mode="w", encoding="utf-8"), logging.StreamHandler()
+    screen.setLevel(said)
+    style = "%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=style, datefmt="%H:%M:%S", handlers=[file, screen], force=True)
+    screen.setFormatter(logging.Formatter((ERASE if sys.stderr.isatty() else "") + style, "%H:%M:%S"))
     logging.getLogger("analysis").setLevel(logging.INFO)  # libraries tell their details (fonts!) at this level too
     try:
         yield
     except InputError as error:
         logging.getLogger(__name__).error("Error: %s", error)
+        sys.exit(1)
+    except Exception:
+        logging.getLogger(__name__).exception("Error of the code, not of what it was given")
         sys.exit(1)
     except KeyboardInterrupt:
         logging.getLogger(__name__).error("interrupted; the same command begins this job again")

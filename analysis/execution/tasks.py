@@ -3,18 +3,22 @@ its tasks, `python -m analysis run` performs them, and tests ask which there wou
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from analysis.costs.workload import memory_bytes
 from analysis.plan.missing import Exists, batches, energies_missing, untrained
 from analysis.plan.plan import Drawn, Plan, PlannedDistances, PlannedEnergies, PlannedSegment, data_file
+from analysis.store.atomic import write_text
 
 Rule = Literal["data", "segments", "energies", "distances", "figures", "claims", "report"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Planned = PlannedSegment | PlannedEnergies | PlannedDistances | Drawn
+AT_START = "logs/at-start.json"
 Files = Mapping[str, tuple[str, ...]]  # relative to the results, by the names that the rule's function gives them
 
 
@@ -76,6 +80,17 @@ def tasks(plan: Plan, there: Exists, asked: Collection[str] = ()) -> list[Task]:
     needed = {*asked, *(file for task in measured for file in task.inputs["data"])}
     data = [file for file in map(data_file, plan.subsets) if file in needed and not there(file)]
     return [*_data(data), *measured, *_distances(plan, there), *_drawn(plan, todo)]
+
+
+def write_at_start(results: Path, missing: Collection[str], asked: Collection[str], again: Collection[str]) -> None:
+    """Leave what a pipeline found missing, was asked for and makes again, for whoever has to list its tasks."""
+    write_text(json.dumps([sorted(missing), sorted(asked), sorted(again)]), results / AT_START)
+
+
+def read_at_start(results: Path) -> tuple[set[str], set[str], set[str]]:
+    """What `write_at_start` left."""
+    missing, asked, again = json.loads((results / AT_START).read_text(encoding="utf-8"))
+    return set(missing), set(asked), set(again)
 
 
 def _each_once(files: Iterable[str]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def measure_energies(
             "chunk_halvings": problem.curvature.halvings,
         }
         write_dataset(measured.assign_attrs(id=planned.id), Path(output), provenance)
-        log.info("%s: %d snapshots, %.0f s", planned.id, measured.sizes["snapshot_step"], seconds)
+        log.info("%s: %d snapshots, %.1f s", planned.id, measured.sizes["snapshot_step"], seconds)
 
 
 def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) -> xr.Dataset:

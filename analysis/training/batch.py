@@ -91,7 +91,7 @@ def train_batch(
             write_dataset(result.snapshots, Path(next(snapshot_files)), provenance)
         write_dataset(result.trajectory, trajectory, provenance)
         log.info(
-            "%s: %s at step %d by %s, %.0f s",
+            "%s: %s at step %d by %s, %.1f s",
             name,
             result.trajectory.attrs["status"],
             result.state.step,

@@ -185,9 +185,10 @@ class Project:
 
 
 def jobs(output: str) -> list[str]:
-    """What the engine says that it runs, sorted: "<segment's id>", "data <subset>", "energies <id>", "distances <id>",
-    "figure <name>", "claims"."""
-    return sorted(jobs_of(re.findall(r"^Job \d+: (.*)$", output, flags=re.MULTILINE)))
+    """What `make`, or the engine by hand, says that it runs, sorted: "<segment's id>", "data <subset>", "energies <id>",
+    "distances <id>", "figure <name>", "claims"."""
+    said = r"^(?:Job \d+|\d+ %, [\d:]+ left): (.*)$"
+    return sorted(jobs_of(re.findall(said, output, flags=re.MULTILINE)))
 
 
 def jobs_of(messages: Iterable[str]) -> set[str]:

@@ -243,5 +243,5 @@ def test_a_mistake_in_the_configuration_stops_everything(project: Project) -> No
             'workflow/config/tiny.yaml: settings.mlp.learning_rte: unknown key; did you mean "learning_rate"?'
         ) in done.stdout
         assert "Traceback" not in done.stdout
-        assert "Figures:" not in done.stdout
+        assert "figures:" not in done.stdout
         assert not (project.path / "results").exists()

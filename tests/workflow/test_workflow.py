@@ -6,9 +6,13 @@ Which change makes what again is the table of `test_reruns.py`.
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
+from analysis.execution.signals import ERASE
 from analysis.plan.join import Plan
 from tests.workflow.project import CHEAP, Project, assert_same_results, jobs
 
@@ -45,9 +49,43 @@ def test_a_second_run_does_nothing(project: Project) -> None:
     done = project.run()
     assert done.returncode == 0, done.stdout
     assert "Nothing to be done" in done.stdout
-    assert f"Figures: {project.results()}/figures" in done.stdout
+    assert done.stdout.splitlines()[-3:] == [
+        "Made: nothing new",
+        "Claims: 0 hold, 1 do not hold, 2 not measured (make claims)",
+        f"Report: {project.results()}/report.html; figures: {project.results()}/figures",
+    ]
+    assert project.run("status").stdout == "tiny: everything is there.\n"
     assert jobs(done.stdout) == []
     assert project.times() == before
+
+
+def test_a_terminal_shows_one_line_that_says_how_far_it_is(project: Project) -> None:
+    """And nothing of the engine, but for the file that it gets its options from."""
+    late = project.plan().runs["mlp", "late-gd"][-1]
+    (project.results() / "segments" / late / "trajectory.nc").unlink()
+    command = shlex.join(["stty", "cols", "100"]) + "; " + shlex.join(project.command())
+    done = subprocess.run(
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        cwd=project.path,
+        env=project.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    options, live, claims, report, end = done.stdout.split("\n")  # a line that is drawn over ends in none
+    assert options.startswith("Using workflow specific profile")
+    *drawn, made = live.removesuffix("\r").split(ERASE)
+    assert drawn[:2] == ["", "Planning"]
+    assert any(re.match(r"\[\.{20}\] 0 %, \d+:\d\d left: " + f"(Training )?{late}", text) for text in drawn), drawn
+    assert any(re.match(r"\[#+\.*\] [1-9]\d* %, \d+:\d\d left: Writing the report", text) for text in drawn), drawn
+    assert max(map(len, drawn)) < 100
+    assert re.fullmatch(r"Made in \d+:\d\d: 1 segment, .*report", made)
+    assert claims.startswith("Claims: ")
+    assert report.startswith("Report: ")
+    assert end == ""
 
 
 def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project) -> None:

@@ -1,21 +1,20 @@
 # The plan of the chosen profile, where its files are, and the tasks that make what is missing of it.
-import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
+from analysis.execution import progress
 from analysis.execution.locks import hold
 from analysis.execution.options import ONLY_LOOKS, Options, wanted_again
 from analysis.execution.records import missing
 from analysis.execution.resources import Stages
-from analysis.execution.tasks import RULES, tasks
+from analysis.execution.tasks import RULES, read_at_start, tasks
 from analysis.plan.join import CONFIG_DIR, load_plan
 from analysis.plan.part import again, by_kind, jobs_files, part
 from analysis.plan.plan import data_file
 from analysis.plan.yaml import validate
-from analysis.store.atomic import write_text
 from sharpflat.errors import InputError
 from snakemake.cli import get_argument_parser
 
@@ -34,8 +33,9 @@ try:
         RESULTS = DATASETS = f"{WHERE}/{PROFILE}"
         PLAN = load_plan(PROFILE, Path(OPTIONS.config_dir or CONFIG_DIR))
     STAGES = validate(OPTIONS.stages, Stages, "stages")
+    progress.LOOKS = any(getattr(ENGINE, word, None) for word in ONLY_LOOKS)
     # A live engine's own lock can be removed (--unlock, --nolock); this one cannot.
-    if workflow.is_main_process and BY_HAND and not any(getattr(ENGINE, word, None) for word in ONLY_LOOKS):
+    if workflow.is_main_process and BY_HAND and not progress.LOOKS:
         hold(Path(f".snakemake/{PROFILE}.lock"))
     AGAIN = again(PLAN, wanted_again(PLAN, RESULTS, OPTIONS.force, ENGINE))
 except InputError as error:
@@ -67,8 +67,6 @@ def located(files):
 
 # There is a rule only for what is missing (docs/architecture.md says why). A cluster's job reads these files again, when
 # others have made more, and must find the rules that its engine made: the engine leaves what it found in a file.
-AT_START = Path(result("logs/at-start.json"))
-
 if workflow.is_main_process:
     MISSING = missing(PLAN, Path(RESULTS)) | AGAIN
     # If files alone were asked for, by their paths, there are tasks for what these need and no others.
@@ -78,7 +76,7 @@ if workflow.is_main_process:
         ASKED = set()
 else:
     PATHS, NAMED = {}, set()
-    MISSING, ASKED, AGAIN = (set(those) for those in json.loads(AT_START.read_text(encoding="utf-8")))
+    MISSING, ASKED, AGAIN = read_at_start(Path(RESULTS))
 
 ALL = PLAN
 # (No segment, and so nothing of a part of the plan, needs a data set by itself.)
@@ -101,11 +99,6 @@ for drawn in PLAN.drawn if workflow.is_main_process else []:
 MARK = result("logs/again")
 if workflow.is_main_process:
     Path(MARK).unlink(missing_ok=True)
-
-
-def leave_what_was_found():
-    """For a cluster's jobs."""
-    write_text(json.dumps([sorted(MISSING), sorted(ASKED), sorted(AGAIN)]), AT_START)
 
 
 def everything(*rules):

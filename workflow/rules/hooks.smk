@@ -4,6 +4,7 @@ import time
 from contextlib import suppress
 
 from analysis.execution.signals import STOPPED, pass_on, remove_temporary_files
+from analysis.execution.tasks import write_at_start
 
 # A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
 # Until it answers Ctrl-C by itself (analysis/execution/signals.py) it ignores it, rather than end in a traceback; the
@@ -14,7 +15,10 @@ shell.prefix("set -euo pipefail; trap '' INT; exec ")
 onstart:
     remove_temporary_files(RESULTS)
     mend_times()
-    leave_what_was_found()
+    write_at_start(Path(RESULTS), MISSING, ASKED, AGAIN)  # for a cluster's jobs, and for make status
+    progress.RUN = progress.Run(
+        PLAN, [task for those in TASKS.values() for task in those], Path(RESULTS), slots()
+    )
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # no more that of locked.py
     pass_on(signal.SIGINT)
@@ -23,6 +27,12 @@ onstart:
 
 onerror:
     print(f"\n{STOPPED}", file=sys.stderr)
+
+
+def slots():
+    """How many jobs run at once, at most."""
+    limits = (workflow.global_resources.get(name) for name in ("_nodes", "_cores", "gpu"))
+    return min(limit.value for limit in limits if limit is not None and limit.value)
 
 
 def mend_times():
