@@ -2,20 +2,14 @@
 # # A figure of your own from archived datasets
 #
 # Every run of a figure is one xarray dataset away. This notebook needs no training: it reads the runs of the `quick`
-# profile that are archived in the repository. For runs of your own, take `plan = load_plan("quick")` from
-# `analysis.plan.join`, with the name of your profile, and leave out `results=`.
+# profile that are archived in the repository. For runs of your own, leave out `archived=True`.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-from analysis.archive import read_archive
 from analysis.open_runs import open_runs
 
-archives = Path("results/reference")
-plan = read_archive(archives / "quick").plan()
-runs = open_runs(plan, "song-fig01", "mlp", results=archives)
+runs = open_runs("quick", "song-fig01", "mlp", archived=True)
 runs
 
 # %% [markdown]
@@ -48,6 +42,6 @@ at_the_end.groupby("label").mean().to_series().round(1)
 # component; as coordinates, they make a table. Here is the training loss at the end, with β downwards.
 
 # %%
-grid = open_runs(plan, "zs-fig04", results=archives)
+grid = open_runs("quick", "zs-fig04", archived=True)
 last = grid.loss.isel(step=-1).drop_vars(["seed", "label"])
 last.set_index(run=["beta_bulk", "alpha_dom"]).unstack("run").to_pandas().round(3)
