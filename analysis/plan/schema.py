@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from analysis.plan.config import Experiments, Profile, rule_numbers, some_of
-from analysis.specs import ModelNumbers
+from analysis.specs import Frozen, ModelNumbers
 from analysis.specs.kinds import MODELS, RULES, kinds, numbers_of
 
-FILES = {"schema.json": Profile, "schema-experiments.json": Experiments}  # beside the configuration
+FILES: dict[str, type[Frozen]] = {"schema.json": Profile, "schema-experiments.json": Experiments}  # beside the YAML
 
 
 def schema_text(file: str) -> str:
