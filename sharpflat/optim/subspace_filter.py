@@ -15,6 +15,9 @@ from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
+# Random vectors that the first refresh begins with: half the products of a block of k, and double eigenvalues are found.
+_COLD_BLOCK = 2
+
 
 class SubspaceFilter:
     """u ← α_dom P_k u + β_bulk P_k^⊥ u, with P_k recomputed now and then (Zakarin & Singh).
@@ -97,9 +100,17 @@ class SubspaceFilter:
         if not self.due(step):
             assert self.dominant is not None
             return filtered_by(self.dominant), None
-        found = top_eigenspace(hessian(), self.k, start=self.start, tolerance=self.tolerance)
-        # Contiguous: the layout that a file gives back. Rounding depends on it.
-        new = DominantSubspace(found.eigenvectors.contiguous())
+
+        def enough(basis: Tensor, stepped: Tensor) -> bool:
+            error = _relative_error(filtered_by(basis), filtered_by(stepped))
+            overlap = DominantSubspace(basis, verify=False).overlap(DominantSubspace(stepped, verify=False))
+            return self.rule.enough(error=error, overlap=overlap)
+
+        found = top_eigenspace(
+            hessian(), self.k, start=self.start, block=_COLD_BLOCK, tolerance=self.tolerance, enough=enough
+        )
+        # One power step on from the eigenvectors. Contiguous: the layout that a file gives back. Rounding depends on it.
+        new = DominantSubspace(found.start[:, : self.k].contiguous())
         filtered = filtered_by(new.basis)
         overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first
         if self.dominant is not None and self.refreshed_at is not None:
