@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol
 
 import torch
@@ -206,10 +207,10 @@ def _solve(
         bounds = search.bounds(first, len(residuals), *tolerances)
         open_pairs = residuals > bounds
         left = max_products - search.products
-        converged = search.count >= k and not search.noise and not bool(open_pairs.any())
-        if not converged and enough is not None and search.count >= k and not search.noise:
-            stepped = search.stepped(k)
-            converged = stepped is not None and enough(vectors.T, stepped.T)
+        complete = search.count >= k and not search.noise
+        converged, accepted = complete and not bool(open_pairs.any()), False
+        if complete and not converged and enough is not None and (stepped := search.stepped(k)) is not None:
+            converged = accepted = enough(vectors.T, stepped.T)
         if converged or left == 0 or (search.noise and search.count >= k):
             break
         if search.count + int(open_pairs.sum()) > max_basis:
@@ -220,7 +221,7 @@ def _solve(
                 break
             new = _random(operator, 1, generator, search.vectors)
 
-    reason = search.reason(residuals, tolerances[0], first, converged)
+    reason = search.reason(residuals, inf if accepted else tolerances[0], first, converged)
     stepped = search.stepped(k, width - k)
     start = search.ritz_vectors(width) if stepped is None else stepped
     return TopEigenspace(

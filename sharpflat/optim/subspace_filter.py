@@ -25,7 +25,7 @@ class SubspaceFilter:
     Where α_dom = β_bulk no curvature is asked for. Each refresh starts from the last one's block.
 
     Attributes:
-        dominant: eigenvectors [P, k] of the last refresh; None before the first.
+        dominant: basis [P, k] of the last refresh, its eigenvectors one power step on; None before the first.
         start: block [P, k + guard] to begin the next refresh from; None is a random one.
         refreshed_at: step of the last refresh; None before the first.
         interval: steps from the last refresh to the next.
@@ -48,7 +48,8 @@ class SubspaceFilter:
 
         Args:
             k: dimension of the dominant subspace.
-            tolerance: of the eigenpairs' residuals, relative to λ_k.
+            tolerance: of the eigenpairs' residuals, relative to λ_k; the eigensolver also stops where one more power step
+                changes no more than `refresh_error` or `refresh_overlap` allows.
             refresh_every: steps between refreshes, at least 1; exactly one of the three is given.
             refresh_error: largest relative error of the filtered update: refreshes as often as that needs.
             refresh_overlap: smallest overlap of the subspace in use with a new one: refreshes as often as that needs.
