@@ -92,7 +92,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             curvature: where the Hessian is taken: an `Objective` that trains just these parameters (in any order), or
                 a closure that returns the loss (a scalar) of the model with these parameters on a holdout, without
                 `backward()`; it is called once a refresh. Needed unless both weights are the same number.
-            tolerance: of the eigenpairs' residuals, relative to λ_k.
+            tolerance: of the eigenpairs' residuals, relative to λ_k (see `SubspaceFilter`).
             check_ranks: where torch.distributed is initialised, compare one number across ranks after each refresh;
                 False where ranks train models of their own.
 
