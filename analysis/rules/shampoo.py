@@ -84,9 +84,12 @@ class Rule:
 
 
 def power(matrix: Tensor, exponent: float) -> Tensor:
-    """Of a symmetric positive definite matrix, in float64; rounding's eigenvalues below 1e-12 of the largest are raised."""
+    """Of a symmetric positive definite matrix, in float64; rounding's eigenvalues below 1e-12 of the largest are raised.
+    NaN, which ends the segment, of a matrix that is not finite."""
     import torch
 
+    if not bool(torch.isfinite(matrix).all()):
+        return torch.full_like(matrix, torch.nan)
     values, vectors = torch.linalg.eigh(matrix.double())
     values = values.clamp(min=1e-12 * float(values[-1]))
     return ((vectors * values**exponent) @ vectors.T).to(matrix.dtype)

@@ -206,3 +206,10 @@ def test_a_rule_that_was_not_steered_says_what_it_needs(numbers):
     rule, theta = build_rule(numbers), torch.zeros(3)
     with pytest.raises(InputError, match="let the segment measure steering"):
         rule.update(theta, lambda t: t, rule.initial_state(theta))
+
+
+def test_sums_that_are_not_finite_end_in_an_update_that_is_not():
+    rule, theta = build_rule(Shampoo(**FULL)), torch.zeros(3)
+    rule.pieces = lambda vector: [vector]
+    update, _ = rule.update(theta, lambda t: t + torch.inf, rule.initial_state(theta))
+    assert not torch.isfinite(update).any()
