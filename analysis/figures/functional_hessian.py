@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
-from analysis.runs.branches import drop, growth
+from analysis.runs.branches import drop, growth, of_branch
 from analysis.runs.panels import Panel
 
 SCALES = {"c = 0": 0.0, "c = ½": 0.5, "": 1.0, "c = 2": 2.0}  # as labels end
@@ -26,9 +26,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
         seeds = drawing.of_seeds(panel)
         for one in seeds:
             for kind, scale, run in _runs(one):
-                own = drawing.since_switch(run, "eigenvalues")[:, 0]
-                dashes = style.SOLID if kind == "Bulk-SGD" else style.DOTTED
-                left.plot(own.spectrum_step, own, color=colors[scale], linestyle=dashes, linewidth=drawing.THIN)
+                own = of_branch(run, "eigenvalues")[:, 0]
+                look = {"linestyle": style.look_of(kind)["linestyle"], "linewidth": drawing.THIN}
+                left.plot(own.spectrum_step, own, color=colors[scale], **look)
                 style.mark_divergence(left, run, colors[scale])
         style.log_axis(left)
         left.set_ylabel("sharpness λ₁")
@@ -37,7 +37,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         for kind in KINDS:
             found = [{s: growth(run) for k, s, run in _runs(one) if k == kind} for one in seeds]
             _over(middle, found, style.look_of(kind))
-        middle.set_ylabel("growth: ln λ₁ late − ln λ₁ at the switch")
+        middle.set_ylabel("growth of ln λ₁")
         style.head(middle, "(b) growth of sharpness", steps=False)
         leads = []
         for one in seeds:

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
-from analysis.runs.branches import drop, growth
+from analysis.runs.branches import drop, growth, of_branch
 from analysis.runs.panels import Panel
 
 PLAIN = "Bulk-SGD"
@@ -66,7 +66,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def _curve(run: xr.Dataset, variable: str) -> tuple[np.ndarray, np.ndarray]:
-    own = drawing.since_switch(run, variable)
+    own = of_branch(run, variable)
     own = own[:, 0] if own.ndim == 2 else own
     return own[own.dims[0]].values, own.values * (100 if variable == "test_accuracy" else 1)
 
