@@ -31,35 +31,35 @@ OPTIMIZERS = ("sign descent", "RMSprop", "Lion", "Muon", "Shampoo")
 
 _UNTOLD = f"Cannot be told if {{}} < ln {np.exp(LEAST_GROWTH):.1f}"
 REGULARISED = (
-    f"one remedy, at every learning rate and with every seed: it does not diverge, its growth ≤ {MAX_GROWTH:.0%} of plain "
-    f"Bulk-SGD's, its drop ≥ {MIN_DROP:.0%} of plain Bulk-SGD's. "
+    f"one remedy, at every learning rate and with every seed: it does not diverge, its growth ≤ {MAX_GROWTH:.0%} of "
+    f"plain Bulk-SGD's, its drop ≥ {MIN_DROP:.0%} of plain Bulk-SGD's. "
     f"{_UNTOLD.format(f'plain {BULK_SGD}' + chr(39) + 's growth')} somewhere"
 )
 SCHEDULED = (
-    "one schedule has, with every seed, a lower loss at the end than every constant pair, and in the mean over seeds a "
-    "higher test accuracy than every constant pair. Cannot be told if one does so in the means over seeds, and not with "
-    "every seed"
+    "one schedule has, with every seed, a lower loss at the end than every constant pair, and in the mean over seeds "
+    "a higher test accuracy than every constant pair. Cannot be told if one does so in the means over seeds, and not "
+    "with every seed"
 )
 BENT = (
     f"every seed: growth at c = ½ ≤ {SMALLER:.0%} and at c = 2 ≥ {LARGER:.0%} of that at c = 1. "
     f"{_UNTOLD.format('the growth at c = 1')} with some seed"
 )
 LED = (
-    f"every seed: lead at c = 0 ≤ {MAX_LEAD:.0%} of that at c = 1. Cannot be told if the lead at c = 1 < {LEAST_LEAD:g} "
-    "with some seed"
+    f"every seed: lead at c = 0 ≤ {MAX_LEAD:.0%} of that at c = 1. Cannot be told if the lead at c = 1 "
+    f"< {LEAST_LEAD:g} with some seed"
 )
 MANY = (
     "every seed: of the k directions dominant at the switch, at least half grow by ≥ 10% along Bulk-SGD, and none has "
-    f"more than {MAX_SHARE:.0%} of the growth of all that grow. {_UNTOLD.format('the largest growth of λ_1')} with some "
-    "seed, or fewer than half of them can be followed to the end"
+    f"more than {MAX_SHARE:.0%} of the growth of all that grow. {_UNTOLD.format('the largest growth of λ_1')} with "
+    "some seed, or fewer than half of them can be followed to the end"
 )
 PASSED = (
     f"every seed: mean λ_1 over the last quarter of Bulk-SGD's branch ≤ {PASSES:.0%} of that over the quarter before"
 )
 STALENESS = (
-    f"every seed: each Bulk-SGD whose mean overlap ≥ {MIN_OVERLAP:g} has a drop within {WITHIN:.0%} of that with a refresh "
-    f"at each step, and a mean λ_1 over the last quarter within {WITHIN:.0%} of it. Cannot be told if no run but that "
-    "with a refresh at each step has such an overlap"
+    f"every seed: each Bulk-SGD whose mean overlap ≥ {MIN_OVERLAP:g} has a drop within {WITHIN:.0%} of that with a "
+    f"refresh at each step, and a mean λ_1 over the last quarter within {WITHIN:.0%} of it. Cannot be told if no run "
+    "but that with a refresh at each step has such an overlap"
 )
 CARRIES = "every seed: lead > 0, and the loss falls under both"
 ENERGIES = (
@@ -146,7 +146,8 @@ def scheduled(panel: Panel) -> Part:
         texts.append(f"{label} {_mean(loss):.4g} and {_mean(accuracy, 0):.2%}")
     measured = (
         f"means over {len(lowest)} seeds of loss and test accuracy at the end: of the constants the lowest loss "
-        f"{_mean(constants[best][0]):.4g} at ({best[0]:g}, {best[1]:g}), the best accuracy {accurate:.2%}; {'; '.join(texts)}"
+        f"{_mean(constants[best][0]):.4g} at ({best[0]:g}, {best[1]:g}), the best accuracy {accurate:.2%}; "
+        + "; ".join(texts)
     )
     if not beats and not told:
         raise NotMeasured(f"cannot be told: seeds disagree; {measured}")
@@ -210,7 +211,9 @@ def many_directions(panel: Panel) -> Part:
         begin, end = eigenvalues[0, kept], eigenvalues[-1, places[kept]]
         grown, rise = int((end >= RISES * begin).sum()), np.clip(end - begin, 0, None)
         share = float(rise.max() / rise.sum()) if rise.sum() else 1.0
-        text = f"{grown} of {k} directions grew by 10% ({len(kept)} could be followed), the largest share is {share:.0%}"
+        text = (
+            f"{grown} of {k} directions grew by 10% ({len(kept)} could be followed), the largest share is {share:.0%}"
+        )
         return [(grown >= k / 2 and share <= MAX_SHARE, text)], {"directions that grew": grown, "largest share": share}
 
     return every_seed(panel, [BULK_SGD], judged)

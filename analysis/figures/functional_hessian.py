@@ -67,5 +67,3 @@ def _over(axes: Axes, seeds: Sequence[dict[float, float]], look: style.Look) -> 
         axes.plot(scales, row, marker="o", markersize=3, linestyle="none", color=look["color"])
     axes.set_xticks(scales)
     axes.set_xlabel("c")
-
-

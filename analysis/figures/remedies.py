@@ -36,8 +36,8 @@ def table(panels: Sequence[Panel]) -> list[dict[str, str | float]]:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """λ_1, ‖∇L‖, training loss and test accuracy from the switch on, a column a remedy, a line a seed, learning rates in
-    colours; thin and grey, plain Bulk-SGD. One setting."""
+    """λ_1, ‖∇L‖, training loss and test accuracy from the switch on, a column a remedy, a line a seed, learning rates
+    in colours; thin and grey, plain Bulk-SGD. One setting."""
     (panel,) = panels
     labels = list(panel.families)
     figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.6)

@@ -18,8 +18,9 @@ BAR: style.Look = {"linewidth": 0.7, "alpha": 0.6, "zorder": 2}
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One panel a setting, log axis of the loss: a point for each pair of constant weights, coloured by β_bulk and labelled
-    with α_dom; a mark for each schedule, hollow if it ends at (1, 0.5). Means over seeds, with their ranges as bars."""
+    """One panel a setting, log axis of the loss: a point for each pair of constant weights, coloured by β_bulk and
+    labelled with α_dom; a mark for each schedule, hollow if it ends at (1, 0.5). Means over seeds, with their ranges
+    as bars."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     figure.set_size_inches(6.2 * len(panels), 5.2)
     entries: dict[str, style.Look] = {}
@@ -32,7 +33,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
         for (beta, alpha), members in pairs.items():
             look: style.Look = {"color": colors[beta], "marker": "o", "linestyle": "none"}
             x, y = _point(axes, members, look | {"markersize": 4})
-            axes.annotate(f"{alpha:g}", (x, y), xytext=(4, 2), textcoords="offset points", fontsize=6, color=colors[beta])
+            axes.annotate(
+                f"{alpha:g}", (x, y), xytext=(4, 2), textcoords="offset points", fontsize=6, color=colors[beta]
+            )
             entries[f"β = {beta:g} (number: α)"] = look
         for label, members in panel.families.items():
             if label == CONSTANT:
@@ -55,5 +58,6 @@ def _point(axes: Axes, members: Sequence[Member], look: style.Look) -> tuple[flo
     x, y = float(losses.mean()), 100 * float(accuracies.mean())
     axes.plot([losses.min(), losses.max()], [y, y], color=look["color"], **BAR)
     axes.plot([x, x], [100 * accuracies.min(), 100 * accuracies.max()], color=look["color"], **BAR)
-    axes.plot(x, y, **({"zorder": 3} | look))
+    above: style.Look = {"zorder": 3}
+    axes.plot(x, y, **(above | look))
     return x, y

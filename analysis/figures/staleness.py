@@ -48,4 +48,3 @@ def draw(panels: Sequence[Panel]) -> Figure:
             axes.set_xlabel("1 − mean overlap at a refresh (right edge: never found anew)")
     style.legend_below(figure, list(looks.items()))
     return figure
-

@@ -1,7 +1,7 @@
 """A model f, or from a point θ_s on f_c = f_lin + c (f − f_lin), with f_lin its linearisation there.
 
-At θ_s both have the same outputs, gradients and Gauss–Newton part H_o, and f_c has c times the functional part H_f. Away
-from it f_c has c times all of f's curvature, so H_o changes along f_c too. c = 0 is the linearised model, 1 is f.
+At θ_s both have the same outputs, gradients and Gauss–Newton part H_o, and f_c has c times the functional part H_f.
+Away from it f_c has c times all of f's curvature, so H_o changes along f_c too. c = 0 is the linearised model, 1 is f.
 A segment that measures `linearisation` is trained with f_c about its first step, with the probe's c; any other with f.
 """
 

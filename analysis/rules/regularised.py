@@ -59,7 +59,10 @@ class Rule:
         found = moment.top_eigenspace(1, kept.get("start"), self.numbers.tolerance)
         kept["start"] = found.start.contiguous()
         self.sharpness = float(found.eigenvalues[0])
-        return {"steered_sharpness": self.sharpness, "steered_rate": self._capped(self.numbers.learning_rate, self.sharpness)}
+        return {
+            "steered_sharpness": self.sharpness,
+            "steered_rate": self._capped(self.numbers.learning_rate, self.sharpness),
+        }
 
     def update(
         self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]

@@ -60,7 +60,9 @@ class Rule:
         import torch
 
         if self.pieces is None:
-            raise InputError("shampoo has to know the parameters' shapes: let the segment measure steering, at each step")
+            raise InputError(
+                "shampoo has to know the parameters' shapes: let the segment measure steering, at each step"
+            )
         count, state = int(state["updates"]), {**state, "updates": state["updates"] + 1}
         parts = []
         for place, piece in enumerate(self.pieces(gradient(theta))):
@@ -84,8 +86,8 @@ class Rule:
 
 
 def power(matrix: Tensor, exponent: float) -> Tensor:
-    """Of a symmetric positive definite matrix, in float64; rounding's eigenvalues below 1e-12 of the largest are raised.
-    NaN, which ends the segment, of a matrix that is not finite."""
+    """Of a symmetric positive definite matrix, in float64; eigenvalues below 1e-12 of the largest, which are rounding,
+    are raised. NaN, which ends the segment, of a matrix that is not finite."""
     import torch
 
     if not bool(torch.isfinite(matrix).all()):

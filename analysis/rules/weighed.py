@@ -18,8 +18,8 @@ Pair = tuple[Real, Real]
 
 
 class Numbers(RuleNumbers):
-    """(α_dom, β_bulk) goes from `first` to `last` over `length` steps of this rule: linearly, along a cosine, or at half
-    of them ("step"). "edge": `first` while λ_1 < 2/η at the last refresh, else `last`.
+    """(α_dom, β_bulk) goes from `first` to `last` over `length` steps of this rule: linearly, along a cosine, or at
+    half of them ("step"). "edge": `first` while λ_1 < 2/η at the last refresh, else `last`.
 
     The dominant subspace is found anew every `refresh_every` steps. The segment has to measure `steering`, at each
     step, and must have no weights of its own.
@@ -74,7 +74,9 @@ class Rule:
         from sharpflat.optim.subspace_filter import filter_update
 
         if self.steered is None:
-            raise InputError("weighed has to know the dominant subspace: let the segment measure steering, at each step")
+            raise InputError(
+                "weighed has to know the dominant subspace: let the segment measure steering, at each step"
+            )
         (basis, alpha, beta), self.steered = self.steered, None
         subspace = DominantSubspace(basis, verify=False)
         return filter_update(

@@ -1,4 +1,4 @@
-"""Numbers of a run's last segment, its branch from the switch on. NaN where the run diverged or lacks the measurements."""
+"""Numbers of a run's last segment, its branch from the switch on; NaN where it diverged or lacks what they need."""
 
 from __future__ import annotations
 

@@ -29,11 +29,14 @@ X = torch.randn(9, 1, 3, 4, dtype=torch.float64, generator=GENERATOR)
 Y = torch.arange(9) % 3
 TARGETS = nn.functional.one_hot(Y, 3).double()
 LR, STEPS = 0.01, 25
+R = 0.125**0.5  # half of cos(π/4)
 FULL = {"learning_rate": LR, "batch_size": None}
 
 
 def model() -> nn.Module:
-    return build_model(MLPNumbers(width=6, hidden_layers=1), (1, 3, 4), 3, torch.Generator().manual_seed(3), torch.float64)
+    return build_model(
+        MLPNumbers(width=6, hidden_layers=1), (1, 3, 4), 3, torch.Generator().manual_seed(3), torch.float64
+    )
 
 
 def ours(numbers) -> torch.Tensor:
@@ -113,7 +116,10 @@ def everything(parameter) -> bool:
 
 
 CASES = {
-    "sign descent": (Signum(**FULL), lambda: Torchs((everything, lambda p: torch.optim.Adam(p, LR, (0.0, 0.0), eps=1e-300)))),
+    "sign descent": (
+        Signum(**FULL),
+        lambda: Torchs((everything, lambda p: torch.optim.Adam(p, LR, (0.0, 0.0), eps=1e-300))),
+    ),
     "RMSprop": (RMSprop(**FULL), lambda: Torchs((everything, lambda p: torch.optim.RMSprop(p, LR)))),
     "Lion": (Lion(**FULL), Lions),
     "Shampoo": (Shampoo(**FULL, refresh=1), Shampoos),
@@ -143,7 +149,9 @@ def test_trajectories_are_the_oracles(name, monkeypatch):
 
 def test_muon_is_torchs_to_its_bfloat16():
     numbers, make = CASES["Muon"]
-    assert float((ours(numbers) - theirs(make())).norm()) < 0.05 * float((theirs(make()) - theirs(lambda p: None)).norm())
+    assert float((ours(numbers) - theirs(make())).norm()) < 0.05 * float(
+        (theirs(make()) - theirs(lambda p: None)).norm()
+    )
 
 
 def test_signum_averages_gradients():
@@ -185,7 +193,7 @@ def test_a_cap_lasts_until_the_next_measurement():
     ("schedule", "expected"),
     [
         ("linear", [(0, 2), (0.25, 1.75), (0.5, 1.5), (0.75, 1.25), (1, 1), (1, 1)]),
-        ("cosine", [(0, 2), (0.5 - 0.125**0.5, 1.5 + 0.125**0.5), (0.5, 1.5), (0.5 + 0.125**0.5, 1.5 - 0.125**0.5), (1, 1), (1, 1)]),
+        ("cosine", [(0, 2), (0.5 - R, 1.5 + R), (0.5, 1.5), (0.5 + R, 1.5 - R), (1, 1), (1, 1)]),
         ("step", [(0, 2), (0, 2), (1, 1), (1, 1), (1, 1), (1, 1)]),
     ],
 )  # fmt: skip

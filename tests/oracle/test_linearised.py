@@ -30,7 +30,9 @@ def plain(of) -> tuple[nn.Module, torch.Tensor]:
 def outputs_of(model: nn.Module, theta: torch.Tensor) -> torch.Tensor:
     named = dict(model.named_parameters())
     pieces = theta.split([p.numel() for p in named.values()])
-    return functional_call(model, {n: piece.view(p.shape) for (n, p), piece in zip(named.items(), pieces, strict=True)}, X)
+    return functional_call(
+        model, {n: piece.view(p.shape) for (n, p), piece in zip(named.items(), pieces, strict=True)}, X
+    )
 
 
 def objective(of, start: torch.Tensor, scale: float, chunk_size: int | None) -> Objective:

@@ -12,8 +12,8 @@ from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.plan.names import segment_fingerprint
 from analysis.rules.muon import Numbers as Muon
 from analysis.rules.regularised import Numbers as Regularised
-from analysis.rules.shampoo import Numbers as Shampoo
 from analysis.rules.sgd import Numbers as SGDNumbers
+from analysis.rules.shampoo import Numbers as Shampoo
 from analysis.rules.weighed import Numbers as Weighed
 from analysis.specs import SegmentSpec, StopSpec
 from analysis.training.sampler import Sampler
@@ -37,7 +37,9 @@ def weighed(first, last, schedule: str = "linear", every: int = 1) -> SegmentSpe
 
 
 def linearised(scale: float | None, kind: bool = True) -> SegmentSpec:
-    wanted = spec(parent="x", probes=probes(**USUAL, **({} if scale is None else {"linearisation": {"scale": scale, "every": 1}})))
+    wanted = spec(
+        parent="x", probes=probes(**USUAL, **({} if scale is None else {"linearisation": {"scale": scale, "every": 1}}))
+    )
     if not kind:
         return wanted
     model = Linearised(of=MLPNumbers(width=4, hidden_layers=1).model_dump())

@@ -14,7 +14,8 @@ class Linearised(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.at, self.scale = model, None, 1.0
+        self.model, self.scale = model, 1.0
+        self.at: dict[str, Tensor] | None = None
 
     def about(self, at: Sequence[Tensor], scale: float) -> None:
         """Linearise about parameters `at`, in the order of `parameters()`, with c = `scale`."""

@@ -16,7 +16,16 @@ class ViT(nn.Module):
     """[N, channels, rows, columns] -> [N, outputs], read out at the class token."""
 
     def __init__(
-        self, *, channels: int, patches: int, outputs: int, patch: int, width: int, heads: int, layers: int, feed_forward: int
+        self,
+        *,
+        channels: int,
+        patches: int,
+        outputs: int,
+        patch: int,
+        width: int,
+        heads: int,
+        layers: int,
+        feed_forward: int,
     ) -> None:
         super().__init__()
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
