@@ -27,6 +27,7 @@ class Part:
     anchor: str
     title: str
     cited: str
+    speaks: str
     note: str
     figures: list[Figure]
     missing: list[str]
@@ -58,7 +59,8 @@ def page(
         Part(
             f"Paper-{place}",
             paper.title,
-            f"{paper.authors}, {paper.year}",
+            f"{paper.authors}, {paper.year}" if paper.authors else "",
+            paper.speaks,
             paper.note,
             [shown(figure.id) for figure in paper.figures if figure.id in planned],
             [f"{figure.number} ({figure.id})" for figure in paper.figures if figure.id not in planned],
@@ -66,7 +68,7 @@ def page(
         for place, paper in enumerate(papers, 1)
     ]
     if further:
-        parts.append(Part("Further", "Further figures", "", "", [shown(name) for name in further], []))
+        parts.append(Part("Further", "Further figures", "", "", "", [shown(name) for name in further], []))
     return _template().render(
         profile=report.profile,
         title=report.title,

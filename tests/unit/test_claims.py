@@ -593,6 +593,16 @@ IN_THE_CATALOGUE = {  # numbers of each claim's threshold
     "zs-grid-accuracy": ["α_dom of the cell with the best test accuracy", "> α_dom", "lowest training loss"],
     "zs-energy-concentrates": ["fraction_dominant", "≥ 0.9 for H and for H_o", "last half"],
     "zs-energy-ggn": ["energy_total of H_o ≥ 5 times that of H_f", "fraction_dominant of H_f < that of H_o"],
+    "open-regularisation": ["growth ≤ 50%", "drop ≥ 90%", "growth < ln 1.1"],
+    "open-schedule": ["with every seed, a lower loss", "higher test accuracy than every constant pair"],
+    "open-functional-growth": ["≤ 75%", "≥ 125%", "< ln 1.1"],
+    "open-functional-lead": ["≤ 25%", "< 0.02"],
+    "open-eigenvalues-many": ["at least half grow by ≥ 10%", "more than 50%", "< ln 1.1"],
+    "open-eigenvalues-pass": ["≤ 105%"],
+    "open-refresh": ["overlap ≥ 0.99", "drop within 10%", "within 10% of it"],
+    "open-architectures-lead": ["lead > 0"],
+    "open-architectures-energy": ["≥ 0.9 for H and for H_o", "≥ 5 times", "H_f < that of H_o"],
+    "open-optimizers": ["Bulk-LR > Dom-LR"],
 }
 
 

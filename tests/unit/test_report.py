@@ -383,7 +383,7 @@ def test_a_damaged_file_is_named(given: Example, name: str, content: bytes, mess
 def documented() -> dict[str, list[str]]:
     """Claims beside each figure, as docs/figures.md says."""
     text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `((?:song|zs)-[a-z0-9-]+)` \|.*\|([^|]*)\|$", text, re.M)
+    rows = re.findall(r"^\| `((?:song|zs|open)-[a-z0-9-]+)` \|.*\|([^|]*)\|$", text, re.M)
     return {name: re.findall(r"[a-z0-9-]+", claims) for name, claims in rows}
 
 

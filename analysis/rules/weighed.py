@@ -1,0 +1,101 @@
+"""SGD with weights of the dominant and the bulk component that change along the segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import cos, pi
+from typing import TYPE_CHECKING, Literal
+
+from analysis.specs import Count, Positive, Real, RuleNumbers
+from sharpflat.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from analysis.training.probes import Kept, Moment
+
+Pair = tuple[Real, Real]
+
+
+class Numbers(RuleNumbers):
+    """(α_dom, β_bulk) goes from `first` to `last` over `length` steps of this rule: linearly, along a cosine, or at
+    half of them ("step"). "edge": `first` while λ_1 < 2/η at the last refresh, else `last`.
+
+    The dominant subspace is found anew every `refresh_every` steps. The segment has to measure `steering`, at each
+    step, and must have no weights of its own.
+    """
+
+    kind: Literal["weighed"] = "weighed"
+    schedule: Literal["linear", "cosine", "step", "edge"]
+    first: Pair
+    last: Pair
+    length: Count
+    refresh_every: Count = 1
+    tolerance: Positive = 1e-2
+
+    @property
+    def title(self) -> str:
+        return "SGD"
+
+    def words(self) -> str:
+        pairs = " to ".join(f"({alpha:g}, {beta:g})" for alpha, beta in (self.first, self.last))
+        return f"{self.usual_words()}, (α, β) {pairs}, {self.schedule}"
+
+    def short(self) -> str:
+        return f"sgd-{self.schedule}"
+
+
+class Rule:
+    """θ ← θ − η (α_t P_k g + β_t P_k^⊥ g)."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+        self.steered: tuple[Tensor, float, float] | None = None  # eigenvectors [P, k] and weights of this step
+
+    def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
+        """Nothing: the eigenvectors are kept by the probe `steering`."""
+        return {}
+
+    def steer(self, moment: Moment, kept: Kept) -> dict[str, float]:
+        """The dominant subspace, found anew where it is due, and the weights; called before each step."""
+        numbers, done = self.numbers, moment.step - moment.first_step
+        if done % numbers.refresh_every == 0:
+            found = moment.top_eigenspace(moment.spec.problem.k, kept.get("start"), numbers.tolerance)
+            kept["basis"], kept["start"] = found.eigenvectors.contiguous(), found.start.contiguous()
+            kept["sharpness"] = float(found.eigenvalues[0])
+        alpha, beta = weights(numbers, done, kept["sharpness"])
+        self.steered = kept["basis"], alpha, beta
+        return {"steered_sharpness": kept["sharpness"], "steered_alpha": alpha, "steered_beta": beta}
+
+    def update(
+        self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        from sharpflat.curvature.subspace import DominantSubspace
+        from sharpflat.optim.subspace_filter import filter_update
+
+        if self.steered is None:
+            raise InputError(
+                "weighed has to know the dominant subspace: let the segment measure steering, at each step"
+            )
+        (basis, alpha, beta), self.steered = self.steered, None
+        subspace = DominantSubspace(basis, verify=False)
+        return filter_update(
+            -self.numbers.learning_rate * gradient(theta), subspace, alpha_dom=alpha, beta_bulk=beta
+        ), state
+
+    def stability_threshold(self, gradient_norm: float) -> float:
+        """2/η, of the dominant component with weight 1."""
+        return 2 / self.numbers.learning_rate
+
+
+def weights(numbers: Numbers, done: int, sharpness: float) -> tuple[float, float]:
+    """(α_dom, β_bulk) after `done` steps, where λ_1 was last found to be `sharpness`."""
+    passed = min(done / numbers.length, 1.0)
+    share = {
+        "linear": passed,
+        "cosine": (1 - cos(pi * passed)) / 2,
+        "step": float(passed >= 0.5),
+        "edge": float(sharpness >= 2 / numbers.learning_rate),
+    }[numbers.schedule]
+    alpha, beta = ((1 - share) * a + share * b for a, b in zip(numbers.first, numbers.last, strict=True))
+    return alpha, beta

@@ -1,0 +1,48 @@
+"""The largest eigenpairs, followed from one measurement to the next by their overlaps."""
+
+from __future__ import annotations
+
+from analysis.specs import Positive, ProbeNumbers, Several
+from analysis.specs.kinds import Measurement
+from analysis.training.probes import BaseProbe, Moment, Row, Variable
+
+
+class Numbers(ProbeNumbers):
+    """`pairs`: how many are followed; `tolerance`: of their residuals, relative to the smallest of them."""
+
+    pairs: Several = 20
+    tolerance: Positive = 1e-2
+
+    def measurement(self) -> Measurement:
+        return Measurement(gradient=False, eigenpairs=2)
+
+
+class Probe(BaseProbe):
+    """Row i, column j of the overlaps: |⟨u_i now, u_j at the measurement before⟩|²; NaN at the segment's first."""
+
+    dimension = "track_step"
+    variables = {
+        "track_eigenvalues": Variable("largest eigenvalues of the loss Hessian, descending", ("track",)),
+        "track_overlaps": Variable(
+            "squared cosines between these eigenvectors and those of the measurement before", ("track", "track_before")
+        ),
+    }
+
+    def lengths(self, k: int, parameters: int) -> dict[str, int]:
+        pairs = min(self.numbers.pairs, parameters)
+        return {"track": pairs, "track_before": pairs}
+
+    def measure(self, moment: Moment) -> Row:
+        import torch
+
+        found = moment.top_eigenspace(self.numbers.pairs, self.kept.get("start"), self.numbers.tolerance)
+        before, vectors = self.kept.get("vectors"), found.eigenvectors.contiguous()
+        self.kept |= {"start": found.start.contiguous(), "vectors": vectors}
+        if before is None or moment.step == moment.first_step:
+            overlaps = torch.full((vectors.shape[1],) * 2, torch.nan)
+        else:
+            overlaps = (vectors.T @ before).square()
+        return {
+            "track_eigenvalues": found.eigenvalues.double().cpu().numpy(),
+            "track_overlaps": overlaps.double().cpu().numpy(),
+        }
