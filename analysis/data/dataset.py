@@ -19,6 +19,7 @@ _IMAGE_DIMS = {2: ("row", "column"), 3: ("channel", "row", "column")}
 WORDS = {
     "inputs": Words("pixels", "brightness of each pixel from 0 to 255, the first row on top"),
     "sentences": Words("sentences", "words with spaces between them", units=""),
+    "ids": Words("token ids", "number of each piece of a word in the vocabulary; 0: padding"),
     "sides": Words("sides", "+1 or -1: the side of the toy that the example is on"),
     "labels": Words("labels", "number of the class of each example, from 0"),
 }
@@ -103,10 +104,12 @@ def id_dataset(
     Args, errors: as `image_dataset`, with ids [N, T], filled up with 0.
     """
     _refuse_wrong(entry, id_sha256(ids, labels), where, advice)
-    return xr.Dataset(
+    described = _described(
+        entry,
+        source,
         {"ids": (("example", "position"), ids.astype(np.int32)), "labels": ("example", labels.astype(np.uint8))},
-        attrs={**_attrs(entry, source), "vocabulary": vocabulary},
     )
+    return described.assign_attrs(vocabulary=vocabulary)
 
 
 def toy_dataset(entry: Description, sides: Sequence[int], *, source: str, where: str, advice: str) -> xr.Dataset:

@@ -185,8 +185,8 @@ class Project:
 
 
 def jobs(output: str) -> list[str]:
-    """What `make`, or the engine by hand, says that it runs, sorted: "<segment's id>", "data <subset>", "energies <id>",
-    "distances <id>", "figure <name>", "claims"."""
+    """What `make`, or the engine by hand, says that it runs, sorted: "<segment's id>", "data <subset>",
+    "energies <id>", "distances <id>", "figure <name>", "claims"."""
     said = r"^(?:Job \d+|\d+ %, [\d:]+ left): (.*)$"
     return sorted(jobs_of(re.findall(said, output, flags=re.MULTILINE)))
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from analysis.specs import ProbeNumbers, Real
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
@@ -24,7 +25,9 @@ class Probe(BaseProbe):
     """Its kind comes before all others that need the model, in their alphabetical order."""
 
     dimension = "linearisation_step"
-    variables = {"linearisation_scale": Variable("c of the model f_lin + c (f - f_lin)")}
+    variables = {
+        "linearisation_scale": Variable(Words("scale of the nonlinear part", "c of the model f_lin + c (f - f_lin)"))
+    }
 
     def measure(self, moment: Moment) -> Row:
         """

@@ -6,6 +6,7 @@ from math import nan
 
 from analysis.specs import ProbeNumbers
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
@@ -23,10 +24,14 @@ class Probe(BaseProbe):
 
     dimension = "steering_step"
     variables = {
-        "steered_sharpness": Variable("largest eigenvalue of the loss Hessian that the rule goes by (NaN: by none)"),
-        "steered_rate": Variable("learning rate used (NaN: the rule does not change it)"),
-        "steered_alpha": Variable("weight of the dominant component used (NaN: the rule has none)"),
-        "steered_beta": Variable("weight of the bulk component used (NaN: the rule has none)"),
+        "steered_sharpness": Variable(
+            Words(
+                "sharpness in use", "largest eigenvalue of the loss Hessian that the rule goes by; NaN: it goes by none"
+            )
+        ),
+        "steered_rate": Variable(Words("learning rate in use", "NaN: the rule does not change it")),
+        "steered_alpha": Variable(Words("weight of the dominant component", "weight in use; NaN: the rule has none")),
+        "steered_beta": Variable(Words("weight of the bulk component", "weight in use; NaN: the rule has none")),
     }
 
     def measure(self, moment: Moment) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.specs import Positive, ProbeNumbers, Several
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
@@ -22,9 +23,12 @@ class Probe(BaseProbe):
 
     dimension = "track_step"
     variables = {
-        "track_eigenvalues": Variable("largest eigenvalues of the loss Hessian, descending", ("track",)),
+        "track_eigenvalues": Variable(
+            Words("eigenvalues of the Hessian", "largest eigenvalues of the loss Hessian, descending"), ("track",)
+        ),
         "track_overlaps": Variable(
-            "squared cosines between these eigenvectors and those of the measurement before", ("track", "track_before")
+            Words("overlaps", "squared cosines between these eigenvectors and those of the measurement before"),
+            ("track", "track_before"),
         ),
     }
 
