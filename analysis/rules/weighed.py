@@ -50,7 +50,7 @@ class Rule:
 
     def __init__(self, numbers: Numbers) -> None:
         self.numbers = numbers
-        self.steered: tuple[Tensor, float, float] | None = None  # eigenvectors [P, k] and weights of this step
+        self.steered: tuple[Tensor, float, float] | None = None  # eigenvectors [P, k] and weights
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         """Nothing: the eigenvectors are kept by the probe `steering`."""
@@ -77,7 +77,7 @@ class Rule:
             raise InputError(
                 "weighed has to know the dominant subspace: let the segment measure steering, at each step"
             )
-        (basis, alpha, beta), self.steered = self.steered, None
+        basis, alpha, beta = self.steered
         subspace = DominantSubspace(basis, verify=False)
         return filter_update(
             -self.numbers.learning_rate * gradient(theta), subspace, alpha_dom=alpha, beta_bulk=beta
