@@ -136,6 +136,8 @@ def _described(entry: Description, source: str, variables: Mapping[str, Any]) ->
         "synthetic": int(entry.synthetic),  # netCDF attributes have no booleans
         "classes": entry.classes,
     }
+    if entry.collection:
+        attributes["collection"] = entry.collection
     return describe(xr.Dataset(variables, attrs=attributes), {name: WORDS[name] for name in variables})
 
 

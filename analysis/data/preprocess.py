@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analysis.data.catalogue import CATALOGUE
 from analysis.data.pixel_statistics import pixel_statistics
 from sharpflat.errors import InputError
 
@@ -112,11 +111,9 @@ def _pixels(ds: xr.Dataset) -> np.ndarray:
 
 def _of_collection(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 1/deviation [1, C, H, W] of pixels 0 to 255, over the whole collection; 0 where constant."""
-    entry = CATALOGUE.get(ds.attrs["name"])
-    if entry is None or not entry.collection:
-        allowed = ", ".join(name for name, one in CATALOGUE.items() if one.collection)
-        raise InputError(f"{ds.attrs['name']}: no statistics for the scaling pixel-all; there are for: {allowed}")
-    mean, deviation = (255 * values[None] for values in pixel_statistics(entry.collection))
+    if not ds.attrs.get("collection"):
+        raise InputError(f"{ds.attrs['name']}: no statistics of its whole collection, for the scaling pixel-all")
+    mean, deviation = (255 * values[None] for values in pixel_statistics(ds.attrs["collection"]))
     return mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
 
 

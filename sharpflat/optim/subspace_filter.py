@@ -110,7 +110,7 @@ class SubspaceFilter:
         found = top_eigenspace(
             hessian(), self.k, start=self.start, block=_COLD_BLOCK, tolerance=self.tolerance, enough=enough
         )
-        # One power step on from the eigenvectors. Contiguous, the layout that a file gives back: rounding depends on it.
+        # One power step on from the eigenvectors. Contiguous, as a file gives it back: rounding depends on it.
         new = DominantSubspace(found.start[:, : self.k].contiguous())
         filtered = filtered_by(new.basis)
         overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first

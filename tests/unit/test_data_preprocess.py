@@ -86,7 +86,8 @@ def test_a_constant_channel_becomes_zero() -> None:
 
 def test_standardisation_by_the_whole_collection() -> None:
     raw, raw_test = _random(0, 5, 3, 32, 32), _random(1, 2, 3, 32, 32)
-    train, test = image_tensors(_images(raw, "cifar5k"), _images(raw_test, "cifar-test"), "pixel-all", torch.float64)
+    images = _images(raw).assign_attrs(collection="cifar10")
+    train, test = image_tensors(images, _images(raw_test), "pixel-all", torch.float64)
     with np.load(Path(preprocess.__file__).with_name("cifar10-pixel-statistics.npz")) as file:
         mean, deviation = file["mean"], file["std"]
     np.testing.assert_allclose(train.numpy(), (raw / 255 - mean) / deviation, rtol=0, atol=1e-13)
@@ -95,7 +96,7 @@ def test_standardisation_by_the_whole_collection() -> None:
 
 def test_no_statistics_of_a_whole_collection() -> None:
     ds = _images(_random(0, 2, 2, 2), "mnist5k")
-    with pytest.raises(InputError, match="mnist5k: no statistics for the scaling pixel-all; there are for: cifar5k"):
+    with pytest.raises(InputError, match="mnist5k: no statistics of its whole collection, for the scaling pixel-all"):
         image_tensors(ds, ds, "pixel-all", torch.float32)
 
 

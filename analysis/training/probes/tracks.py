@@ -32,6 +32,11 @@ class Probe(BaseProbe):
         ),
     }
 
+    coordinates = {
+        "track": Words("rank of the eigenpair", "1: that of the largest eigenvalue"),
+        "track_before": Words("rank at the measurement before", "1: that of the largest eigenvalue"),
+    }
+
     def lengths(self, k: int, parameters: int) -> dict[str, int]:
         pairs = min(self.numbers.pairs, parameters)
         return {"track": pairs, "track_before": pairs}
