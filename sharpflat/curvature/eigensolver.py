@@ -60,7 +60,7 @@ class NonFiniteProductError(ArithmeticError):
 
 
 Enough = Callable[[Tensor, Tensor], bool]
-"""Whether Ritz vectors [P, K], and the same one power step on, [P, K] and orthonormal, are near enough to each other."""
+"""Whether Ritz vectors [P, K] and the same one power step on, both orthonormal, are near enough to each other."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,17 @@ def top_eigenspace(
     if generator is not None and generator.device.type != "cpu":
         raise InputError("generator must be a CPU generator: torch.Generator()")
     with without_autocast(operator.device):
-        options = (beyond, start, (tolerance, beyond_tolerance), max_products, generator, guard, block, max_basis, enough)
+        options = (
+            beyond,
+            start,
+            (tolerance, beyond_tolerance),
+            max_products,
+            generator,
+            guard,
+            block,
+            max_basis,
+            enough,
+        )
         if which == "smallest":
             return _negated(_solve(_Negative(operator), k, *options, magnitude=False))
         return _solve(operator, k, *options, magnitude=which == "magnitude")

@@ -107,7 +107,8 @@ class Planted:
 
 
 @pytest.mark.parametrize(
-    ("rule", "leaves"), [({"refresh_error": 0.05}, 0.05), ({"refresh_overlap": 0.99}, None), ({"refresh_every": 1}, 1e-9)]
+    ("rule", "leaves"),
+    [({"refresh_error": 0.05}, 0.05), ({"refresh_overlap": 0.99}, None), ({"refresh_every": 1}, 1e-9)],
 )
 def test_the_eigensolver_works_no_harder_than_the_bound_needs(rule, leaves):
     planted = Planted()
