@@ -15,7 +15,7 @@ from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
-# Random vectors that the first refresh begins with: half the products of a block of k; double eigenvalues are found.
+# Random vectors that the first refresh begins with: half the products of a block of k, enough for double eigenvalues.
 _COLD_BLOCK = 2
 
 
@@ -48,8 +48,8 @@ class SubspaceFilter:
 
         Args:
             k: dimension of the dominant subspace.
-            tolerance: of the eigenpairs' residuals, relative to λ_k; the eigensolver also stops where one more power
-                step changes no more than `refresh_error` or `refresh_overlap` allows.
+            tolerance: of the eigenpairs' residuals, relative to λ_k; the eigensolver also stops where one power step
+                changes no more than `refresh_error` or `refresh_overlap` allows.
             refresh_every: steps between refreshes, at least 1; exactly one of the three is given.
             refresh_error: largest relative error of the filtered update: refreshes as often as that needs.
             refresh_overlap: smallest overlap of the subspace in use with a new one: refreshes as often as that needs.
@@ -110,7 +110,7 @@ class SubspaceFilter:
         found = top_eigenspace(
             hessian(), self.k, start=self.start, block=_COLD_BLOCK, tolerance=self.tolerance, enough=enough
         )
-        # One power step on from the eigenvectors. Contiguous, as a file gives it back: rounding depends on it.
+        # One power step on. Contiguous: the layout that a file gives back. Rounding depends on it.
         new = DominantSubspace(found.start[:, : self.k].contiguous())
         filtered = filtered_by(new.basis)
         overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first
