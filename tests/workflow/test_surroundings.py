@@ -62,10 +62,12 @@ def test_a_copy_plans_and_runs_its_own(project: Project, tmp_path: Path) -> None
 
 
 def test_by_hand_jobs_import_the_code_of_this_folder(sources: Project, tmp_path: Path) -> None:
-    """Where nothing in the environment leads there. (One job: data sets.)"""
-    project = sources.copy(tmp_path)
+    """Where what the environment leads to first is another package. (One job: data sets.)"""
+    project, foreign = sources.copy(tmp_path), tmp_path / "foreign"
+    (foreign / "analysis").mkdir(parents=True)
+    (foreign / "analysis" / "__init__.py").touch()
     (file, *_) = (f"results/tiny/data/{subset}.nc" for subset in project.plan().subsets)
-    done = engine(project, file, "--config", "profile=tiny", PYTHONPATH="", PYTHONSAFEPATH="1")
+    done = engine(project, file, "--config", "profile=tiny", PYTHONPATH=f"{foreign}:{project.path}", PYTHONSAFEPATH="1")
     assert done.returncode == 0, done.stdout
     assert (project.path / file).is_file()
 
@@ -257,6 +259,9 @@ def test_what_is_there_by_name_and_made_again(project: Project) -> None:
         done = engine(project, "--dry-run", *words, "--config", "profile=tiny")
         assert jobs(done.stdout) == made, done.stdout
     before, late = project.times(), project.plan().runs["mlp", "late-gd"][-1]
+    mark = project.results() / "logs" / "again"  # as a killed engine leaves it
+    mark.touch()
+    os.utime(mark, (0, 0))
     done = project.run(FORCE="loss report late-gd")
     assert done.returncode == 0, done.stdout
     assert jobs(done.stdout) == sorted(["figure loss", "report", late])
