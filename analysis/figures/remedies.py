@@ -41,7 +41,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     in colours; thin and grey, plain Bulk-SGD. One setting."""
     (panel,) = panels
     labels = list(panel.families)
-    figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.6)
+    figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.9)
     grid = figure.subplots(len(ROWS), len(labels), sharex=True, sharey="row", squeeze=False)
     rates = sorted({member.varied["learning_rate"] for member in panel.families[labels[0]]})
     colors = dict(zip(rates, (style.BLUE, style.VERMILION, style.GREEN), strict=False))
@@ -60,8 +60,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes.set_title(label, fontsize=9)
     for axes in grid[-1]:
         style.over_steps(axes)
-    what = what_was_run(panel.families[PLAIN][0].run).replace("\n", ", ")
-    title = f"{drawing.title_of(panel)}, after the switch: {what}"
+    title = f"{drawing.title_of(panel)}, after the switch\n{what_was_run(panel.families[PLAIN][0].run)}"
     figure.suptitle(title, fontsize=style.DESCRIPTION_SIZE + 1, x=0.01, ha="left")
     entries: list[tuple[str, style.Look]] = [(f"η = {rate:g}", {"color": colors[rate]}) for rate in rates]
     style.legend_below(figure, [*entries, ("plain Bulk-SGD", {"color": style.GREY, "linewidth": 0.6})])
