@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analysis.figures import drawing, style
 from analysis.runs.branches import drop, growth, of_branch
 from analysis.runs.panels import Panel
+from analysis.runs.words import what_was_run
 
 PLAIN = "Bulk-SGD"
 ROWS = {"λ₁": "eigenvalues", "‖∇L‖": "gradient_norm", drawing.LOSS: "loss", drawing.ACCURACY: "test_accuracy"}
@@ -40,7 +41,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     in colours; thin and grey, plain Bulk-SGD. One setting."""
     (panel,) = panels
     labels = list(panel.families)
-    figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.6)
+    figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.9)
     grid = figure.subplots(len(ROWS), len(labels), sharex=True, sharey="row", squeeze=False)
     rates = sorted({member.varied["learning_rate"] for member in panel.families[labels[0]]})
     colors = dict(zip(rates, (style.BLUE, style.VERMILION, style.GREEN), strict=False))
@@ -59,7 +60,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes.set_title(label, fontsize=9)
     for axes in grid[-1]:
         style.over_steps(axes)
-    figure.suptitle(f"{drawing.title_of(panel)}, after the switch", fontsize=10, fontweight="bold", x=0.01, ha="left")
+    title = f"{drawing.title_of(panel)}, after the switch\n{what_was_run(panel.families[PLAIN][0].run)}"
+    figure.suptitle(title, fontsize=style.DESCRIPTION_SIZE + 1, x=0.01, ha="left")
     entries: list[tuple[str, style.Look]] = [(f"η = {rate:g}", {"color": colors[rate]}) for rate in rates]
     style.legend_below(figure, [*entries, ("plain Bulk-SGD", {"color": style.GREY, "linewidth": 0.6})])
     return figure

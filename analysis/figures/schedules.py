@@ -18,7 +18,7 @@ BAR: style.Look = {"linewidth": 0.7, "alpha": 0.6, "zorder": 2}
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One panel a setting, log axis of the loss: a point for each pair of constant weights, coloured by β_bulk and
+    """One panel a setting: a point for each pair of constant weights, coloured by β_bulk and
     labelled with α_dom; a mark for each schedule, hollow if it ends at (1, 0.5). Means over seeds, with their ranges
     as bars."""
     figure, all_axes = style.panels_in_a_row(len(panels))
@@ -44,7 +44,6 @@ def draw(panels: Sequence[Panel]) -> Figure:
             look = {"color": style.BLACK, "marker": MARKS[label.split()[0]], "linestyle": "none", **hollow}
             _point(axes, members, look | {"markersize": 6, "zorder": 4})
             entries[label] = look
-        axes.set_xscale("log")
         runs = {label: family[0].run for label, family in panel.families.items()}
         style.describe(axes, drawing.title_of(panel), {CONSTANT: runs[CONSTANT]})
         axes.set_xlabel("training loss at the end")

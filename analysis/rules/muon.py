@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan, sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.specs import Positive, RuleNumbers
 from analysis.specs.base import Decay
@@ -13,7 +13,6 @@ from sharpflat.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from analysis.training.probes import Kept, Moment
 
 COEFFICIENTS, ROUNDS, EPSILON = (3.4445, -4.775, 2.0315), 5, 1e-7  # of the Newton–Schulz iteration, as torch's
 
@@ -49,7 +48,7 @@ class Rule:
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         return {"average": theta.new_zeros(theta.shape)}
 
-    def steer(self, moment: Moment, kept: Kept) -> dict[str, float]:
+    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
         """Called before each step by the probe `steering`."""
         self.pieces = moment.problem.training.vector.pieces
         return {}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import cos, inf, pi
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.specs import Count, Positive, Real, RuleNumbers
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from analysis.training.probes import Kept, Moment
 
 
 class Numbers(RuleNumbers):
@@ -54,7 +52,7 @@ class Rule:
         # On the CPU wherever θ is: the host counts, and waits for no device.
         return {"updates": torch.zeros((), dtype=torch.int64), "sharpness": torch.zeros((), dtype=torch.float64)}
 
-    def steer(self, moment: Moment, kept: Kept) -> dict[str, float]:
+    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
         """λ_1, where a cap needs it."""
         found = moment.top_eigenspace(1, kept.get("start"), self.numbers.tolerance)
         kept["start"] = found.start.contiguous()

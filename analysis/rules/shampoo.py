@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.specs import Count, Positive, RuleNumbers
 from sharpflat.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from analysis.training.probes import Kept, Moment
 
 
 class Numbers(RuleNumbers):
@@ -49,7 +47,7 @@ class Rule:
 
         return {"updates": torch.zeros((), dtype=torch.int64)}
 
-    def steer(self, moment: Moment, kept: Kept) -> dict[str, float]:
+    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
         """Called before each step by the probe `steering`."""
         self.pieces = moment.problem.training.vector.pieces
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import cos, pi
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.specs import Count, Positive, Real, RuleNumbers
 from sharpflat.errors import InputError
@@ -12,7 +12,6 @@ from sharpflat.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from analysis.training.probes import Kept, Moment
 
 Pair = tuple[Real, Real]
 
@@ -56,7 +55,7 @@ class Rule:
         """Nothing: the eigenvectors are kept by the probe `steering`."""
         return {}
 
-    def steer(self, moment: Moment, kept: Kept) -> dict[str, float]:
+    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
         """The dominant subspace, found anew where it is due, and the weights; called before each step."""
         numbers, done = self.numbers, moment.step - moment.first_step
         if done % numbers.refresh_every == 0:

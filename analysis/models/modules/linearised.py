@@ -27,6 +27,6 @@ class Linearised(nn.Module):
             return self.model(x)
         own = dict(self.model.named_parameters())
         moved = {name: own[name] - start for name, start in self.at.items()}
-        value, change = torch.func.jvp(lambda at: functional_call(self.model, at, (x,)), (self.at,), (moved,))[:2]
+        value, change = torch.func.jvp(lambda at: functional_call(self.model, at, (x,)), (self.at,), (moved,))  # type: ignore[misc]
         linear = value + change
         return linear if self.scale == 0.0 else linear + self.scale * (self.model(x) - linear)
