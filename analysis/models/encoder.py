@@ -6,7 +6,9 @@ the mean over all positions, padding included, is read out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
 class Numbers(ModelNumbers):
     takes: ClassVar[Literal["image", "text", "toy"]] = "text"
     kind: Literal["encoder"] = "encoder"
-    width: Count
-    heads: Count
-    layers: Layers = 2
-    feed_forward: Count
-    embedding: Literal["all", "used"] = "all"  # rows that are trained; those that no example uses would never move
+    width: Annotated[Count, Field(description="Width of each position [features]")]
+    heads: Annotated[Count, Field(description="Attention heads of a layer [heads]")]
+    layers: Annotated[Layers, Field(description="Number of layers [layers]")] = 2
+    feed_forward: Annotated[Count, Field(description="Width of the feed-forward part [units]")]
+    embedding: Annotated[
+        Literal["all", "used"],
+        Field(description="Which rows of the embedding are parameters: all, or those that the training examples use"),
+    ] = "all"
 
     def words(self) -> str:
         return f"{self.layers} layers, width {self.width}, {self.heads} heads, mean pooling"

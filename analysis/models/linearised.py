@@ -7,7 +7,9 @@ A segment that measures `linearisation` is trained with f_c about its first step
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import ModelNumbers, ModelSpec
 
@@ -19,7 +21,7 @@ class Numbers(ModelNumbers):
     """`of` has the numbers of f, a model of images, `kind` among them."""
 
     kind: Literal["linearised"] = "linearised"
-    of: ModelSpec
+    of: Annotated[ModelSpec, Field(description="The model that is linearised: its kind and numbers")]
 
     def words(self) -> str:
         return self.of.words()

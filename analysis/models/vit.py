@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
@@ -15,11 +17,11 @@ class Numbers(ModelNumbers):
     """`patch`: pixels a side of a patch; what does not fill one is cut off."""
 
     kind: Literal["vit"] = "vit"
-    patch: Count
-    width: Count
-    heads: Count
-    layers: Layers = 2
-    feed_forward: Count
+    patch: Annotated[Count, Field(description="Pixels along a side of a patch [pixels]")]
+    width: Annotated[Count, Field(description="Width of each position [features]")]
+    heads: Annotated[Count, Field(description="Attention heads of a layer [heads]")]
+    layers: Annotated[Layers, Field(description="Number of layers [layers]")] = 2
+    feed_forward: Annotated[Count, Field(description="Width of the feed-forward part [units]")]
 
     def words(self) -> str:
         return f"patches {self.patch} × {self.patch}, {self.layers} layers, width {self.width}, {self.heads} heads"

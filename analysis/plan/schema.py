@@ -23,7 +23,17 @@ def schema_text(file: str) -> str:
 
 
 def _one_of(models: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [model.model_json_schema() | {"title": kind} for kind, model in models.items()]}
+    return {"anyOf": [_alone(model.model_json_schema()) | {"title": kind} for kind, model in models.items()]}
+
+
+def _alone(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without definitions of its own; what refers to one is any object (a model of a model)."""
+    schema.pop("$defs", None)
+    for entry in schema["properties"].values():
+        if "$ref" in entry:
+            del entry["$ref"]
+            entry["type"] = "object"
+    return schema
 
 
 def _plain(schema: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import RuleNumbers
 from analysis.specs.base import Decay
@@ -17,8 +19,8 @@ class Numbers(RuleNumbers):
     """`beta1` weighs the average in the update, `beta2` in the average itself."""
 
     kind: Literal["lion"] = "lion"
-    beta1: Decay = 0.9
-    beta2: Decay = 0.99
+    beta1: Annotated[Decay, Field(description="Decay of the momentum in the update [1]")] = 0.9
+    beta2: Annotated[Decay, Field(description="Decay of the momentum that is kept [1]")] = 0.99
 
     @property
     def title(self) -> str:

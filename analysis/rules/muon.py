@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan, sqrt
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from analysis.specs import Positive, RuleNumbers
 from analysis.specs.base import Decay
@@ -22,8 +24,10 @@ class Numbers(RuleNumbers):
     `rate_of_others` times the learning rate. The segment has to measure `steering`, which tells the shapes."""
 
     kind: Literal["muon"] = "muon"
-    momentum: Decay = 0.95
-    rate_of_others: Positive = 1.0
+    momentum: Annotated[Decay, Field(description="Decay of the momentum [1]")] = 0.95
+    rate_of_others: Annotated[
+        Positive, Field(description="Learning rate of parameters that are no matrices, relative to the others' [1]")
+    ] = 1.0
 
     @property
     def title(self) -> str:

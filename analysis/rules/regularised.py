@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import cos, inf, pi
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, Positive, Real, RuleNumbers
 
@@ -21,10 +23,12 @@ class Numbers(RuleNumbers):
     """
 
     kind: Literal["regularised"] = "regularised"
-    weight_decay: Real = 0.0
-    decay_steps: Count | None = None
-    capped: bool = False
-    tolerance: Positive = 1e-2
+    weight_decay: Annotated[Real, Field(description="Decoupled weight decay, times the learning rate a step [1]")] = 0.0
+    decay_steps: Annotated[
+        Count | None, Field(description="Steps over which the learning rate falls to 0 along a cosine [steps]")
+    ] = None
+    capped: Annotated[bool, Field(description="Whether the learning rate is at most 2/λ_1")] = False
+    tolerance: Annotated[Positive, Field(description="Residuals of λ_1 where it caps, relative to it [1]")] = 1e-2
 
     @property
     def title(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Positive, RuleNumbers
 from analysis.specs.base import Decay
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 class Numbers(RuleNumbers):
     kind: Literal["rmsprop"] = "rmsprop"
-    decay: Decay = 0.99
-    epsilon: Positive = 1e-8
+    decay: Annotated[Decay, Field(description="Decay of the mean square [1]")] = 0.99
+    epsilon: Annotated[Positive, Field(description="Added to the root of the mean square [1]")] = 1e-8
 
     @property
     def title(self) -> str:

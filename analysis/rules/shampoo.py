@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, Positive, RuleNumbers
 from sharpflat.errors import InputError
@@ -19,8 +21,10 @@ class Numbers(RuleNumbers):
     flattened after the first."""
 
     kind: Literal["shampoo"] = "shampoo"
-    epsilon: Positive = 1e-4
-    refresh: Count = 10
+    epsilon: Annotated[Positive, Field(description="Added to the preconditioners' eigenvalues [1]")] = 1e-4
+    refresh: Annotated[
+        Count, Field(description="Steps between two computations of the preconditioners' roots [steps]")
+    ] = 10
 
     @property
     def title(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import RuleNumbers
 from analysis.specs.base import Decay
@@ -17,7 +19,7 @@ class Numbers(RuleNumbers):
     """`momentum` 0 is sign descent."""
 
     kind: Literal["signum"] = "signum"
-    momentum: Decay = 0.0
+    momentum: Annotated[Decay, Field(description="Decay of the momentum [1]")] = 0.0
 
     @property
     def title(self) -> str:

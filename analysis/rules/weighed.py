@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import cos, pi
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, Positive, Real, RuleNumbers
 from sharpflat.errors import InputError
@@ -25,12 +27,14 @@ class Numbers(RuleNumbers):
     """
 
     kind: Literal["weighed"] = "weighed"
-    schedule: Literal["linear", "cosine", "step", "edge"]
-    first: Pair
-    last: Pair
-    length: Count
-    refresh_every: Count = 1
-    tolerance: Positive = 1e-2
+    schedule: Annotated[
+        Literal["linear", "cosine", "step", "edge"], Field(description="How the weights go from the first to the last")
+    ]
+    first: Annotated[Pair, Field(description="Weights of the dominant and of the bulk component at first [1]")]
+    last: Annotated[Pair, Field(description="Weights of the dominant and of the bulk component at last [1]")]
+    length: Annotated[Count, Field(description="Steps of the schedule [steps]")]
+    refresh_every: Annotated[Count, Field(description="Steps between two refreshes of the subspace [steps]")] = 1
+    tolerance: Annotated[Positive, Field(description="Residuals of the eigenpairs, relative to λ_k [1]")] = 1e-2
 
     @property
     def title(self) -> str:

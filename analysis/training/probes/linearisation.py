@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import ProbeNumbers, Real
 from analysis.specs.kinds import Measurement
@@ -14,8 +16,8 @@ class Numbers(ProbeNumbers):
     """`scale` is c. It acts before each step, since a segment may go on from a checkpoint."""
 
     place = "first"
-    every: Literal[1] = 1
-    scale: Real
+    every: Annotated[Literal[1], Field(description="Steps between two measurements [steps]")] = 1
+    scale: Annotated[Real, Field(description="c of the model f_lin + c (f − f_lin) [1]")]
 
     def measurement(self) -> Measurement:
         return Measurement(gradient=False)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from analysis.specs import Positive, ProbeNumbers, Several
 from analysis.specs.kinds import Measurement
 from analysis.store.words import Words
@@ -11,8 +15,10 @@ from analysis.training.probes import BaseProbe, Moment, Row, Variable
 class Numbers(ProbeNumbers):
     """`pairs`: how many are followed; `tolerance`: of their residuals, relative to the smallest of them."""
 
-    pairs: Several = 20
-    tolerance: Positive = 1e-2
+    pairs: Annotated[Several, Field(description="Number of eigenpairs [eigenpairs]")] = 20
+    tolerance: Annotated[
+        Positive, Field(description="Residuals of the eigenpairs, relative to the smallest eigenvalue [1]")
+    ] = 1e-2
 
     def measurement(self) -> Measurement:
         return Measurement(gradient=False, eigenpairs=2)
