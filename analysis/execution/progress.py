@@ -19,14 +19,16 @@ from analysis.execution.records import missing
 from analysis.execution.tasks import RULES, Planned, Task, read_at_start, tasks
 from analysis.plan.missing import expected_refreshes
 from analysis.plan.plan import Drawn, Plan, PlannedDistances, PlannedSegment
+from analysis.plan.problems import parameter_count
 
-# On one core: the mean over the archived quick profile, whose settings need from 0.02 to 0.6.
-SECONDS_A_REFRESH = 0.15
+# A first guess on one core, for a fully connected network: the first from the archived quick profile, whose settings
+# need from 0.02 to 0.6; the second, for each parameter and example, from the archived laptop profile.
+SECONDS_A_REFRESH, SECONDS_AN_EXAMPLE = 0.15, 5e-10
 # About, of one piece of a rule that is not trained or measured along a segment.
 SECONDS = {"data": 5.0, "distances": 5.0, "figures": 2.0, "claims": 8.0, "report": 10.0}
 USUAL_PACE = 30.0  # seconds of a run that count as much as the expectation that work takes what it should
 BAR = 20  # characters
-TRUST = 20.0  # refreshes' worth of one setting's measurements that count as much as those of all settings
+TRUST = 3.0  # guessed seconds of one setting's measured work that count as much as what is known of all settings
 
 _LINE = re.compile(r"^\d\d:\d\d:\d\d (\S+): (.*)$")
 _BEGUN = re.compile(r"(?:begins|continues from its checkpoint) at step (\d+)$")
@@ -42,13 +44,13 @@ class Piece:
         rule: that makes it.
         id: its own, or a figure's name.
         file: relative to the results; it is there if the piece is done.
-        refreshes: expected work, in refreshes of the dominant subspace; 0 where `SECONDS` says how long it takes.
+        seconds: a first guess.
     """
 
     rule: str
     id: str
     file: str
-    refreshes: float = 0.0
+    seconds: float
 
     @property
     def setting(self) -> str:
@@ -61,15 +63,18 @@ def pieces(plan: Plan, planned: Iterable[Planned] | None = None) -> list[Piece]:
 
     def piece(one: Planned) -> Piece:
         if isinstance(one, Drawn):
-            return Piece(one.rule, one.name, one.record)
+            return Piece(one.rule, one.name, one.record, SECONDS[one.rule])
         if isinstance(one, PlannedDistances):
-            return Piece("distances", one.id, one.file)
+            return Piece("distances", one.id, one.file, SECONDS["distances"])
+        problem = one.spec.problem
+        size = parameter_count(problem) * (problem.data.holdout or problem.data.examples)
+        guess = SECONDS_A_REFRESH + SECONDS_AN_EXAMPLE * size
         if isinstance(one, PlannedSegment):
-            return Piece("segments", one.id, one.trajectory, expected_refreshes(one.spec))
-        every, k = plan.segments[one.spec.segment].spec.probes["snapshots"].every, one.spec.problem.k
+            return Piece("segments", one.id, one.trajectory, expected_refreshes(one.spec) * guess)
+        every = plan.segments[one.spec.segment].spec.probes["snapshots"].every
         work = energies_work(one.spec, lengths[one.spec.segment] // every + 1, every)
         products = 3 * work.joint_products + work.separate_products
-        return Piece("energies", one.id, one.file, work.refreshes + products / (3 * k))
+        return Piece("energies", one.id, one.file, (work.refreshes + products / (3 * problem.k)) * guess)
 
     if planned is None:
         planned = [*plan.segments.values(), *plan.energies.values(), *plan.distances.values(), *plan.drawn]
@@ -78,7 +83,7 @@ def pieces(plan: Plan, planned: Iterable[Planned] | None = None) -> list[Piece]:
 
 def pieces_of(plan: Plan, tasks: Iterable[Task]) -> list[Piece]:
     """What tasks make."""
-    data = [Piece("data", task.id, task.outputs["files"][0]) for task in tasks if task.rule == "data"]
+    data = [Piece("data", task.id, task.outputs["files"][0], SECONDS["data"]) for task in tasks if task.rule == "data"]
     return data + pieces(plan, [one for task in tasks for one in task.arguments])
 
 
@@ -173,17 +178,19 @@ def left(
     known = dict(took) | {at.id: at.left / (1 - at.fraction) for at in running if 0 < at.fraction < 1}
     sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for piece in pieces:
-        if piece.refreshes and piece.id in known:
+        if piece.rule not in SECONDS and piece.id in known:
             for key in (piece.setting, ""):
-                sums[key] = sums[key][0] + known[piece.id], sums[key][1] + piece.refreshes
+                sums[key] = sums[key][0] + known[piece.id], sums[key][1] + piece.seconds
 
-    def rate(key: str, otherwise: float) -> float:
-        seconds, refreshes = sums[key]
-        return (seconds + TRUST * otherwise) / (refreshes + TRUST)
+    def ratio(key: str, otherwise: float) -> float:
+        """Of what was measured to what was guessed."""
+        measured, guessed = sums[key]
+        return (measured + TRUST * otherwise) / (guessed + TRUST)
 
-    usual, whole, open_, longest = rate("", SECONDS_A_REFRESH), 0.0, 0.0, 0.0
+    usual, whole, open_, longest = ratio("", 1.0), 0.0, 0.0, 0.0
     for piece in pieces:
-        seconds = known.get(piece.id, piece.refreshes * rate(piece.setting, usual)) or SECONDS.get(piece.rule, 0.0)
+        expected = piece.seconds * (1.0 if piece.rule in SECONDS else ratio(piece.setting, usual))
+        seconds = known.get(piece.id, expected)
         whole += seconds
         if piece.file not in done:
             remains = seconds * (1 - now[piece.id].fraction if piece.id in now else 1)
@@ -271,7 +278,9 @@ def status(plan: Plan, results: Path, since: float | None) -> Iterator[str]:
     at = [one for one in running.values() if one is not None]
     done = {piece.file for piece in whole} - absent
     found = left(whole, done, logs.took, at, len(jobs) or os.cpu_count() or 1)
-    yield f"{plan.profile}: {int(100 * found.fraction)} % of the work is done; about {clock(found.seconds)} left."
+    guessed = "" if logs.took else " (a first guess; make plan measures)"
+    far = f"{int(100 * found.fraction)} % of the work is done; about {clock(found.seconds)} left{guessed}."
+    yield f"{plan.profile}: {far}"
     yield f"{'':<10} {'there':>8} {'running':>8} {'missing':>8}"
     for rule in RULES:
         if count := sum(piece.rule == rule for piece in whole):

@@ -80,14 +80,13 @@ def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
 
 
 def test_what_is_left_goes_by_what_was_measured() -> None:
-    usual = progress.SECONDS_A_REFRESH
-    todo = [Piece("segments", f"{name}-{i}", f"{name}-{i}", 1000.0) for name in ("one.", "other.") for i in range(3)]
-    assert left(todo, [], {}, [], 2) == (pytest.approx(0), pytest.approx(3000 * usual), 0)
-    # One of "one" is done and took ten times what is usual, another is half done; "other" then counts for more, too.
-    took, at = {"one.-0": 10_000 * usual}, [At("one.-1", 100, 150, 200, left=5000 * usual)]
+    todo = [Piece("segments", f"{name}-{i}", f"{name}-{i}", 150.0) for name in ("one.", "other.") for i in range(3)]
+    assert left(todo, [], {}, [], 2) == (pytest.approx(0), pytest.approx(450), 0)
+    # One of "one" is done and took ten times the guess, another is half done; "other" then counts for more, too.
+    took, at = {"one.-0": 1500.0}, [At("one.-1", 100, 150, 200, left=750.0)]
     found = left(todo, ["one.-0"], took, at, 1)
-    assert found.work == pytest.approx(15_000 * usual, rel=0.01)
-    assert found.seconds == pytest.approx((5000 + 10_000 + 30_000) * usual, rel=0.02)
+    assert found.work == pytest.approx(2250, rel=0.01)
+    assert found.seconds == pytest.approx(750 + 1500 + 4500, rel=0.02)
     assert found.fraction == pytest.approx(15 / 60, rel=0.02)
     assert left(todo, [piece.file for piece in todo], {}, [], 2)[:2] == (1, 0)
 
