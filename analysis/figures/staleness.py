@@ -40,11 +40,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
             axes.set_ylabel(name)
         style.log_axis(row[-1])
         run = next(iter(panel.families.values()))[0].run
-        style.describe(row[0], drawing.title_of(panel), run)
+        style.describe(row[0], drawing.title_of(panel), run, more=["right edge: never found anew"])
         for axes in row[1:]:
             style.head(axes, "", steps=False)
         for axes in row:
             axes.xaxis.set_major_locator(LogLocator(numticks=8))
-            axes.set_xlabel("1 − mean overlap at a refresh (right edge: never found anew)")
+            axes.set_xlabel("1 − mean overlap at a refresh")
     style.legend_below(figure, list(looks.items()))
     return figure
