@@ -65,8 +65,8 @@ def test_a_copy_plans_and_runs_its_own(project: Project, tmp_path: Path) -> None
 def test_by_hand_jobs_import_the_code_of_this_folder(sources: Project, tmp_path: Path) -> None:
     """Where what the environment leads to first is another package. (One job: data sets.)
 
-    HDF5 takes no locks there. A job ignores Ctrl-C until it answers it by itself. What the engine found missing is left for
-    a cluster's jobs.
+    HDF5 takes no locks there. A job ignores Ctrl-C until it answers it by itself. What the engine found missing is left
+    for a cluster's jobs.
     """
     project, foreign = sources.copy(tmp_path), tmp_path / "foreign"
     (foreign / "analysis").mkdir(parents=True)
