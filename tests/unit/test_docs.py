@@ -116,6 +116,7 @@ def test_links_lead_somewhere(document):
         assert made or target.exists(), link
 
 
+@pytest.mark.slow
 def test_the_tree_that_is_drawn_is_the_planned_one():
     drawn = subprocess.run(
         [sys.executable, "-c", "from tree import draw; print(draw(), end='')"],
