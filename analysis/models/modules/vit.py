@@ -55,6 +55,6 @@ class Layer(nn.Module):
         self.norm_feed_forward = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        none = torch.zeros(1, dtype=torch.bool, device=x.device)  # no key is ignored
+        none = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)  # no key is ignored
         x = x + attend(self.attention, self.norm_attention(x), none)
         return x + self.contract(nn.functional.gelu(self.expand(self.norm_feed_forward(x))))
