@@ -24,8 +24,6 @@ ifdef PYTHONDONTWRITEBYTECODE
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.snakemake/bytecode
 endif
-# HDF5's locks guard nothing here, since files are written whole, and some file systems have none.
-export HDF5_USE_FILE_LOCKING ?= FALSE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,7 +45,7 @@ FORCED := $(if $(FORCE),force='$(FORCE)')
 # As a module: a script's first line cannot name an interpreter in every folder.
 ENGINE := snakemake --config profile='$(PROFILE)' $(FORCED) --workflow-profile 'workflow/profiles/$(WORKFLOW)'
 SNAKEMAKE := $(BIN)/python -m $(ENGINE)
-REDRAW := snakemake --config profile='$(PROFILE)' archived=yes $(FORCED) --workflow-profile workflow/profiles/local
+REDRAW = snakemake --config profile='$(PROFILE)' archived=yes $(FORCED) --workflow-profile workflow/profiles/local
 # The engine imports every plugin that it finds, at each start: what only a cluster needs has a folder of its own.
 PLUGIN := .slurm/.installed
 ifeq ($(WORKFLOW),slurm)
@@ -56,7 +54,7 @@ export PYTHONPATH := $(PYTHONPATH):$(CURDIR)/.slurm
 endif
 ANALYSIS := $(BIN)/python -m analysis
 # One pipeline a profile at a time; what a killed one left locked is unlocked.
-LOCKED := $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
+LOCKED = $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
 
 .PHONY: help
 help:  ## List the targets
@@ -166,10 +164,29 @@ tree: $(STAMP)  ## Count PROFILE's segments and the steps that sharing them save
 stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REMOVE=yes removes them)
 	@$(ANALYSIS) stale --profile '$(PROFILE)' $(if $(filter yes,$(REMOVE)),--remove)
 
+.PHONY: schema
+schema: $(STAMP)  ## Write the JSON schemas with which editors check the configuration (after changing a model of it)
+	@$(ANALYSIS) schema
+
+# Pages are made by .venv, the site by an environment of its own.
+.PHONY: docs
+docs: $(STAMP) .docs/.installed  ## Build the documentation site in site (after drawing the archived figures)
+	@$(foreach PROFILE,quick laptop,$(LOCKED) $(REDRAW) $(FLAGS) &&) true
+	$(BIN)/python docs/site/pages.py .docs/pages
+	.docs/venv/bin/zensical build --strict --clean
+	$(BIN)/python docs/site/check.py site
+
+.docs/.installed: requirements-docs.lock | $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .docs/venv
+	$(BIN)/uv pip install --quiet --python .docs/venv/bin/python --require-hashes -r requirements-docs.lock
+	@touch $@
+
 .PHONY: lock
 lock:  ## Resolve the dependencies anew (versions and hashes only)
 	$(BIN)/uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile --group docs --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements-docs.lock
 
 .PHONY: wheel
 wheel: $(STAMP)  ## Build the library's wheel in dist (`pip install .` does the same, without the pipeline)

@@ -229,7 +229,7 @@ def _agreement(arguments: argparse.Namespace) -> list[str]:
         from analysis.agreement import agree  # here: it imports xarray, seconds that other commands do not need
 
         plan = load_plan(arguments.profile, arguments.config_dir)
-        found = agree(plan, results, archive.read_archive(reference), reference)
+        found = agree(plan.report.spec, results, archive.read_archive(reference), reference)
         lines = [found.in_one_line(), *found.lines(), key]
         write_text("\n".join(lines) + "\n", kept)
     return lines[:-1]
@@ -243,6 +243,15 @@ def _key(reference: Path, results: Path) -> str:
         (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [reference / archive.MANIFEST, *files]
     ]
     return f"[{hash8([seen, fingerprint('analysis.agreement:agree'), fingerprint('analysis.agreement:Agreement')])}]"
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from analysis.plan.schema import FILES, schema_text
+
+    for file in FILES:
+        write_text(schema_text(file), arguments.config_dir / file)
+        print(arguments.config_dir / file)
+    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -286,6 +295,7 @@ _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
     _record: "write the hashes of what was made from an archive into its manifest",
     _verify: "check an archive against its manifest, and the results of a run",
     _agree: "compare a run with the archived one: verdicts, numbers, and where curves part",
+    _schema: "write the JSON schemas of the configuration files, for editors",
     _compare: "say which files made from an archive are those that were recorded",
 }
 

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analysis.archive import Manifest
+from analysis.archive import MANIFEST, REFERENCE, Manifest, read_archive
 from analysis.claims import verdicts_of
-from analysis.plan.plan import Plan
 from analysis.runs.panels import by_name
-from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec
+from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec, ReportSpec
 from analysis.store.netcdf import read_dataset
 from sharpflat.errors import InputError
 
@@ -99,6 +98,11 @@ class ComparedVerdict:
         return max((abs(a - b) / max(abs(a), abs(b)) for a, b in zip(one, other, strict=True) if a != b), default=0.0)
 
     @property
+    def by(self) -> str:
+        """How much the measured numbers differ, in words."""
+        return f"{self.difference:.2%}" if np.isfinite(self.difference) else "in what was measured"
+
+    @property
     def _both(self) -> tuple[tuple[str, str], tuple[str, str]]:
         return self.own, self.archived
 
@@ -128,9 +132,24 @@ class Agreement:
         found = [run for run in self.runs if run.departure is not None and not run.otherwise]
         return tuple(sorted(found, key=lambda run: (run.departure.step if run.departure else 0, run.name)))
 
+    @property
+    def otherwise(self) -> tuple[ComparedRun, ...]:
+        """Runs that are configured otherwise than the archived ones."""
+        return tuple(run for run in self.runs if run.otherwise)
+
+    @property
+    def other_verdicts(self) -> tuple[ComparedVerdict, ...]:
+        """Those that do not agree."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.agrees)
+
+    @property
+    def other_numbers(self) -> tuple[ComparedVerdict, ...]:
+        """Those that agree, with other numbers."""
+        return tuple(v for v in self.verdicts if v.agrees and v.own[1] != v.archived[1])
+
     def in_one_line(self) -> str:
         """As at the end of `make reproduce`."""
-        agree = sum(verdict.agrees for verdict in self.verdicts)
+        agree = len(self.verdicts) - len(self.other_verdicts)
         compared = [run for run in self.runs if not run.otherwise]
         text = f"agrees with the archived run: {agree} of {len(self.verdicts)} verdicts; "
         if not self.departed:
@@ -138,39 +157,52 @@ class Agreement:
         else:
             first = min(run.departure.step for run in self.departed if run.departure)
             text += f"{len(self.departed)} of {len(compared)} runs differ beyond rounding, first at step {first:,}"
-        if otherwise := len(self.runs) - len(compared):
-            text += f"; {otherwise} configured otherwise"
+        if self.otherwise:
+            text += f"; {len(self.otherwise)} configured otherwise"
         return f"{text}: see make agree"
 
     def lines(self) -> Iterator[str]:
         """All of it, for people."""
         yield f"{self.profile}: {self.in_one_line().removesuffix(': see make agree')}."
         yield f"Beyond rounding: a relative difference above {ROUNDING:g}. What to expect: docs/determinism.md."
-        if others := [verdict for verdict in self.verdicts if not verdict.agrees]:
+        if self.other_verdicts:
             yield "\nVerdicts that differ"
-            for verdict in others:
+            for verdict in self.other_verdicts:
                 yield f"  {verdict.claim}, {verdict.setting}: {verdict.own[0]} ({verdict.own[1]})"
                 yield f"    archived: {verdict.archived[0]} ({verdict.archived[1]})"
-        if others := [v for v in self.verdicts if v.agrees and v.own[1] != v.archived[1]]:
+        if self.other_numbers:
             yield "\nNumbers that differ, of verdicts that agree"
-            for verdict in others:
-                by = f"{verdict.difference:.2%}" if np.isfinite(verdict.difference) else "in what was measured"
-                yield f"  {verdict.claim}, {verdict.setting}, by {by}: {verdict.own[1]}"
+            for verdict in self.other_numbers:
+                yield f"  {verdict.claim}, {verdict.setting}, by {verdict.by}: {verdict.own[1]}"
                 yield f"    archived: {verdict.archived[1]}"
         if self.departed:
             yield "\nRuns that differ beyond rounding: the first step, its curve, the largest relative difference"
             for run in self.departed:
                 if run.departure is not None:
                     yield f"  {run.departure.step:>7,}  {run.departure.variable:<17} {run.largest:8.1e}  {run.name}"
-        if others_ := [run for run in self.runs if run.otherwise]:
+        if self.otherwise:
             yield "\nRuns that are configured otherwise than the archived ones"
-            yield from (f"  {run.name}" for run in others_)
+            yield from (f"  {run.name}" for run in self.otherwise)
         if self.alone:
             yield f"\n{self.alone} runs are not compared: they are not there yet, or not archived."
 
 
-def agree(plan: Plan, results: Path, manifest: Manifest, archive: Path) -> Agreement:
-    """Compare what was run of a plan with the archived run of the same profile; nothing is written.
+def for_report(report: ReportSpec, results: Path) -> Agreement | str | None:
+    """What a run's own report says of the archived run, beside `results`: the reason, if they cannot be compared.
+
+    None where nothing is archived, and for a report that is made from the archive: its bytes are those of any machine.
+    """
+    archive = results.parent / REFERENCE / report.profile
+    if report.base or not (archive / MANIFEST).is_file():
+        return None
+    try:
+        return agree(report, results, read_archive(archive), archive)
+    except InputError as error:
+        return str(error)
+
+
+def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) -> Agreement:
+    """Compare the runs that a report is about with the archived ones of the same profile; nothing is written.
 
     Runs are matched by what figures and claims call them (setting, label and the numbers in which they vary), since
     their ids differ if the archive was made by other code.
@@ -188,7 +220,7 @@ def agree(plan: Plan, results: Path, manifest: Manifest, archive: Path) -> Agree
     runs: dict[tuple[object, ...], ComparedRun] = {}
     alone: set[tuple[object, ...]] = set()
     known = _panels([*manifest.figures, *manifest.claims])
-    for key, panel in _panels([*(figure.spec for figure in plan.figures.values()), *plan.claims.claims]).items():
+    for key, panel in _panels([*report.figures, *report.claims]).items():
         for name, files in _files(panel).items():
             other = _files(known[key]).get(name, ()) if key in known else ()
             label, varied = name
@@ -212,7 +244,7 @@ def agree(plan: Plan, results: Path, manifest: Manifest, archive: Path) -> Agree
     alone -= {run[:3] for run in runs}
     if not runs:
         raise InputError(f"{results}: holds no run that is archived in {archive}; run it first (make reproduce)")
-    return Agreement(plan.profile, _verdicts(results, manifest, archive), tuple(runs.values()), len(alone))
+    return Agreement(report.profile, _verdicts(results, manifest, archive), tuple(runs.values()), len(alone))
 
 
 def _panels(drawn: list[FigureSpec | ClaimSpec]) -> dict[tuple[str, str], PanelSpec]:

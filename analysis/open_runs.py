@@ -1,4 +1,4 @@
-"""All runs of a figure or claim as one dataset, for one's own analysis."""
+"""All runs of a figure, a claim or a family as one dataset: a question of one's own is then a line of xarray."""
 
 from __future__ import annotations
 
@@ -7,62 +7,109 @@ from typing import Any
 
 import xarray as xr
 
+from analysis.archive import REFERENCE, read_archive
+from analysis.plan.join import CONFIG_DIR, load_plan
 from analysis.plan.plan import Plan
+from analysis.plan.yaml import suggest
 from analysis.runs.panels import Panel, by_name, read_panels
-from analysis.specs.panels import ClaimSpec
+from analysis.specs.panels import ClaimSpec, PanelSpec
 from analysis.store.netcdf import read_dataset
+from analysis.store.words import Words, describe
 from sharpflat.errors import InputError
 
-WORDS = {
-    "run": "which run: its label, and what it varies in",
-    "label": "what the figure calls the run",
-    "step": "steps of training from the initialisation",
-    "index": "rank of the eigenvalue, the largest first",
+SWITCH = "switch_step"  # "step", in which a family can vary, is a dimension
+LABELS = {  # of each run, as text
+    "label": Words("label of the run", "what the figure calls the run, or the segment's name", units=""),
+    "segment": Words("last segment", "id of the run's last segment; its folder holds its own trajectory", units=""),
+    "status": Words("status", "completed, or diverged: then the run ends earlier, and NaN follows", units=""),
+}
+_NAN = "NaN: the run does not vary in it"
+WORDS = {  # of what runs vary in
+    "seed": Words("seed", f"of initialisation and minibatches; {_NAN}"),
+    "learning_rate": Words("learning rate", f"eta of the last segment; {_NAN}"),
+    "holdout": Words("held-out examples", f"on which the filter's Hessian is taken; {_NAN}"),
+    "k": Words("dimension of the subspace", f"of the filter; {_NAN}"),
+    "refresh_every": Words("refresh interval", f"steps between refreshes of the filter's subspace; {_NAN}"),
+    "alpha_dom": Words("weight of the dominant component", f"of the filtered update; {_NAN}"),
+    "beta_bulk": Words("weight of the bulk component", f"of the filtered update; {_NAN}"),
+    SWITCH: Words("step of the switch", f"at which the segment before ends; {_NAN}"),
 }
 
 
-def open_runs(plan: Plan, name: str, setting: str | None = None, results: Path = Path("results")) -> xr.Dataset:
-    """The runs of a figure or claim, put together from their segments, along a dimension `run`.
+def open_runs(
+    profile: str,
+    name: str,
+    setting: str | None = None,
+    *,
+    archived: bool = False,
+    results: Path = Path("results"),
+    config_dir: Path = CONFIG_DIR,
+) -> xr.Dataset:
+    """The runs of a figure, a claim or a family, put together from their segments, along a dimension `run`.
 
-    `label` and whatever the runs vary in (`seed`, `learning_rate`, `alpha_dom`, …) are coordinates along `run`, NaN
-    where a run does not vary in it. So `open_runs(load_plan("quick"), "zs-fig04").groupby("alpha_dom")` compares
-    weights. Steps are those of all runs together; what a run did not measure at one is NaN.
+    Coordinates along `run` are `label`, `segment`, `status`, and whatever the runs vary in (`seed`, `learning_rate`,
+    `alpha_dom`, …), NaN where a run does not vary in it. Steps are those of all runs together; what a run did not
+    measure at one is NaN.
 
     Args:
-        plan: of a profile (`analysis.plan.join.load_plan`).
-        name: of a figure or claim.
+        profile: as in `make reproduce PROFILE=…`.
+        name: of a figure or claim, or of a segment of `experiments.yaml`: the runs that end in it.
         setting: one of its settings; it may be left out where there is one.
-        results: the folder that holds those of all profiles; or "results/reference", for the archived ones.
+        archived: whether to read the archived datasets, which know figures and claims alone, not the run's own.
+        results: the folder that holds those of all profiles.
+        config_dir: the folder of the profile.
 
     Raises:
-        InputError: if there is no such figure, claim or setting, or a dataset is missing or damaged.
+        InputError: if there is no such profile, name or setting, or a dataset is missing or damaged.
     """
-    drawn: dict[str, ClaimSpec] = {one.name: one for one in plan.claims.claims}
-    drawn |= {figure.name: figure.spec for figure in plan.figures.values()}
-    if name not in drawn:
-        raise InputError(f"profile {plan.profile} has no figure or claim {name!r}; allowed: {', '.join(drawn)}")
-    panels = {panel.setting: panel for panel in drawn[name].panels}
+    folder = results / REFERENCE / profile if archived else results / profile
+    plan = read_archive(folder).plan() if archived else load_plan(profile, config_dir)
+    panels = {panel.setting: panel for panel in _panels(plan, name)}
     if setting is None and len(panels) == 1:
         (setting,) = panels
     if setting not in panels:
         raise InputError(f"{name}: found setting {setting!r}; allowed: {', '.join(panels) or 'nothing'}")
-    files = [str(results / plan.profile / file) for file in panels[setting].datasets()]
-    read = {key: read_dataset(path) for key, path in by_name(files).items()}
-    (panel,) = read_panels([panels[setting]], read)
+    files = by_name(str(folder / file) for file in panels[setting].datasets())
+    (panel,) = read_panels([panels[setting]], {key: read_dataset(path) for key, path in files.items()})
     return _together(panel)
+
+
+def _panels(plan: Plan, name: str) -> list[PanelSpec]:
+    """One for each setting."""
+    drawn: dict[str, ClaimSpec] = {one.name: one for one in plan.claims.claims}
+    drawn |= {figure.name: figure.spec for figure in plan.figures.values()}
+    if name in drawn:
+        return list(drawn[name].panels)
+    alone = [
+        PanelSpec(setting=setting, title=setting, runs=((name, path),), families=())
+        for (setting, segment), path in plan.runs.items()
+        if segment == name
+    ]
+    families = [
+        PanelSpec(
+            setting=setting, title=setting, runs=(), families=((name, tuple((m.varied, m.path) for m in members)),)
+        )
+        for (setting, segment), members in plan.families.items()
+        if segment == name
+    ]
+    if not alone and not families:
+        known = [*drawn, *dict.fromkeys(segment for _, segment in (*plan.runs, *plan.families))]
+        raise InputError(f"{plan.profile} has no figure, claim or segment {name!r}{suggest(name, known)}")
+    return alone + families
 
 
 def _together(panel: Panel) -> xr.Dataset:
     runs: list[tuple[str, dict[str, float], xr.Dataset]] = [(label, {}, run) for label, run in panel.runs.items()]
     runs += [(label, member.varied, member.run) for label, those in panel.families.items() for member in those]
-    varied = dict.fromkeys(number for _, numbers, _ in runs for number in numbers)
-    whole = xr.concat([run.drop_attrs() for _, _, run in runs], "run", join="outer", data_vars="all")
-    along: dict[str, Any] = {"label": ("run", [label for label, _, _ in runs])}
-    for number in varied:
-        along[number] = "run", [numbers.get(number, float("nan")) for _, numbers, _ in runs]
-    whole = whole.assign_coords(along)
-    for coordinate in whole.coords.values():
-        text = WORDS.get(str(coordinate.name), WORDS["step"] if str(coordinate.name).endswith("_step") else "")
-        if text:
-            coordinate.attrs["long_name"] = text
-    return whole.assign_attrs(setting=panel.setting, title=panel.title)
+    whole = xr.concat([run.drop_attrs(deep=False) for *_, run in runs], "run", join="outer", data_vars="all")
+    along: dict[str, Any] = {
+        "label": ("run", [label for label, *_ in runs]),
+        "segment": ("run", [run.attrs["id"] for *_, run in runs]),
+        "status": ("run", [run.attrs["status"] for *_, run in runs]),
+    }
+    for number in dict.fromkeys(number for _, numbers, _ in runs for number in numbers):
+        values = [numbers.get(number, float("nan")) for _, numbers, _ in runs]
+        along[SWITCH if number == "step" else number] = "run", values
+    whole = describe(whole.assign_coords(along), {name: (LABELS | WORDS)[name] for name in along})
+    words = Words(f"Runs of {panel.title}", "Each run from its first step; coordinates along `run` tell runs apart")
+    return whole.assign_attrs(words.of_dataset(), setting=panel.setting)

@@ -198,6 +198,7 @@ class Run:
         """What the run was, as plain values."""
         return {
             "branch": self.branch,
+            "stepped": True,  # with odd intervals, and the eigenvectors taken one power step on
             "steps": self.made,
             "cpu": self.cpu,
             "products": self.tracker.products,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sharpflat.optim.subspace_filter import SubspaceFilter
     from sharpflat.optim.subspace_sgd import SubspaceSGD
 
-__version__ = "0.1.0"
+__version__ = "0.3.0.dev0"
 
 __all__ = [
     "CurvatureWarning",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analysis.claims import song, song_dynamics, zakarin_singh
+from analysis.claims import open_questions, song, song_dynamics, zakarin_singh
 from analysis.claims.measured import NotMeasured
 from analysis.runs.panels import Panel, read_panels
 from analysis.runs.tables import as_csv
@@ -63,6 +63,57 @@ CLAIMS: dict[str, tuple[str, str, Judge]] = {
         zakarin_singh.energy_concentrates,
     ),
     "zs-energy-ggn": ("H_o carries it, H_f does not", zakarin_singh.GGN, zakarin_singh.gauss_newton_carries),
+    # What the papers leave open: our statements
+    "open-regularisation": (
+        "a remedy stops the growth of sharpness under Bulk-SGD at little cost",
+        open_questions.REGULARISED,
+        open_questions.regularised,
+    ),
+    "open-schedule": (
+        "a schedule of (α_dom, β_bulk) beats every constant pair",
+        open_questions.SCHEDULED,
+        open_questions.scheduled,
+    ),
+    "open-functional-growth": (
+        "the growth of sharpness under Bulk-SGD rises with H_f",
+        open_questions.BENT,
+        open_questions.functional_growth,
+    ),
+    "open-functional-lead": (
+        "Bulk-SGD's lead over SGD needs H_f",
+        open_questions.LED,
+        open_questions.functional_lead,
+    ),
+    "open-eigenvalues-many": (
+        "the growth of sharpness is of many directions",
+        open_questions.MANY,
+        open_questions.many_directions,
+    ),
+    "open-eigenvalues-pass": (
+        "the growth of sharpness passes",
+        open_questions.PASSED,
+        open_questions.growth_passes,
+    ),
+    "open-refresh": (
+        "a stale subspace costs nothing down to a mean overlap of 0.99",
+        open_questions.STALENESS,
+        open_questions.staleness,
+    ),
+    "open-architectures-lead": (
+        "Bulk-SGD's lead over SGD carries over to other architectures",
+        open_questions.CARRIES,
+        open_questions.lead_carries_over,
+    ),
+    "open-architectures-energy": (
+        "the energies carry over to other architectures",
+        open_questions.ENERGIES,
+        open_questions.energies_carry_over,
+    ),
+    "open-optimizers": (
+        "optimizers of after the papers amplify the bulk too",
+        open_questions.AMPLIFY,
+        open_questions.amplify,
+    ),
 }
 
 

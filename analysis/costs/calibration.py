@@ -17,6 +17,7 @@ import xarray as xr
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.data.catalogue import describe
+from analysis.data.wordpiece import VOCABULARY
 from analysis.rules import build as build_rule
 from analysis.specs import ProblemSpec, RuleNumbers
 from analysis.training.problem import Problem, make_problem
@@ -29,6 +30,7 @@ from sharpflat.curvature.spectrum import spectral_density
 ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
 REPEATS, LONG = 3, 0.5  # measured so often, or until that many seconds are
 VERY_LONG = 5.0
+STEERED = 10  # eigenvectors
 LANCZOS_PROBES, LANCZOS_STEPS = 4, 40  # of a spectral density, about as profiles have them
 FEWEST = {"image": 50, "text": 50}  # examples; of text, enough for all its words
 
@@ -143,6 +145,10 @@ def _update(training: Objective, rule: RuleNumbers, full: float) -> Cost:
     built, theta = build_rule(rule), training.theta
     size = None if rule.batch_size is None else min(rule.batch_size, len(training.inputs))
     sampler = Sampler(len(training.inputs), size, seed=0, replacement=rule.replacement)
+    # What the probe `steering` would tell; its eigenvectors are no part of an update's cost.
+    told = {"pieces": training.vector.pieces, "steered": (theta.new_zeros(len(theta), STEERED), 0.0, 1.0)}
+    for name in told.keys() & vars(built).keys():
+        setattr(built, name, told[name])
 
     def update() -> None:
         indices = sampler.indices(0)
@@ -185,6 +191,11 @@ def _random(name: str, count: int, length: int) -> xr.Dataset:
     info, random = describe(name), np.random.default_rng(0)
     attributes = {"name": name, "title": "random", "classes": info.classes}
     labels = ("example", random.integers(info.classes, size=count).astype(np.uint8))
+    if info.kind == "text" and info.shape:
+        ids = np.arange(count * length, dtype=np.int32).reshape(count, length) % max(info.words - 1, 1) + 1
+        return xr.Dataset(
+            {"ids": (("example", "position"), ids), "labels": labels}, attrs={**attributes, "vocabulary": VOCABULARY}
+        )
     if info.kind == "text":
         words = np.arange(count * length).reshape(count, length) % max(info.words, 1)
         sentences = np.array([" ".join(f"w{word}" for word in row) for row in words])

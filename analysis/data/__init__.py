@@ -36,8 +36,9 @@ def load(name: str, data_dir: Path | str | None = None, download: bool = True) -
 
     Returns:
         Images: `inputs` uint8 (example, row, column) or (example, channel, row, column); text: `sentences`
-        str (example); toys: `sides` int8 (example). All: `labels` uint8 (example), and the attributes name,
-        title, sha256, source, synthetic (0 or 1) and classes.
+        str (example), or `ids` int32 (example, position); toys: `sides` int8 (example). All: `labels` uint8 (example),
+        and the attributes name, title, sha256, source, synthetic (0 or 1) and classes; of ids also vocabulary, their
+        number.
 
     Raises:
         InputError: unknown name; data missing, cut short, unreadable or with another checksum; unusable

@@ -26,14 +26,16 @@ class Description:
         kind: "image", "text", or "toy" (an example is a sign and nothing more).
         examples: number of examples.
         classes: number of classes; labels are 0 … classes − 1.
-        shape: shape of one example as stored: (row, column), (channel, row, column), or () for text and toys.
+        shape: shape of one example as stored: (row, column), (channel, row, column), (position,) of ids, or () for
+            sentences and toys.
         synthetic: whether the data were made up by a program.
         sha256: of the canonical bytes. Images: uint8 pixels in C order, then uint8 labels. Text: the lines
-            `label<TAB>sentence`, joined by newlines, in UTF-8. Toys: int8 sides, then uint8 labels.
+            `label<TAB>sentence`, joined by newlines, in UTF-8. Ids: int64 in C order, then uint8 labels. Toys: int8
+            sides, then uint8 labels.
         needs_download: whether the data come neither with the dependencies nor from a generator.
         module: the module of this package that loads it.
         split: which part of its collection this is.
-        words: distinct words of all examples, of text.
+        words: distinct words of all examples, of text; of ids, the padding is one of them.
         collection: the one of `pixel_statistics` that it is a part of, if any.
     """
 
@@ -131,6 +133,33 @@ _ENTRIES = (
         sha256="4efcb2a0c17a1369b983f24133d88a6b424f40fde8dc9c294c931eac2db0dc5a",
         needs_download=True,
         module="sst2",
+        split="test",
+    ),
+    Description(
+        name="sst1k-wordpiece",
+        title="SST2-1k (WordPiece)",
+        kind="text",
+        examples=1000,
+        classes=2,
+        shape=(66,),
+        synthetic=False,
+        sha256="c79aa3da0e379de3b338708c4ac81689be942c22488e9d148b606ed0582761d4",
+        needs_download=True,
+        module="wordpiece",
+        split="train",
+        words=3253,
+    ),
+    Description(
+        name="sst-dev-wordpiece",
+        title="SST-2 dev (WordPiece)",
+        kind="text",
+        examples=872,
+        classes=2,
+        shape=(66,),
+        synthetic=False,
+        sha256="6c5953fc2fd75744e96e7637bc0d4ee2a52b8c915deaa2c628d664eedde8049f",
+        needs_download=True,
+        module="wordpiece",
         split="test",
     ),
     Description(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from analysis.data.catalogue import Description
+from analysis.store.words import CONVENTIONS, Words, describe
 from sharpflat.errors import InputError
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 _IMAGE_DIMS = {2: ("row", "column"), 3: ("channel", "row", "column")}
+WORDS = {
+    "inputs": Words("pixels", "brightness of each pixel from 0 to 255, the first row on top"),
+    "sentences": Words("sentences", "words with spaces between them", units=""),
+    "ids": Words("token ids", "number of each piece of a word in the vocabulary; 0: padding"),
+    "sides": Words("sides", "+1 or -1: the side of the toy that the example is on"),
+    "labels": Words("labels", "number of the class of each example, from 0"),
+}
 
 
 def image_sha256(inputs: Pixels, labels: Pixels) -> str:
@@ -27,6 +36,11 @@ def text_sha256(sentences: Sequence[str], labels: Sequence[int]) -> str:
     """SHA-256 of the lines `label<TAB>sentence`, joined by newlines, in UTF-8."""
     lines = (f"{label}\t{sentence}" for label, sentence in zip(labels, sentences, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def id_sha256(ids: np.ndarray, labels: Pixels) -> str:
+    """SHA-256 of int64 ids [N, T] in C order followed by uint8 labels [N]."""
+    return hashlib.sha256(ids.astype("<i8").tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
 
 
 def toy_sha256(sides: Sequence[int], labels: Sequence[int]) -> str:
@@ -53,9 +67,10 @@ def image_dataset(
     _refuse_wrong(entry, image_sha256(inputs, labels), where, advice)
     dims = ("example", *_IMAGE_DIMS[len(entry.shape)])
     # Copies: a view would keep a whole file in memory, and torch warns of read-only arrays.
-    return xr.Dataset(
+    return _described(
+        entry,
+        source,
         {"inputs": (dims, np.array(inputs, order="C")), "labels": ("example", np.array(labels, order="C"))},
-        attrs=_attrs(entry, source),
     )
 
 
@@ -74,10 +89,27 @@ def text_dataset(
     """
     _refuse_wrong(entry, text_sha256(sentences, labels), where, advice)
     strings = np.array(list(sentences), dtype=str)  # what xarray reads netCDF's strings as
-    return xr.Dataset(
+    return _described(
+        entry,
+        source,
         {"sentences": ("example", strings), "labels": ("example", np.array(labels, dtype=np.uint8))},
-        attrs=_attrs(entry, source),
     )
+
+
+def id_dataset(
+    entry: Description, ids: np.ndarray, labels: Pixels, vocabulary: int, *, source: str, where: str, advice: str
+) -> xr.Dataset:
+    """The dataset of a text collection as ids below `vocabulary`.
+
+    Args, errors: as `image_dataset`, with ids [N, T], filled up with 0.
+    """
+    _refuse_wrong(entry, id_sha256(ids, labels), where, advice)
+    described = _described(
+        entry,
+        source,
+        {"ids": (("example", "position"), ids.astype(np.int32)), "labels": ("example", labels.astype(np.uint8))},
+    )
+    return described.assign_attrs(vocabulary=vocabulary)
 
 
 def toy_dataset(entry: Description, sides: Sequence[int], *, source: str, where: str, advice: str) -> xr.Dataset:
@@ -87,14 +119,16 @@ def toy_dataset(entry: Description, sides: Sequence[int], *, source: str, where:
     """
     labels = [0] * len(sides)
     _refuse_wrong(entry, toy_sha256(sides, labels), where, advice)
-    return xr.Dataset(
+    return _described(
+        entry,
+        source,
         {"sides": ("example", np.array(sides, dtype=np.int8)), "labels": ("example", np.array(labels, dtype=np.uint8))},
-        attrs=_attrs(entry, source),
     )
 
 
-def _attrs(entry: Description, source: str) -> dict[str, str | int]:
-    return {
+def _described(entry: Description, source: str, variables: Mapping[str, Any]) -> xr.Dataset:
+    attributes = {
+        "Conventions": CONVENTIONS,
         "name": entry.name,
         "title": entry.title,
         "sha256": entry.sha256,
@@ -102,6 +136,9 @@ def _attrs(entry: Description, source: str) -> dict[str, str | int]:
         "synthetic": int(entry.synthetic),  # netCDF attributes have no booleans
         "classes": entry.classes,
     }
+    if entry.collection:
+        attributes["collection"] = entry.collection
+    return describe(xr.Dataset(variables, attrs=attributes), {name: WORDS[name] for name in variables})
 
 
 def _refuse_wrong(entry: Description, found: str, where: str, advice: str) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analysis.data.catalogue import CATALOGUE
 from analysis.data.pixel_statistics import pixel_statistics
 from sharpflat.errors import InputError
 
@@ -112,11 +111,9 @@ def _pixels(ds: xr.Dataset) -> np.ndarray:
 
 def _of_collection(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 1/deviation [1, C, H, W] of pixels 0 to 255, over the whole collection; 0 where constant."""
-    entry = CATALOGUE.get(ds.attrs["name"])
-    if entry is None or not entry.collection:
-        allowed = ", ".join(name for name, one in CATALOGUE.items() if one.collection)
-        raise InputError(f"{ds.attrs['name']}: no statistics for the scaling pixel-all; there are for: {allowed}")
-    mean, deviation = (255 * values[None] for values in pixel_statistics(entry.collection))
+    if not ds.attrs.get("collection"):
+        raise InputError(f"{ds.attrs['name']}: no statistics of its whole collection, for the scaling pixel-all")
+    mean, deviation = (255 * values[None] for values in pixel_statistics(ds.attrs["collection"]))
     return mean, np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
 
 
@@ -155,12 +152,7 @@ def token_tensors(
         InputError: a training sentence has more than `max_length` words, or images instead of text.
     """
     train_words, test_words = _words(train), _words(test)
-    longest = max(len(words) for words in train_words)
-    if longest > max_length:
-        raise InputError(
-            f"{train.attrs['title']} ({train.attrs['name']}) has a sentence of {longest} words, "
-            f"more than max_length = {max_length}. Allowed: max_length of at least {longest}."
-        )
+    _check_longest(train, max(len(words) for words in train_words), max_length, "words")
     ids: dict[str, int] = {}
     for words in train_words:
         for word in words:
@@ -170,6 +162,39 @@ def token_tensors(
         _ids(test_words, ids, max_length),
         (*_SPECIAL, *ids),
     )
+
+
+def id_tensors(train: xr.Dataset, test: xr.Dataset, max_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids of both splits, filled up with padding or cut to `max_length` positions.
+
+    Args:
+        train: id dataset with N examples.
+        test: id dataset with M examples; what is longer is cut.
+        max_length: positions a sentence, T.
+
+    Returns:
+        int64 [N, T] and [M, T].
+
+    Raises:
+        InputError: a training sentence has more than `max_length` ids, or the splits have different vocabularies.
+    """
+    if train.attrs["vocabulary"] != test.attrs.get("vocabulary"):
+        raise InputError(f"{train.attrs['name']} and {test.attrs['name']} are ids of different vocabularies.")
+    longest = int((train["ids"].values != PADDING).any(axis=0).nonzero()[0].max()) + 1
+    _check_longest(train, longest, max_length, "ids")
+    tables = []
+    for ds in (train, test):
+        ids = torch.from_numpy(ds["ids"].values.astype(np.int64))[:, :max_length]
+        tables.append(torch.nn.functional.pad(ids, (0, max_length - ids.shape[1]), value=PADDING))
+    return tables[0], tables[1]
+
+
+def _check_longest(train: xr.Dataset, longest: int, max_length: int, unit: str) -> None:
+    if longest > max_length:
+        raise InputError(
+            f"{train.attrs['title']} ({train.attrs['name']}) has a sentence of {longest} {unit}, "
+            f"more than max_length = {max_length}. Allowed: max_length of at least {longest}."
+        )
 
 
 def _words(ds: xr.Dataset) -> list[list[str]]:

@@ -103,6 +103,7 @@ def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> N
 def report(planned: Sequence[PlannedReport], inputs: Files, outputs: Files) -> None:
     """The report, from figures, verdicts and the datasets behind them; what it shows is what was recorded."""
     check_code(planned)
+    from analysis.agreement import for_report
     from analysis.plan.outputs import DEVIATIONS
     from analysis.report import write_report
     from analysis.runs.panels import by_name
@@ -112,7 +113,8 @@ def report(planned: Sequence[PlannedReport], inputs: Files, outputs: Files) -> N
         check(record)
     files = {path.relative_to(output.parent).as_posix(): path for path in map(Path, inputs["files"])}
     with recorded(planned, outputs["records"], outputs["files"]):
-        write_report(report.spec, by_name(inputs["datasets"]), files, DEVIATIONS, output)
+        agreement = for_report(report.spec, output.parent)
+        write_report(report.spec, by_name(inputs["datasets"]), files, DEVIATIONS, output, agreement)
 
 
 def _paths(outputs: Files) -> list[Path]:

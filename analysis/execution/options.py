@@ -60,7 +60,7 @@ def wanted_again(plan: Plan, results: str, force: str, arguments: EngineArgument
     names = force.replace(",", " ").split()
     if arguments.forceall:
         names += ["data", "segments", "energies", "distances", "figures", "claims", "report"]
-    forced = [word for word in arguments.forcerun or () if word not in ("all", "again")]
+    forced = [word for word in arguments.forcerun or () if word != "all"]
     if arguments.force:
         if not arguments.targets:
             raise InputError("--force: says what to make again only with a target; or --config force=song-fig01")

@@ -11,12 +11,21 @@ import numpy as np
 import xarray as xr
 
 from analysis.store.netcdf import read_dataset, write_dataset
+from analysis.store.words import STEP, Words, describe
 from sharpflat.errors import InputError
 
 if TYPE_CHECKING:
     from analysis.plan.plan import PlannedDistances
 
 SCHEMA = "distances-1"
+DISTANCES = Words(
+    "Distances between two runs", "Euclidean norms; attribute `specification`, in JSON: the runs as paths of segments"
+)
+VARIABLES = {
+    "between": Words("distance between the two runs", "|theta_1 - theta_2| of the first and the second run"),
+    "first": Words("distance of the first run", "|theta_1 - theta_0| of the first run from its start"),
+    "second": Words("distance of the second run", "|theta_2 - theta_0| of the second run from its start"),
+}
 
 
 def write_distances(
@@ -64,16 +73,12 @@ def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Datas
         for s in steps
     ]
     values = np.asarray(rows, dtype=np.float64).reshape(len(steps), 3)
-    meanings = {
-        "between": "distance of the two runs",
-        "first": "of the first from its start",
-        "second": "of the second",
-    }
-    return xr.Dataset(
-        {n: ("step", values[:, i], {"long_name": f"distance {m}"}) for i, (n, m) in enumerate(meanings.items())},
+    measured = xr.Dataset(
+        {name: ("step", values[:, i]) for i, name in enumerate(VARIABLES)},
         coords={"step": np.asarray(steps, dtype=np.int64)},
-        attrs={"schema": SCHEMA},
+        attrs={**DISTANCES.of_dataset(), "schema": SCHEMA},
     )
+    return describe(measured, {**VARIABLES, "step": STEP})
 
 
 def _snapshots(paths: Iterable[Path]) -> dict[int, np.ndarray]:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from analysis.specs import EnergiesSpec
 from analysis.store.netcdf import read_dataset, write_dataset
+from analysis.store.words import STEP, Words, describe
+from analysis.training.probes import Variable
 from analysis.training.problem import Problem, device_name, make_problem
 from analysis.training.torch_setup import prepare
 from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
@@ -29,17 +31,59 @@ if TYPE_CHECKING:
 
 SCHEMA = "energies-1"
 GRID = 400  # points of a density
-ENERGIES = (  # what `energy_decomposition` gives
-    "energy_dominant",
-    "energy_bulk",
-    "energy_bulk_se",
-    "energy_total",
-    "fraction_dominant",
-    "fraction_dominant_se",
-    "trace_dominant",
-    "trace_bulk",
-    "trace_bulk_se",
+ENERGIES = Words(
+    "Energies and spectral densities along a segment of training",
+    "Of the Hessian H = H_o + H_f of the loss, of its outer-product part H_o and its functional part H_f, at the "
+    "segment's snapshots of theta, on the held-out examples where there are any. U: the k dominant eigenvectors of H.",
 )
+_OF, _ON = ("operator",), ("operator", "point")
+VARIABLES = {
+    "energy_dominant": Variable(Words("dominant energy", "|M U|_F^2 of operator M, exact"), _OF),
+    "energy_bulk": Variable(Words("bulk energy", "|M (I - U U^T)|_F^2 of operator M, from random vectors"), _OF),
+    "energy_bulk_se": Variable(
+        Words("standard error of the bulk energy", "from the spread of the random vectors"), _OF
+    ),
+    "energy_total": Variable(Words("total energy", "|M|_F^2: dominant and bulk energy together"), _OF),
+    "fraction_dominant": Variable(
+        Words("dominant fraction of the energy", "dominant by total energy; 0 where the total is 0"), _OF
+    ),
+    "fraction_dominant_se": Variable(
+        Words("standard error of the dominant fraction", "that of the bulk energy, carried over to first order"), _OF
+    ),
+    "trace_dominant": Variable(Words("dominant trace", "tr(U^T M U) of operator M, exact"), _OF),
+    "trace_bulk": Variable(Words("bulk trace", "tr(M (I - U U^T)) of operator M, from random vectors"), _OF),
+    "trace_bulk_se": Variable(Words("standard error of the bulk trace", "from the spread of the random vectors"), _OF),
+    "dominant_eigenvalues": Variable(Words("dominant eigenvalues", "the k largest of H, descending"), ("rank",)),
+    "dominant_residual": Variable(
+        Words("residual of the dominant eigenpairs", "largest norm of H u - lambda u among these eigenpairs")
+    ),
+    "dominant_converged": Variable(
+        Words("eigensolver converged", "1: the eigensolver reached its tolerance; 0: it did not"), dtype="int64"
+    ),
+    "density": Variable(
+        Words(
+            "spectral density",
+            "smoothed density of the operator's eigenvalues; its integral over density_eigenvalue is 1",
+        ),
+        _ON,
+    ),
+    "density_se": Variable(
+        Words("standard error of the spectral density", "from the spread of the random vectors"), _ON
+    ),
+    "density_eigenvalue": Variable(Words("eigenvalue", "where on the axis of eigenvalues density is given"), _ON),
+    "density_width": Variable(
+        Words("width of the smoothing", "standard deviation of the Gaussian that stands for each eigenvalue"), _OF
+    ),
+    "energy_products": Variable(
+        Words("Hessian products", "used at this snapshot; a product with all three operators counts three"),
+        dtype="int64",
+    ),
+}
+COORDINATES = {
+    "snapshot_step": STEP,
+    "operator": Words("operator", "H: the Hessian; H_o: its outer-product part; H_f: its functional part", units=""),
+    "rank": Words("rank of the eigenvalue", "1: the largest, which is the sharpness"),
+}
 log = logging.getLogger(__name__)
 
 
@@ -110,29 +154,23 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
             continue
         rows.append(row)
         steps.append(step)
-    attributes = {"schema": SCHEMA, "specification": json.dumps(spec.model_dump(), sort_keys=True)}
+    specification = json.dumps(spec.model_dump(), sort_keys=True)
     along = xr.Variable("snapshot_step", np.asarray(steps, np.int64))
     whole = xr.concat(rows, along) if rows else _nothing(min(spec.problem.k, problem.curvature.size))
-    return whole.assign_attrs(attributes)
+    describe(whole, {name: variable.words for name, variable in VARIABLES.items()} | COORDINATES)
+    return whole.assign_attrs(ENERGIES.of_dataset(), schema=SCHEMA, specification=specification)
 
 
 def _nothing(k: int) -> xr.Dataset:
     """All variables, of no snapshots."""
-    shapes = {
-        **{name: ("operator",) for name in (*ENERGIES, "density_width")},
-        **{name: ("operator", "point") for name in ("density", "density_se", "density_eigenvalue")},
-        "dominant_eigenvalues": ("rank",),
-        **{name: () for name in ("dominant_residual", "dominant_converged", "energy_products")},
-    }
     sizes = {"operator": len(OPERATORS), "point": GRID, "rank": k}
-    integers = ("dominant_converged", "energy_products")
     return xr.Dataset(
         {
             name: (
-                ("snapshot_step", *dimensions),
-                np.empty((0, *(sizes[d] for d in dimensions)), np.int64 if name in integers else np.float64),
+                ("snapshot_step", *variable.dimensions),
+                np.empty((0, *(sizes[d] for d in variable.dimensions)), variable.dtype),
             )
-            for name, dimensions in shapes.items()
+            for name, variable in VARIABLES.items()
         },
         coords={
             "snapshot_step": np.empty(0, np.int64),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 class Numbers(ModelNumbers):
     kind: Literal["cnn"] = "cnn"
-    channels: Count
-    convolutions: Layers = 2
+    channels: Annotated[Count, Field(description="Channels of each convolution [channels]")]
+    convolutions: Annotated[Layers, Field(description="Number of convolutions, each with a 2×2 max-pool [layers]")] = 2
 
     def words(self) -> str:
         return f"{self.convolutions} × {self.channels} channels"

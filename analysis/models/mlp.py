@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 
 class Numbers(ModelNumbers):
     kind: Literal["mlp"] = "mlp"
-    width: Count
-    hidden_layers: Layers = 2
-    activation: Literal["tanh", "relu"] = "tanh"
+    width: Annotated[Count, Field(description="Units of each hidden layer [units]")]
+    hidden_layers: Annotated[Layers, Field(description="Number of hidden layers [layers]")] = 2
+    activation: Annotated[Literal["tanh", "relu"], Field(description="Activation after each hidden layer")] = "tanh"
 
     def words(self) -> str:
         return f"{self.hidden_layers} × {self.width} {self.activation}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from analysis import toys
 from analysis.specs import ModelNumbers, Positive, Real
@@ -16,10 +18,12 @@ class Numbers(ModelNumbers):
 
     takes: ClassVar[Literal["image", "text", "toy"]] = "toy"
     kind: Literal["quadratic"] = "quadratic"
-    sharp: Positive = 1000.0
-    flat: Positive = 1.0
-    noise: Real = 100.0
-    start: tuple[Real, Real] = (1.0, 1.0)
+    sharp: Annotated[Positive, Field(description="Curvature in the sharp direction [1]")] = 1000.0
+    flat: Annotated[Positive, Field(description="Curvature in the flat direction [1]")] = 1.0
+    noise: Annotated[
+        Real, Field(description="c of the term ±c x y that the two examples' losses add to the mean [1]")
+    ] = 100.0
+    start: Annotated[tuple[Real, Real], Field(description="Initial parameters (x, y) [1]")] = (1.0, 1.0)
 
     def words(self) -> str:
         return toys.formula(self)

@@ -7,7 +7,9 @@ convolution with normalisation (He et al.'s option B). Convolutions have no bias
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 class Numbers(ModelNumbers):
     kind: Literal["resnet8"] = "resnet8"
-    width: Count  # channels of the first convolution; usually 16
+    width: Annotated[Count, Field(description="Channels of the first convolution; usually 16 [channels]")]
 
     def words(self) -> str:
         return f"8 layers, {self.width} to {4 * self.width} channels"

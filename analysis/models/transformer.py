@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 class Numbers(ModelNumbers):
     takes: ClassVar[Literal["image", "text", "toy"]] = "text"
     kind: Literal["transformer"] = "transformer"
-    width: Count
-    heads: Count
-    layers: Layers = 2
-    feed_forward: Count
+    width: Annotated[
+        Count, Field(description="Length of the vector that stands for a word; a multiple of `heads` [numbers]")
+    ]
+    heads: Annotated[Count, Field(description="Attention heads of each layer [heads]")]
+    layers: Annotated[Layers, Field(description="Number of encoder layers [layers]")] = 2
+    feed_forward: Annotated[Count, Field(description="Hidden units of each layer's feed-forward network [units]")]
 
     def words(self) -> str:
         return f"{self.layers} layers, width {self.width}, {self.heads} heads"

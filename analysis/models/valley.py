@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from analysis import toys
 from analysis.specs import ModelNumbers, Positive, Real
@@ -16,11 +18,13 @@ class Numbers(ModelNumbers):
 
     takes: ClassVar[Literal["image", "text", "toy"]] = "toy"
     kind: Literal["valley"] = "valley"
-    sharp: Positive = 100.0
-    flat: Positive = 1.0
-    bend: Real = 0.1
-    noise: Real = 6.0
-    start: tuple[Real, Real] = (0.5, 2.0)
+    sharp: Annotated[Positive, Field(description="Curvature in the sharp direction [1]")] = 100.0
+    flat: Annotated[Positive, Field(description="Curvature in the flat direction [1]")] = 1.0
+    bend: Annotated[Real, Field(description="b of the valley's bottom x = b y² [1]")] = 0.1
+    noise: Annotated[
+        Real, Field(description="c of the term ±c (x − bend y²) that the two examples' losses add to the mean [1]")
+    ] = 6.0
+    start: Annotated[tuple[Real, Real], Field(description="Initial parameters (x, y) [1]")] = (0.5, 2.0)
 
     def words(self) -> str:
         return toys.formula(self)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Count, ModelNumbers
 
@@ -15,8 +17,11 @@ STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # convolutions' channels in width
 
 class Numbers(ModelNumbers):
     kind: Literal["vgg11"] = "vgg11"
-    width: Count  # channels of the first convolution; 64 in configuration A
-    initialisation: Literal["default", "he"] = "default"  # "he": see `redraw_convolutions` in modules/initialise.py
+    width: Annotated[Count, Field(description="Channels of the first convolution; 64 in configuration A [channels]")]
+    initialisation: Annotated[
+        Literal["default", "he"],
+        Field(description="Initial weights of the convolutions: PyTorch's default, or He's (modules/initialise.py)"),
+    ] = "default"
 
     def words(self) -> str:
         he = ", He initialisation" if self.initialisation == "he" else ""

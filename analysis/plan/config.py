@@ -7,7 +7,7 @@ a model, an update rule or a probe is in the file of its kind (`analysis.specs.k
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 from pydantic_core import PydanticCustomError
@@ -37,6 +37,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+T = TypeVar("T")
 Kind = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=60)]  # a file is named after it
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)]
 Caption = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(one_line)]
@@ -46,9 +47,12 @@ Caption = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterV
 class Setting(Frozen):
     """A kind of model with its loss. Data and sizes are the profile's."""
 
-    title: Label
-    model: Kind
-    loss: Literal["mse", "cross_entropy", "value"] = "mse"
+    title: Annotated[Label, Field(description="Name in figures and the report")]
+    model: Annotated[Kind, Field(description="Kind of the model: a file of analysis/models")]
+    loss: Annotated[
+        Literal["mse", "cross_entropy", "value"],
+        Field(description="Loss of an example; `value` is the model's own output, for toys"),
+    ] = "mse"
 
 
 Varied = Literal["seed", "learning_rate", "holdout", "k", "refresh_every", "step", "alpha_dom", "beta_bulk"]
@@ -62,7 +66,7 @@ class Rule(Frozen):
     """An update rule's kind, with numbers that are the rule's own."""
 
     model_config = ConfigDict(extra="allow")
-    kind: Kind
+    kind: Annotated[Kind, Field(description="Kind of the update rule: a file of analysis/rules, or `gd`")]
 
 
 def _chosen(rule: object) -> object:
@@ -74,27 +78,43 @@ def _chosen(rule: object) -> object:
 class Segment(Frozen):
     """One update rule, run from where `parent` ends, in each of `settings`.
 
-    `rule` is the rule's kind, or a mapping of its `kind` and of numbers that are the rule's own. GD is SGD on the full
-    batch. `batch` is "full", "mini" (without replacement within an epoch) or "uniform" (with replacement). `measures`
-    says which probes besides the usual measure, and in which settings; `without`, which of the usual do not.
-
-    `varies` makes it a family: one segment for each combination of the values that the profile gives (but α = β = 0,
-    which does not move). `step` is where it ends, `k` the filter's. Its descendants are families too; seed, learning
-    rate and holdout go on in them. Where the profile gives no seeds, it has the setting's. With `seeds: first` it goes
-    on from the first seed of a family alone.
+    `varies` makes it a family: one segment for each combination of the values that the profile gives, except
+    α = β = 0, which does not move. `step` is where it ends, `k` the filter's. Its descendants are families too, and
+    keep the seed, the learning rate and the holdout of their parents. Where the profile gives no seeds, it has the
+    setting's.
     """
 
-    settings: Names
-    parent: Name | None = None
-    seeds: Seeds = "all"
-    rule: Annotated[Rule, BeforeValidator(_chosen)]
-    batch: Literal["mini", "uniform", "full"] | None = None  # "full" for gd, else "mini"
-    measures: dict[Kind, Names] = Field(default_factory=dict)
-    without: Annotated[tuple[Kind, ...], AfterValidator(_each_once)] = ()
-    varies: tuple[Varied, ...] = ()
-    alpha_dom: Real = 1.0
-    beta_bulk: Real = 1.0
-    stop: Literal["steps", "aligned"] = "steps"
+    settings: Annotated[Names, Field(description="Settings in which it is trained")]
+    parent: Annotated[
+        Name | None, Field(description="Segment from whose end it goes on; without: the initialisation")
+    ] = None
+    seeds: Annotated[Seeds, Field(description="Go on from all seeds of the parent, or from the first alone")] = "all"
+    rule: Annotated[
+        Rule,
+        BeforeValidator(_chosen, json_schema_input_type=Kind | Rule),
+        Field(description="Update rule: its kind, or a mapping of `kind` and numbers; `gd` is full-batch `sgd`"),
+    ]
+    batch: Annotated[
+        Literal["mini", "uniform", "full"] | None,
+        Field(
+            description="Minibatches without (`mini`) or with replacement (`uniform`), or all examples (`full`); "
+            "without: `full` for `gd`, else `mini`"
+        ),
+    ] = None
+    measures: Annotated[
+        dict[Kind, Names], Field(description="Probes besides the usual, each with the settings in which it measures")
+    ] = Field(default_factory=dict)
+    without: Annotated[
+        tuple[Kind, ...],
+        AfterValidator(_each_once),
+        Field(description="Usual probes that do not measure here"),
+    ] = ()
+    varies: Annotated[tuple[Varied, ...], Field(description="Makes it a family: what its members differ in")] = ()
+    alpha_dom: Annotated[Real, Field(description="α, weight of an update's dominant component [1]")] = 1.0
+    beta_bulk: Annotated[Real, Field(description="β, weight of an update's bulk component [1]")] = 1.0
+    stop: Annotated[
+        Literal["steps", "aligned"], Field(description="Ends after its steps, or earlier, when the gradient is aligned")
+    ] = "steps"
 
     @property
     def rule_kind(self) -> str:
@@ -109,55 +129,70 @@ class Segment(Frozen):
 Reads = Literal["trajectories", "snapshots", "distances", "energies"]
 
 
-class Figure(Frozen):
-    """Drawn by analysis/figures/<module>.py from runs, each named by its last segment.
+class FromRuns(Frozen):
+    """What is drawn or judged from runs, in each of `settings`."""
 
-    `reads` says what besides the runs' trajectories: their snapshots of θ, the distances between the two runs, or the
-    energies along the runs. `seeds` says whether it takes all seeds of its runs, or the first.
-    """
+    settings: Annotated[Names, Field(description="Settings: one panel, or one verdict each")]
+    runs: Annotated[dict[Label, Name], Field(min_length=1, description="Runs by label, each named by its last segment")]
+    reads: Annotated[
+        Reads,
+        Field(
+            description="What is read besides trajectories: snapshots of θ, distances between the two runs, or energies"
+        ),
+    ] = "trajectories"
+    seeds: Annotated[Seeds, Field(description="Take all seeds of the runs, or the first alone")] = "all"
 
-    module: Name
-    caption: Caption
-    settings: Names
-    runs: Annotated[dict[Label, Name], Field(min_length=1)]
-    reads: Reads = "trajectories"
-    seeds: Seeds = "all"
+
+class Figure(FromRuns):
+    """Drawn by analysis/figures/<module>.py."""
+
+    module: Annotated[Name, Field(description="Module of analysis/figures that draws it, with hyphens")]
+    caption: Annotated[Caption, Field(description="What the figure shows, in one line")]
 
 
-class Claim(Frozen):
-    """Judged by the function of the same name in analysis/claims."""
-
-    settings: Names
-    runs: Annotated[dict[Label, Name], Field(min_length=1)]
-    reads: Reads = "trajectories"
-    seeds: Seeds = "all"
+class Claim(FromRuns):
+    """Judged by the function that analysis/claims/__init__.py lists under the same name."""
 
 
 class Experiments(Frozen):
-    settings: dict[Name, Setting]
-    segments: dict[Name, Segment]
-    figures: dict[Name, Figure]
-    claims: dict[Name, Claim] = Field(default_factory=dict)
+    """What is trained, measured, drawn and judged."""
+
+    settings: Annotated[dict[Name, Setting], Field(description="Kinds of models with a loss, by name")]
+    segments: Annotated[dict[Name, Segment], Field(description="Stretches of training with one update rule, by name")]
+    figures: Annotated[dict[Name, Figure], Field(description="Figures and tables, by name")]
+    claims: Annotated[dict[Name, Claim], Field(description="Claims to judge, by name")] = Field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- quick.yaml, laptop.yaml, paper.yaml
 class Data(Frozen):
-    """The first `examples` of a training subset and `test_examples` of a test subset (all, if not given)."""
+    """Training and test data: names of analysis/data/catalogue.py, and how much of them is used."""
 
-    train: Name
-    test: Name
-    examples: Count | None = None
-    test_examples: Count | None = None
-    scaling: Literal["unit", "channel", "pixel", "pixel-all"] = "unit"
-    pooling: Count = 1
-    max_length: Count = 64
+    train: Annotated[Name, Field(description="Training data")]
+    test: Annotated[Name, Field(description="Test data")]
+    examples: Annotated[
+        Count | None, Field(description="First examples of the training data; without: all [examples]")
+    ] = None
+    test_examples: Annotated[
+        Count | None, Field(description="First examples of the test data; without: all [examples]")
+    ] = None
+    scaling: Annotated[
+        Literal["unit", "channel", "pixel", "pixel-all"],
+        Field(
+            description="Pixels from 0 to 1, or standardised by channel or by pixel, by the statistics of the images "
+            "used; `pixel-all`: by pixel, by those of the whole collection"
+        ),
+    ] = "unit"
+    pooling: Annotated[Count, Field(description="Images are averaged over squares of this side [pixels]")] = 1
+    max_length: Annotated[Count, Field(description="Sentences are cut to this length [words]")] = 64
 
 
 def some_of(numbers: type[Frozen], base: type[Frozen] = Frozen) -> type[Frozen]:
     """A model of some of the numbers that a kind has beyond those of `base`; those that are given are checked."""
     types = get_type_hints(numbers, include_extras=True)
     fields: dict[str, Any] = {
-        name: (types[name], None) for name in numbers.model_fields if name not in (*base.model_fields, "kind")
+        name: (types[name], Field(None, description=field.description))
+        for name, field in numbers.model_fields.items()
+        if name not in (*base.model_fields, "kind")
     }
     return create_model(numbers.__name__, __base__=Frozen, **fields)
 
@@ -171,8 +206,11 @@ def _of_probes(name: str, doc: str, *, some: bool) -> type[Frozen]:
     fields: dict[str, Any] = {}
     for kind in kinds(PROBES):
         numbers = numbers_of(PROBES, kind)
-        of: Any = Annotated[some_of(numbers) if some else numbers, BeforeValidator(with_every)]
-        fields[kind] = (of, ...) if numbers.everywhere and not some else (of | None, None)
+        model: Any = some_of(numbers) if some else numbers
+        of: Any = Annotated[model, BeforeValidator(with_every, json_schema_input_type=Count | model)]
+        about = f"Numbers of the probe `{kind}`, or its interval [steps]"
+        needed = numbers.everywhere and not some
+        fields[kind] = (of, Field(description=about)) if needed else (of | None, Field(None, description=about))
     return create_model(name, __base__=Frozen, __doc__=doc, **fields)
 
 
@@ -180,62 +218,107 @@ Probes = _of_probes("Probes", "The numbers of each probe by kind; a bare number 
 SomeProbes = _of_probes("SomeProbes", "One segment's overrides of its setting's probes.", some=True)
 
 
+Given = Annotated[tuple[T, ...], Field(min_length=1)]
+
+
 class Values(Frozen):
     """The values of what a segment varies in."""
 
-    seed: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
-    learning_rate: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
-    holdout: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    k: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    refresh_every: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    step: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
-    alpha_dom: Annotated[tuple[Real, ...], Field(min_length=1)] | None = None
-    beta_bulk: Annotated[tuple[Real, ...], Field(min_length=1)] | None = None
+    seed: Annotated[Given[Seed] | None, Field(description="Seeds [1]")] = None
+    learning_rate: Annotated[Given[Positive] | None, Field(description="Learning rates [1]")] = None
+    holdout: Annotated[
+        Given[Count] | None,
+        Field(description="Numbers of examples held out [examples]"),
+    ] = None
+    k: Annotated[
+        Given[Count] | None,
+        Field(description="Dimensions of the filter's subspace [dimensions]"),
+    ] = None
+    refresh_every: Annotated[
+        Given[Count] | None,
+        Field(description="Intervals between refreshes of the subspace [steps]"),
+    ] = None
+    step: Annotated[
+        Given[Size] | None,
+        Field(description="Steps at which it ends, counted from the initialisation [steps]"),
+    ] = None
+    alpha_dom: Annotated[
+        Given[Real] | None,
+        Field(description="Weights of the dominant component [1]"),
+    ] = None
+    beta_bulk: Annotated[Given[Real] | None, Field(description="Weights of the bulk component [1]")] = None
 
 
 class Energies(Frozen):
-    """What the curvature stage takes: random vectors for energies and densities, Lanczos steps, precision."""
+    """The effort of the curvature stage, which measures energies and spectral densities at snapshots."""
 
-    probes: Several = EnergiesSpec.model_fields["probes"].default
-    density_probes: Count = EnergiesSpec.model_fields["density_probes"].default
-    density_steps: Count = EnergiesSpec.model_fields["density_steps"].default
-    tolerance: Positive = EnergiesSpec.model_fields["tolerance"].default
+    probes: Annotated[Several, Field(description="Random vectors for the energy in the bulk [vectors]")] = (
+        EnergiesSpec.model_fields["probes"].default
+    )
+    density_probes: Annotated[Count, Field(description="Random vectors for a density [vectors]")] = (
+        EnergiesSpec.model_fields["density_probes"].default
+    )
+    density_steps: Annotated[Count, Field(description="Lanczos steps from each of them [steps]")] = (
+        EnergiesSpec.model_fields["density_steps"].default
+    )
+    tolerance: Annotated[Positive, Field(description="Residuals of the dominant eigenvectors, relative to λ_k [1]")] = (
+        EnergiesSpec.model_fields["tolerance"].default
+    )
 
 
 class SegmentNumbers(Refreshes):
-    """One segment's length: `steps` more, or up to the global `step`. `aligned` segments end earlier, as soon
-    as the EMA of χ_k(∇L) passes `alignment_ema`. `rule` has numbers of the update rule's own. The rest replaces the
-    setting's numbers; `values` are those of what the segment varies in."""
+    """The length of one segment (`steps` or `step`), and numbers that replace its setting's."""
 
-    steps: Size | None = None
-    step: Size | None = None
-    alignment_ema: Fraction | None = None
-    learning_rate: Positive | None = None
-    rule: dict[str, Any] = Field(default_factory=dict)
-    probes: SomeProbes = SomeProbes()  # type: ignore[valid-type]
-    values: Values = Values()
+    steps: Annotated[Size | None, Field(description="Length; with `alignment_ema`, the longest [steps]")] = None
+    step: Annotated[
+        Size | None, Field(description="Instead of `steps`: its end, counted from the initialisation [steps]")
+    ] = None
+    alignment_ema: Annotated[
+        Fraction | None,
+        Field(description="An `aligned` segment ends when the moving average of χ_k(∇L) exceeds this [1]"),
+    ] = None
+    learning_rate: Annotated[Positive | None, Field(description="Learning rate, if not the setting's [1]")] = None
+    rule: Annotated[dict[str, Any], Field(description="Numbers of the update rule's own")] = Field(default_factory=dict)
+    probes: Annotated[SomeProbes, Field(description="Numbers of probes, if not the setting's")] = SomeProbes()  # type: ignore[valid-type]
+    values: Annotated[Values, Field(description="Values of what the segment varies in")] = Values()
 
 
 class SettingNumbers(Refreshes):
-    data: Data
-    model: dict[str, Any]
-    k: Count | None = None  # number of classes, if not given
-    seed: Seed = 0
-    dtype: Literal["float32", "float64"] = "float32"
-    learning_rate: Positive
-    batch_size: Count
-    holdout: Size = 0
-    tolerance: Positive = FilterSpec.model_fields["tolerance"].default
-    probes: Probes  # type: ignore[valid-type]
-    energies: Energies = Energies()
-    segments: dict[Name, SegmentNumbers]
+    """The numbers of one setting."""
+
+    data: Annotated[Data, Field(description="Training and test data")]
+    model: Annotated[dict[str, Any], Field(description="Sizes of the model")]
+    k: Annotated[
+        Count | None,
+        Field(description="Dimension of the dominant subspace; without: the number of classes [dimensions]"),
+    ] = None
+    seed: Annotated[Seed, Field(description="Seed of initialisation, minibatches and random vectors [1]")] = 0
+    dtype: Annotated[Literal["float32", "float64"], Field(description="Precision of training and products")] = "float32"
+    learning_rate: Annotated[Positive, Field(description="Learning rate η [1]")]
+    batch_size: Annotated[Count, Field(description="Size of a minibatch [examples]")]
+    holdout: Annotated[
+        Size, Field(description="Examples never trained on, on which the Hessian is taken; 0: none [examples]")
+    ] = 0
+    tolerance: Annotated[Positive, Field(description="Residuals of the filter's eigenvectors, relative to λ_k [1]")] = (
+        FilterSpec.model_fields["tolerance"].default
+    )
+    probes: Annotated[Probes, Field(description="How often and how precisely each probe measures")]  # type: ignore[valid-type]
+    energies: Annotated[Energies, Field(description="The effort of the curvature stage")] = Energies()
+    segments: Annotated[dict[Name, SegmentNumbers], Field(description="Numbers of each segment")]
 
 
 class Profile(Frozen):
-    title: Label
-    batch_steps: Count = 2000  # segments that can begin together share a process up to so many refreshes' worth
-    batch_figures: Count = 8  # so many figures share a process
-    settings: Annotated[dict[Name, SettingNumbers], Field(min_length=1)]
+    """With which numbers the experiments are done."""
+
+    title: Annotated[Label, Field(description="Name in the report")]
+    batch_steps: Annotated[
+        Count, Field(description="Segments that can begin together share a process up to so much work [refreshes]")
+    ] = 2000
+    batch_figures: Annotated[Count, Field(description="Figures that one process draws [figures]")] = 8
+    settings: Annotated[
+        dict[Name, SettingNumbers],
+        Field(min_length=1, description="Numbers of each setting; those left out are not done"),
+    ]
 
 
 def stop_spec(stop: str, numbers: SegmentNumbers, varied: int | None = None) -> StopSpec:

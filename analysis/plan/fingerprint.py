@@ -2,7 +2,7 @@
 
 A name of a function, class or constant of the project stands for that definition's own hash, wherever it comes from.
 Its place and its name, comments, docstrings, annotations, what only type checkers see, and the arguments of `raise`, of
-logging and of `warnings.warn` count for nothing.
+logging, of `warnings.warn` and of a dataset's `Words` count for nothing.
 
 What is dynamic, and how it is covered:
 
@@ -35,7 +35,8 @@ BY_VALUE = ("analysis.specs",)  # hashed as the values themselves, see analysis.
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / PACKAGES[0] / "__init__.py").is_file())
 
 _METHODS = ("debug", "info", "warning", "error", "exception", "critical", "log")
-_MESSAGES = {"warnings.warn", *(f"{logger}.{method}" for logger in ("logging", LOGGER) for method in _METHODS)}
+WORDS = "analysis.store.words:Words"  # what a dataset says about itself
+_MESSAGES = {"warnings.warn", WORDS, *(f"{logger}.{method}" for logger in ("logging", LOGGER) for method in _METHODS)}
 _FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")  # annotations that decide what a dataclass makes of a name
 _UNCOUNTED = {"ctx", "annotation", "returns", "type_comment"}
 

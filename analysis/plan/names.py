@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.data.catalogue import describe
 from analysis.plan.fingerprint import fingerprint
-from analysis.specs import EnergiesSpec, ProblemSpec, SegmentSpec
+from analysis.specs import EnergiesSpec, ModelNumbers, ProblemSpec, SegmentSpec
 from analysis.specs.kinds import MODELS, RULES
 
 
@@ -46,16 +46,15 @@ def energies_id(spec: EnergiesSpec, code: str) -> str:
 
 def energies_fingerprint(spec: EnergiesSpec) -> str:
     """The code that decides the energies along a segment."""
-    return fingerprint(
-        "analysis.measurement.energies:measure_energies", f"analysis.models.{spec.problem.model.kind}:build"
-    )
+    models = (f"analysis.models.{kind}:build" for kind in _models(spec.problem.model))
+    return fingerprint("analysis.measurement.energies:measure_energies", *models)
 
 
 def segment_fingerprint(spec: SegmentSpec) -> str:
     """The code that decides a segment: its stage's function, and what is chosen by kind."""
     return fingerprint(
         "analysis.training.batch:train_batch",
-        f"analysis.models.{spec.problem.model.kind}:build",
+        *(f"analysis.models.{kind}:build" for kind in _models(spec.problem.model)),
         f"analysis.rules.{spec.rule.kind}:Rule",
         *(f"analysis.training.probes.{kind}:Probe" for kind in sorted(spec.probes)),
     )
@@ -63,8 +62,17 @@ def segment_fingerprint(spec: SegmentSpec) -> str:
 
 def kinds_of(specs: Iterable[SegmentSpec]) -> tuple[str, ...]:
     """The models and update rules of segments, as modules of `analysis`, each once."""
-    found = {name for spec in specs for name in (f"{MODELS}.{spec.problem.model.kind}", f"{RULES}.{spec.rule.kind}")}
-    return tuple(sorted(found))
+    models, rules = set(), set()
+    for spec in specs:
+        models |= {f"{MODELS}.{kind}" for kind in _models(spec.problem.model)}
+        rules.add(f"{RULES}.{spec.rule.kind}")
+    return tuple(sorted(models | rules))
+
+
+def _models(numbers: ModelNumbers) -> tuple[str, ...]:
+    """The kind of a model, and of the one that it is made of, if it is."""
+    of = getattr(numbers, "of", None)
+    return (numbers.kind, *(_models(of) if of is not None else ()))
 
 
 def _setting(setting: str, problem: ProblemSpec) -> str:

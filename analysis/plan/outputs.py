@@ -263,7 +263,13 @@ def _report_code(shown: Iterable[Drawn]) -> str:
     """Of the code, its own and that of what it shows, and of its texts."""
     codes = {drawn.name: drawn.fingerprint for drawn in shown}
     texts = {path.name: _hash(path) for path in (TEMPLATE, DEVIATIONS)}
-    return hash8({"code": fingerprint("analysis.report:write_report"), "shown": codes, "texts": texts})
+    return hash8(
+        {
+            "code": fingerprint("analysis.report:write_report", "analysis.agreement:for_report"),
+            "shown": codes,
+            "texts": texts,
+        }
+    )
 
 
 def _hash(path: Path) -> str:

@@ -9,7 +9,12 @@ from analysis.specs.panels import ReportSpec
 
 
 def write_report(
-    report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path, output: Path
+    report: ReportSpec,
+    datasets: Mapping[str, Path],
+    files: Mapping[str, Path],
+    deviations: Path,
+    output: Path,
+    agreement: object = None,
 ) -> None:
     """Write the report. Its bytes depend on nothing but what the arguments and the files hold.
 
@@ -19,6 +24,7 @@ def write_report(
         files: by name relative to the results, "figures/<id>.png" (".pdf", ".csv") and "claims.json".
         deviations: Markdown.
         output: the report.
+        agreement: with the archived run (`analysis.agreement.Agreement`), or why there is none; None: not compared.
 
     Raises:
         InputError: if a dataset or file is missing or damaged, or the output cannot be written.
@@ -26,4 +32,4 @@ def write_report(
     from analysis.report.page import page
     from analysis.store.atomic import write_text
 
-    write_text(page(report, datasets, files, deviations), output)
+    write_text(page(report, datasets, files, deviations, agreement), output)

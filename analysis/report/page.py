@@ -27,12 +27,19 @@ class Part:
     anchor: str
     title: str
     cited: str
+    speaks: str
     note: str
     figures: list[Figure]
     missing: list[str]
 
 
-def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, Path], deviations: Path) -> str:
+def page(
+    report: ReportSpec,
+    datasets: Mapping[str, Path],
+    files: Mapping[str, Path],
+    deviations: Path,
+    agreement: object,
+) -> str:
     """The report as HTML; see `analysis.report.write_report`."""
     read = Datasets(datasets, report.base)
     papers, planned = report.papers, {figure.name: figure for figure in report.figures}
@@ -52,7 +59,8 @@ def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, P
         Part(
             f"Paper-{place}",
             paper.title,
-            f"{paper.authors}, {paper.year}",
+            f"{paper.authors}, {paper.year}" if paper.authors else "",
+            paper.speaks,
             paper.note,
             [shown(figure.id) for figure in paper.figures if figure.id in planned],
             [f"{figure.number} ({figure.id})" for figure in paper.figures if figure.id not in planned],
@@ -60,7 +68,7 @@ def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, P
         for place, paper in enumerate(papers, 1)
     ]
     if further:
-        parts.append(Part("Further", "Further figures", "", "", [shown(name) for name in further], []))
+        parts.append(Part("Further", "Further figures", "", "", "", [shown(name) for name in further], []))
     return _template().render(
         profile=report.profile,
         title=report.title,
@@ -77,6 +85,7 @@ def page(report: ReportSpec, datasets: Mapping[str, Path], files: Mapping[str, P
         elsewhere=by_claim(beside[ELSEWHERE]),
         ELSEWHERE=ELSEWHERE,
         deviations=prose.rendered(deviations),
+        agreement=agreement,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan, sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Positive, RuleNumbers
 from analysis.specs.base import Decay
@@ -19,9 +21,11 @@ class Numbers(RuleNumbers):
     """`momentum` is β_1, and 0 is Adam without momentum."""
 
     kind: Literal["adam"] = "adam"
-    momentum: Decay = USUAL_BETA1
-    beta2: Decay = USUAL_BETA2
-    epsilon: Positive = 1e-8
+    momentum: Annotated[Decay, Field(description="β₁, the decay of the gradient's average; 0: no momentum [1]")] = (
+        USUAL_BETA1
+    )
+    beta2: Annotated[Decay, Field(description="β₂, the decay of the squared gradient's average [1]")] = USUAL_BETA2
+    epsilon: Annotated[Positive, Field(description="Added to the denominator of each update [1]")] = 1e-8
 
     @property
     def title(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import Positive, RuleNumbers
 
@@ -16,7 +18,7 @@ class Numbers(RuleNumbers):
     """`rho` is the perturbation radius."""
 
     kind: Literal["sam"] = "sam"
-    rho: Positive
+    rho: Annotated[Positive, Field(description="ρ, the radius of the perturbation [1]")]
 
     @property
     def title(self) -> str:

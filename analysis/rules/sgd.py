@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from analysis.specs import RuleNumbers
 from analysis.specs.base import Decay
@@ -16,7 +18,7 @@ class Numbers(RuleNumbers):
     """SGD, and on the full batch GD; `momentum` 0 is none."""
 
     kind: Literal["sgd"] = "sgd"
-    momentum: Decay = 0.0
+    momentum: Annotated[Decay, Field(description="Decay of the velocity; 0: no momentum [1]")] = 0.0
 
     @property
     def title(self) -> str:

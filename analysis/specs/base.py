@@ -20,16 +20,17 @@ def _number(value: object) -> object:
     return value
 
 
-Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
 LARGEST = 2**31 - 1  # of counts: more than any machine has room or time for
 Count = Annotated[int, Field(ge=1, le=LARGEST, strict=True)]
 Several = Annotated[int, Field(ge=2, le=LARGEST, strict=True)]
 Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
 Layers = Annotated[int, Field(ge=1, le=1000, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
-Decay = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]  # of a moving average
+Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+Share = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_number)]
+Decay = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number)]  # of a moving average
 
 
 class Frozen(BaseModel):

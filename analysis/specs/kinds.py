@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from analysis.specs.base import Count, Frozen, Positive
 from sharpflat.errors import InputError
@@ -152,7 +152,7 @@ class ProbeNumbers(Frozen):
     everywhere: ClassVar[bool] = False
     apart: ClassVar[bool] = False
     place: ClassVar[Literal["first", "usual", "update"]] = "usual"
-    every: Count
+    every: Annotated[Count, Field(description="Interval between measurements [steps]")]
 
     def measurement(self) -> Measurement:
         """What one measurement takes."""

@@ -123,11 +123,13 @@ class PaperFigure(Frozen):
 
 
 class Paper(Frozen):
-    """A paper with its figures and tables, in its order; `note` applies to all of them."""
+    """A paper with its figures and tables, in its order; `note` applies to all of them. A group of figures that is no
+    paper's has no authors. `speaks` is whose words `says` has."""
 
     title: Text
-    authors: Text
-    year: int
+    authors: Text | None = None
+    year: int | None = None
+    speaks: Text = "The paper"
     note: Text
     figures: tuple[PaperFigure, ...]
 

@@ -23,7 +23,7 @@ class DataSpec(Frozen):
     test_examples: Count
     scaling: Literal["unit", "channel", "pixel", "pixel-all"] = "unit"  # images
     pooling: Count = 1  # images: averaged over squares of this many pixels a side
-    max_length: Count = 64  # text, in words
+    max_length: Count = 64  # text, in words or ids
     holdout: Size = 0
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, Size
+from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, Share, Size
 from analysis.specs.kinds import ProbeSpecs, RuleSpec
 from analysis.specs.problem import ProblemSpec
 
@@ -29,9 +29,16 @@ class Refreshes(Frozen):
     subspace in use with a new one (see `sharpflat.optim.refresh`).
     """
 
-    refresh_every: Count | None = None
-    refresh_error: Positive | None = None
-    refresh_overlap: Annotated[Fraction, Field(gt=0, lt=1)] | None = None
+    refresh_every: Annotated[Count | None, Field(description="Interval between refreshes of the subspace [steps]")] = (
+        None
+    )
+    refresh_error: Annotated[
+        Positive | None, Field(description="Instead of an interval: largest relative error of a filtered update [1]")
+    ] = None
+    refresh_overlap: Annotated[
+        Share | None,
+        Field(description="Instead of an interval: smallest overlap of the subspace in use with a new one [1]"),
+    ] = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:

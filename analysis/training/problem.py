@@ -9,7 +9,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from analysis.data.preprocess import first, image_tensors, label_tensor, side_tensor, token_tensors
+from analysis.data.preprocess import first, id_tensors, image_tensors, label_tensor, side_tensor, token_tensors
 from analysis.models import build
 from analysis.specs import ProblemSpec
 from sharpflat.curvature.objective import Objective
@@ -56,6 +56,9 @@ def make_problem(
     if "sentences" in train:
         inputs, test_inputs, vocabulary = token_tensors(train, test, spec.data.max_length)
         shape: tuple[int, ...] = (len(vocabulary), spec.data.max_length)
+    elif "ids" in train:
+        inputs, test_inputs = id_tensors(train, test, spec.data.max_length)
+        shape = (int(train.attrs["vocabulary"]), spec.data.max_length)
     elif "sides" in train:
         inputs, test_inputs = side_tensor(train, dtype), side_tensor(test, dtype)
         shape = (1,)
@@ -65,7 +68,10 @@ def make_problem(
             inputs, test_inputs = (avg_pool2d(x, spec.data.pooling) for x in (inputs, test_inputs))
         shape = tuple(inputs.shape[1:])
     generator = torch.Generator().manual_seed(seed)
-    model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype).to(device)
+    model = build(spec.model, shape, int(train.attrs["classes"]), generator, dtype)
+    if callable(prepare := getattr(model, "train_on", None)):  # of a model that leaves out of θ what would never move
+        prepare(inputs)
+    model = model.to(device)
     labels, trained = label_tensor(train), spec.data.examples - spec.data.holdout
     if trained < 1:
         raise InputError(f"{spec.data.holdout} of {spec.data.examples} examples held out leave none to train on")

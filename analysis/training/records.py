@@ -11,18 +11,51 @@ import numpy as np
 import xarray as xr
 
 from analysis.specs import SegmentSpec
+from analysis.store.words import STEP, Words, describe
 from analysis.training.probes import BaseProbe, Variable
 
 SCHEMA, SNAPSHOTS_SCHEMA = "trajectory-2", "snapshots-1"
 REFRESH_STEP = "refresh_step"
 REFRESHES = {
-    "overlap": Variable("overlap of the filter's subspace with the one before this refresh (NaN: the first)"),
-    "refresh_products": Variable("Hessian products that this refresh of the filter's subspace used", dtype="int64"),
-    "refresh_converged": Variable("1 where the refresh's eigensolver reached its tolerance", dtype="int64"),
-    "refresh_interval": Variable("steps since the refresh before (0: the first)", dtype="int64"),
-    "refresh_error": Variable("relative error of the filtered update with the subspace before (NaN: the first)"),
-    "refresh_kept": Variable("1 where the steps before kept to the accuracy asked for, if one is", dtype="int64"),
+    "overlap": Variable(
+        Words(
+            "overlap with the subspace before",
+            "|U^T U'|_F^2 / k of the filter's bases U and U' before and after this refresh; NaN: the first refresh",
+        )
+    ),
+    "refresh_products": Variable(
+        Words("Hessian products of the refresh", "used by this refresh of the filter's subspace"), dtype="int64"
+    ),
+    "refresh_converged": Variable(
+        Words("refresh converged", "1: the refresh's eigensolver reached its tolerance; 0: it did not"), dtype="int64"
+    ),
+    "refresh_interval": Variable(
+        Words(
+            "steps since the refresh before", "updates between this refresh and the one before; 0: the first refresh"
+        ),
+        dtype="int64",
+    ),
+    "refresh_error": Variable(
+        Words(
+            "error of the subspace before",
+            "relative error that this step's filtered update would have with the subspace before; NaN: the first "
+            "refresh",
+        )
+    ),
+    "refresh_kept": Variable(
+        Words(
+            "accuracy kept",
+            "1: the steps before kept to the accuracy asked for, or none was asked for; 0: they missed it",
+        ),
+        dtype="int64",
+    ),
 }
+TRAJECTORY = Words(
+    "Measurements along a segment of training",
+    "One update rule, from the parent's last state. A run is a path of segments (attribute `specification`, in JSON: "
+    "`parent`); analysis.open_runs puts runs together. Each kind of measurement has steps of its own for a dimension.",
+)
+SNAPSHOTS = Words("Parameters along a segment of training", "theta at chosen steps; see the segment's trajectory.nc")
 
 
 @dataclass(frozen=True)
@@ -67,11 +100,12 @@ def to_trajectory(
         probes: by kind; those that are kept apart are left out.
         attributes: id, status and the like; `parameters`, their number, decides lengths.
     """
-    dataset = xr.Dataset(attrs=_attributes(SCHEMA, spec, attributes))
+    dataset = xr.Dataset(attrs=_attributes(SCHEMA, TRAJECTORY, spec, attributes))
     for kind, probe in probes.items():
         if not spec.probes[kind].apart:
             lengths = probe.lengths(spec.problem.k, attributes["parameters"])
             _enter(dataset, records, probe.dimension, probe.variables, lengths, spec.problem.dtype)
+            describe(dataset, probe.coordinates)
     if spec.filter is not None:
         _enter(dataset, records, REFRESH_STEP, REFRESHES, {}, spec.problem.dtype)
     return dataset
@@ -87,15 +121,16 @@ def to_snapshots(
     apart = [probe for kind, probe in probes.items() if spec.probes[kind].apart]
     if not apart:
         return None
-    dataset = xr.Dataset(attrs=_attributes(SNAPSHOTS_SCHEMA, spec, attributes))
+    dataset = xr.Dataset(attrs=_attributes(SNAPSHOTS_SCHEMA, SNAPSHOTS, spec, attributes))
     for probe in apart:
         lengths = probe.lengths(spec.problem.k, attributes["parameters"])
         _enter(dataset, records, probe.dimension, probe.variables, lengths, spec.problem.dtype, numbered=False)
     return dataset
 
 
-def _attributes(schema: str, spec: SegmentSpec, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {"schema": schema, "specification": json.dumps(spec.model_dump(), sort_keys=True), **attributes}
+def _attributes(schema: str, words: Words, spec: SegmentSpec, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    specification = json.dumps(spec.model_dump(), sort_keys=True)
+    return {**words.of_dataset(), "schema": schema, "specification": specification, **attributes}
 
 
 def _enter(
@@ -109,10 +144,10 @@ def _enter(
 ) -> None:
     """Enter the rows of variables; dimensions beyond `dimension` are numbered from 1, as in λ_1, if `numbered`."""
     steps = np.asarray(records.rows.get(dimension, []), dtype=np.int64)
-    dataset.coords[dimension] = steps
+    dataset.coords[dimension] = dimension, steps, STEP.attributes()
     for name in lengths if numbered else ():
         dataset.coords[name] = np.arange(1, lengths[name] + 1)
     for name, variable in variables.items():
         rows = np.asarray(records.rows.get(name, []), dtype=variable.dtype or dtype)
         shape = (len(steps), *(lengths[inner] for inner in variable.dimensions))
-        dataset[name] = ((dimension, *variable.dimensions), rows.reshape(shape), {"long_name": variable.meaning})
+        dataset[name] = ((dimension, *variable.dimensions), rows.reshape(shape), variable.words.attributes())

@@ -34,6 +34,11 @@ _CUDA_BUDGET_FRACTION = 8  # one eighth of the device's memory
 _CACHE_BUDGET = 64 << 20
 _CACHE_BUDGET_THETAS = 8
 
+# Padded examples are cut to the longest of each chunk, which pays only where a chunk is much work. Of 150 sentences of
+# `quick` (17 MiB) two chunks instead of one took 1.16 times as long for a gradient, 1.09 for a product through a kept
+# graph and 1.24 for one at a new θ, though they hold a quarter fewer positions.
+_TINY_BUDGET = 24 << 20
+
 
 class Chunks:
     """The number of examples to evaluate at once.
@@ -51,6 +56,7 @@ class Chunks:
         *,
         device: torch.device,
         theta_bytes: int = 0,
+        examples: int | None = None,
         chunk_size: int | None = None,
         memory_budget: int | None = None,
     ) -> None:
@@ -61,6 +67,7 @@ class Chunks:
             saved_bytes: Bytes that a forward pass of so many (of the longest) examples saves for the backward pass.
             device: Where it is evaluated.
             theta_bytes: Bytes of θ.
+            examples: Of padded ones, how many there are: one chunk, uncut, where that is tiny.
             chunk_size: Examples evaluated at once. `None`: as many as `chunk_budget` allows.
             memory_budget: Bytes. `None`: 1 GiB on a CPU, an eighth of a GPU's memory. One chunk's graph may take all
                 of it on a GPU, and on a CPU 64 MiB of it, or eight times the bytes of θ where that is more.
@@ -78,6 +85,7 @@ class Chunks:
             self.chunk_budget = min(memory_budget, max(_CACHE_BUDGET, _CACHE_BUDGET_THETAS * theta_bytes))
         self.halvings: list[tuple[int, int]] = []
         self._count, self._saved_bytes, self._device = count, saved_bytes, device
+        self._examples = count if examples is None else examples
         self._size = None if chunk_size is None else min(chunk_size, count)
         self._limited = chunk_size is not None  # by the caller or by the memory there is, not by the caches alone
         self._bytes_per_example: int | None = None
@@ -86,9 +94,13 @@ class Chunks:
     def size(self) -> int:
         """Examples evaluated at once: as given, or from the chunk budget; halved when memory ran out."""
         if self._size is None:
-            fitting = max(1, self.chunk_budget // max(1, GRAPH_FACTOR * self.bytes_per_example))
-            chunks = -(-self._count // min(fitting, self._count))
-            self._size = -(-self._count // chunks)  # equal chunks rather than a small last one
+            each = max(1, GRAPH_FACTOR * self.bytes_per_example)
+            if each * self._examples <= min(_TINY_BUDGET, self.chunk_budget):
+                self._size = self._examples
+            else:
+                fitting = max(1, self.chunk_budget // each)
+                chunks = -(-self._count // min(fitting, self._count))
+                self._size = -(-self._count // chunks)  # equal chunks rather than a small last one
         return self._size
 
     def size_for(self, examples: int) -> int:

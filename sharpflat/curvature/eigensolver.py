@@ -23,7 +23,9 @@ with cross-entropy, λ_k/λ_{k+1} = 1.07 and tolerance 0.03, 1 − overlap falls
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol
 
 import torch
@@ -57,6 +59,10 @@ class NonFiniteProductError(ArithmeticError):
     """A product with the operator holds NaN or infinity; the message says which product."""
 
 
+Enough = Callable[[Tensor, Tensor], bool]
+"""Whether Ritz vectors [P, K] and the same one power step on, both orthonormal, are near enough to each other."""
+
+
 @dataclass(frozen=True)
 class TopEigenspace:
     """The K = k + `beyond` largest eigenpairs, algebraically, and how good they are (see `top_eigenspace`).
@@ -69,7 +75,8 @@ class TopEigenspace:
         converged: Whether every residual is within its tolerance, and products are more than rounding errors.
         reason: Why not, in words; None where converged.
         start: [P, m], K <= m <= K + guard, orthonormal: the block to begin the next, nearby solve from. One
-            power step ahead of the Ritz vectors, in their order, and usually closer; no product verifies it.
+            power step ahead of the Ritz vectors, in their order, and usually closer; no product verifies it. Its first
+            K columns span what that step makes of `eigenvectors`.
     """
 
     eigenvalues: Tensor
@@ -95,6 +102,7 @@ def top_eigenspace(
     which: str = "largest",
     beyond: int = 0,
     beyond_tolerance: float = 1e-2,
+    enough: Enough | None = None,
 ) -> TopEigenspace:
     """The k algebraically largest (or smallest, or largest in magnitude) eigenvalues of a symmetric operator.
 
@@ -120,6 +128,8 @@ def top_eigenspace(
         which: "largest" (descending), "smallest" (ascending) or "magnitude" (descending in it).
         beyond: Number of eigenpairs after the first k that are returned too.
         beyond_tolerance: Of the residuals of these, relative to |λ_1|: for a plot, where no more can be seen.
+        enough: Asked after each round, with the K Ritz vectors and the same one power step on, both [P, K] and
+            orthonormal. Where it says that they are near enough to each other, that counts as converged too.
 
     Returns:
         The eigenpairs, on the operator's device.
@@ -135,7 +145,17 @@ def top_eigenspace(
     if generator is not None and generator.device.type != "cpu":
         raise InputError("generator must be a CPU generator: torch.Generator()")
     with without_autocast(operator.device):
-        options = (beyond, start, (tolerance, beyond_tolerance), max_products, generator, guard, block, max_basis)
+        options = (
+            beyond,
+            start,
+            (tolerance, beyond_tolerance),
+            max_products,
+            generator,
+            guard,
+            block,
+            max_basis,
+            enough,
+        )
         if which == "smallest":
             return _negated(_solve(_Negative(operator), k, *options, magnitude=False))
         return _solve(operator, k, *options, magnitude=which == "magnitude")
@@ -171,6 +191,7 @@ def _solve(
     guard: int,
     block: int | None,
     max_basis: int | None,
+    enough: Enough | None,
     *,
     magnitude: bool,
 ) -> TopEigenspace:
@@ -196,7 +217,10 @@ def _solve(
         bounds = search.bounds(first, len(residuals), *tolerances)
         open_pairs = residuals > bounds
         left = max_products - search.products
-        converged = not bool(open_pairs.any()) and search.count >= k and not search.noise
+        complete = search.count >= k and not search.noise
+        converged, accepted = complete and not bool(open_pairs.any()), False
+        if complete and not converged and enough is not None and (stepped := search.stepped(k)) is not None:
+            converged = accepted = enough(vectors.T, stepped.T)
         if converged or left == 0 or (search.noise and search.count >= k):
             break
         if search.count + int(open_pairs.sum()) > max_basis:
@@ -207,14 +231,16 @@ def _solve(
                 break
             new = _random(operator, 1, generator, search.vectors)
 
-    reason = search.reason(residuals, tolerances[0], first, converged)
+    reason = search.reason(residuals, inf if accepted else tolerances[0], first, converged)
+    stepped = search.stepped(k, width - k)
+    start = search.ritz_vectors(width) if stepped is None else stepped
     return TopEigenspace(
         eigenvalues=search.ritz[:k].to(operator.dtype).to(operator.device),
         eigenvectors=vectors.T,
         residuals=residuals.to(operator.dtype).to(operator.device),
         products=search.products,
         converged=reason is None,
-        start=search.refined(k, width).T,
+        start=start.T,
         reason=reason,
     )
 
@@ -358,19 +384,24 @@ class _SearchSpace:
         residuals = torch.addcmul(self._rotate(self.images, len(vectors)), values, vectors, value=-1)
         return residuals, torch.linalg.vector_norm(residuals, dim=1).double().cpu()
 
-    def refined(self, k: int, count: int) -> Tensor:
-        """The first `count` Ritz vectors after a power step (A − σ), as orthonormal rows: no product needed.
+    def stepped(self, k: int, guard: int = 0) -> Tensor | None:
+        """The first k + `guard` Ritz vectors after a power step (A − σ), as orthonormal rows: no product needed.
 
-        σ is 0, or where W knows of eigenvalues below −λ_k, low enough that the step does not blow them up.
+        The first k of these span what the step makes of the first k Ritz vectors.
+
+        σ is 0, or where W knows of eigenvalues below −λ_k, low enough that the step does not blow them up. None where
+        the step would help nothing.
         """
         shift = 0.0 if self.magnitude else min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
         if not self.magnitude and self.kth(k) - shift <= 0.1 * float(self.ritz.abs().max()) * (shift < 0):
-            return self.ritz_vectors(count)  # wanted and unwanted ones would shrink alike
-        stepped = self._rotate(self.images, count)
+            return None  # wanted and unwanted ones would shrink alike
+        stepped = self._rotate(self.images, k + guard)
         if shift < 0:
-            stepped = torch.add(stepped, self.ritz_vectors(count), alpha=-shift)
-        stepped = orthonormal(stepped, None)
-        return stepped if len(stepped) >= min(k, self.count) else self.ritz_vectors(count)
+            stepped = torch.add(stepped, self.ritz_vectors(k + guard), alpha=-shift)
+        wanted = orthonormal(stepped[:k], None)
+        if len(wanted) < min(k, self.count):
+            return None
+        return torch.cat([wanted, orthonormal(stepped[k:], wanted)])
 
     def restart(self, count: int) -> None:
         """Shrinks W to its first `count` Ritz vectors."""

@@ -169,6 +169,7 @@ class Objective(_Views):
             self._saved_bytes,
             device=self.device,
             theta_bytes=self.size * self.dtype.itemsize,
+            examples=self.count,
             chunk_size=chunk_size,
             memory_budget=memory_budget,
         )

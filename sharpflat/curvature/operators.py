@@ -46,7 +46,7 @@ from sharpflat.curvature.objective import Objective
 #   784-32-32-10, 1,000 images (activations of 0.3 MB a vector):  1.8 ms in a block, 2.8 ms one by one
 #   784-200-200-10, 5,000 images (8 MB a vector):                 107 ms in a block,  62 ms one by one
 # (within warm refreshes, where caches are colder than in the table above; same machine).
-# A block saves the overhead of calls and loses the cache: up to this size of all vectors' activations.
+# A block saves the overhead of calls and loses the cache: up to this size of all its vectors' activations.
 _BLOCK_BYTES = 8 << 20
 
 
@@ -151,7 +151,8 @@ class _Products:
         each = chunks.bytes_per_example * chunks.size
         if self.objective.device.type == "cuda":
             return max(1, min(count, chunks.memory_budget // (GRAPH_FACTOR * each)))
-        return count if each * count <= _BLOCK_BYTES else 1
+        blocks = -(-count // max(1, _BLOCK_BYTES // max(1, each)))
+        return -(-count // blocks)  # equal blocks rather than a small last one
 
 
 class CurvatureOperator(Operator):

@@ -83,6 +83,12 @@ class RefreshRule:
         """The interval after the first refresh, when nothing is known: one step, unless it is fixed."""
         return self.every or 1
 
+    def enough(self, *, error: float, overlap: float) -> bool:
+        """Whether a subspace that one more power step changes by so much is near enough to the one looked for."""
+        if self.error is not None:
+            return error <= self.error
+        return self.overlap is not None and overlap >= self.overlap
+
     def next(self, interval: int, planned: int, *, error: float, overlap: float) -> tuple[bool, int]:
         """Whether the steps since the last refresh kept to the accuracy asked for, and the steps to the next refresh.
 

@@ -15,6 +15,9 @@ from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
+# Random vectors that the first refresh begins with: half the products of a block of k, enough for double eigenvalues.
+_COLD_BLOCK = 2
+
 
 class SubspaceFilter:
     """u ← α_dom P_k u + β_bulk P_k^⊥ u, with P_k recomputed now and then (Zakarin & Singh).
@@ -22,7 +25,7 @@ class SubspaceFilter:
     Where α_dom = β_bulk no curvature is asked for. Each refresh starts from the last one's block.
 
     Attributes:
-        dominant: eigenvectors [P, k] of the last refresh; None before the first.
+        dominant: basis [P, k] of the last refresh, its eigenvectors one power step on; None before the first.
         start: block [P, k + guard] to begin the next refresh from; None is a random one.
         refreshed_at: step of the last refresh; None before the first.
         interval: steps from the last refresh to the next.
@@ -45,7 +48,8 @@ class SubspaceFilter:
 
         Args:
             k: dimension of the dominant subspace.
-            tolerance: of the eigenpairs' residuals, relative to λ_k.
+            tolerance: of the eigenpairs' residuals, relative to λ_k; the eigensolver also stops where one power step
+                changes no more than `refresh_error` or `refresh_overlap` allows.
             refresh_every: steps between refreshes, at least 1; exactly one of the three is given.
             refresh_error: largest relative error of the filtered update: refreshes as often as that needs.
             refresh_overlap: smallest overlap of the subspace in use with a new one: refreshes as often as that needs.
@@ -97,9 +101,17 @@ class SubspaceFilter:
         if not self.due(step):
             assert self.dominant is not None
             return filtered_by(self.dominant), None
-        found = top_eigenspace(hessian(), self.k, start=self.start, tolerance=self.tolerance)
-        # Contiguous: the layout that a file gives back. Rounding depends on it.
-        new = DominantSubspace(found.eigenvectors.contiguous())
+
+        def enough(basis: Tensor, stepped: Tensor) -> bool:
+            error = _relative_error(filtered_by(basis), filtered_by(stepped))
+            overlap = DominantSubspace(basis, verify=False).overlap(DominantSubspace(stepped, verify=False))
+            return self.rule.enough(error=error, overlap=overlap)
+
+        found = top_eigenspace(
+            hessian(), self.k, start=self.start, block=_COLD_BLOCK, tolerance=self.tolerance, enough=enough
+        )
+        # One power step on. Contiguous: the layout that a file gives back. Rounding depends on it.
+        new = DominantSubspace(found.start[:, : self.k].contiguous())
         filtered = filtered_by(new.basis)
         overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first
         if self.dominant is not None and self.refreshed_at is not None:

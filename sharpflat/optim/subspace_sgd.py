@@ -54,7 +54,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     Attributes:
         alpha_dom: weight of the dominant component; may be set between steps.
         beta_bulk: weight of the bulk component; may be set between steps.
-        k, tolerance, refresh_every, refresh_error, refresh_overlap, check_ranks: as given to the constructor.
+        k: as given to the constructor; so are `tolerance`, `refresh_every`, `refresh_error`, `refresh_overlap` and
+            `check_ranks`.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         tolerance: float = 1e-2,
         check_ranks: bool = True,
     ) -> None:
-        """Evaluates nothing.
+        """The constructor evaluates nothing.
 
         Args:
             params: as for `torch.optim.SGD`; groups may have `lr`, `momentum` and `weight_decay` of their own. Those
@@ -91,7 +92,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             curvature: where the Hessian is taken: an `Objective` that trains just these parameters (in any order), or
                 a closure that returns the loss (a scalar) of the model with these parameters on a holdout, without
                 `backward()`; it is called once a refresh. Needed unless both weights are the same number.
-            tolerance: of the eigenpairs' residuals, relative to λ_k.
+            tolerance: of the eigenpairs' residuals, relative to λ_k (see `SubspaceFilter`).
             check_ranks: where torch.distributed is initialised, compare one number across ranks after each refresh;
                 False where ranks train models of their own.
 

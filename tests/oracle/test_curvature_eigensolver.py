@@ -178,6 +178,40 @@ def test_the_basis_is_a_step_ahead_of_the_eigenvectors() -> None:
     assert ahead < 0.2 * error  # the bulk reaches to 0.9, λ_k is 5: (0.9/5)² at best
 
 
+def test_a_search_ends_early_where_a_power_step_changes_little_enough() -> None:
+    matrix = planted(SPECTRA["separated"])
+    asked = []
+
+    def enough(basis: Tensor, stepped: Tensor) -> bool:
+        asked.append(1 - DominantSubspace(basis).overlap(DominantSubspace(stepped)))
+        return asked[-1] < 1e-3
+
+    r = top_eigenspace(Dense(matrix), k=5, tolerance=1e-9, block=2, enough=enough)
+    exact = top_eigenspace(Dense(matrix), k=5, tolerance=1e-9, block=2)
+    assert r.converged
+    assert asked[-1] < 1e-3 <= asked[-2]  # not later, and not before
+    assert r.products < exact.products
+    assert 1 - DominantSubspace(r.start[:, :5]).overlap(top(matrix, 5)) < 1e-3
+    # The first columns of `start` are just what the step makes of the eigenvectors, whatever its guard vectors are.
+    step = DominantSubspace(torch.linalg.qr(matrix @ r.eigenvectors)[0])
+    assert DominantSubspace(r.start[:, :5]).overlap(step) > 1 - 1e-12
+
+
+def test_where_a_power_step_helps_nothing_it_ends_no_search() -> None:
+    """All eigenvalues are far below zero and alike, so that wanted and unwanted vectors would shrink alike."""
+    matrix = planted([*np.linspace(-80, -84, 5), *np.linspace(-85, -90, 50)])
+    asked = []
+
+    def enough(basis: Tensor, stepped: Tensor) -> bool:
+        asked.append(basis)
+        return True
+
+    r = top_eigenspace(Dense(matrix), k=5, tolerance=1e-3, enough=enough)
+    assert r.converged
+    assert r.products > 7, "the test needs several rounds"
+    assert not asked
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lowest", [-0.5, -30.0])
 def test_warm_starts_along_a_drift(lowest: float) -> None:

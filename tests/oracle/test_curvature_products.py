@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,24 @@ def test_operator_equals_the_dense_matrix(problem: Problem, name: str, chunk_siz
     v = torch.linspace(-1, 1, len(dense), dtype=torch.float64)
     close(operator.matvec(v), dense @ v)
     assert operator._products._batches, "an operation could not be batched"
+
+
+def test_more_vectors_than_fit_the_caches_make_several_equal_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = make("mlp").objective(None)
+    operator = Hessian(objective, objective.theta)
+    whole = operator.matmat(identity(objective.size))
+    widths = []
+    block = operators._Products._block
+
+    def counted(self: operators._Products, graph: Any, rows: Tensor) -> list[Tensor]:
+        widths.append(len(rows))
+        return block(self, graph, rows)
+
+    monkeypatch.setattr(operators._Products, "_block", counted)
+    each = objective.chunks.bytes_per_example * objective.chunks.size
+    monkeypatch.setattr(operators, "_BLOCK_BYTES", 14 * each)
+    close(operator.matmat(identity(objective.size)[:, :22]), whole[:, :22])
+    assert widths == [11, 11]  # rather than 14 and 8, or one by one
 
 
 @pytest.mark.parametrize("chunk_size", CHUNKS)

@@ -92,6 +92,40 @@ def test_a_subspace_that_begins_to_turn_is_a_miss_and_followed_closely():
     assert max(r.interval for r in after) <= 4
 
 
+class Planted:
+    """Eigenvalues 3, 2.5 and 2 above a bulk up to 1, in turned axes."""
+
+    size, dtype, device = 60, torch.float64, torch.device("cpu")
+
+    def __init__(self) -> None:
+        axes = torch.linalg.qr(torch.randn(60, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+        values = torch.cat([torch.tensor([3.0, 2.5, 2.0]), torch.linspace(1, -0.5, 57)]).double()
+        self.matrix, self.basis = axes @ torch.diag(values) @ axes.T, axes[:, :3]
+
+    def matmat(self, V: torch.Tensor, /) -> torch.Tensor:
+        return self.matrix @ V
+
+
+@pytest.mark.parametrize(
+    ("rule", "leaves"),
+    [({"refresh_error": 0.05}, 0.05), ({"refresh_overlap": 0.99}, None), ({"refresh_every": 1}, 1e-9)],
+)
+def test_the_eigensolver_works_no_harder_than_the_bound_needs(rule, leaves):
+    planted = Planted()
+    update = planted.matrix @ torch.linspace(-1, 1, 60, dtype=torch.float64)
+    numbers = {"k": 3, "tolerance": 1e-10}
+    subspace, exact = SubspaceFilter(**numbers, **rule), SubspaceFilter(**numbers, refresh_every=1)
+    found, refresh = subspace.apply(update, 0, lambda: planted, alpha_dom=0.0, beta_bulk=1.0)
+    _, whole = exact.apply(update, 0, lambda: planted, alpha_dom=0.0, beta_bulk=1.0)
+    assert refresh.converged
+    assert refresh.products == whole.products if "refresh_every" in rule else refresh.products < 0.8 * whole.products
+    true = DominantSubspace(planted.basis)
+    if leaves is not None:
+        bulk = true.project_out(update)
+        assert float((found - bulk).norm() / bulk.norm()) <= leaves
+    assert true.overlap(DominantSubspace(subspace.dominant)) >= rule.get("refresh_overlap", 0.9)
+
+
 def test_an_interval_doubles_at_most_and_has_an_end():
     intervals = [r.interval for r in run([0.0] * 500, "dom", refresh_error=0.1)[0]]
     assert intervals == [0, 1, 3, 7, 15, 31, 63, LONGEST, LONGEST, LONGEST]

@@ -105,9 +105,10 @@ class Example:
     files: dict[str, Path]
     deviations: Path
     output: Path
+    agreement: object = None
 
     def write(self) -> str:
-        write_report(self.report, self.datasets, self.files, self.deviations, self.output)
+        write_report(self.report, self.datasets, self.files, self.deviations, self.output, self.agreement)
         return self.output.read_text(encoding="utf-8")
 
     def panel(self, figure: int) -> PanelSpec:

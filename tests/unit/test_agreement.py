@@ -1,18 +1,15 @@
-"""A run beside the archived one: what agrees, what differs, from which step; and runs of a figure as one dataset."""
+"""A run beside the archived one: what agrees, what differs, and from which step."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from analysis.agreement import ROUNDING, ComparedVerdict, _compare, _differences, agree
+from analysis.agreement import ROUNDING, ComparedVerdict, _compare, _differences, agree, for_report
 from analysis.archive import read_archive
-from analysis.open_runs import open_runs
-from sharpflat.errors import InputError
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 SPECIFICATION = '{"seed": 0, "rule": {"kind": "sgd"}, "parent": "one"}'
@@ -83,40 +80,37 @@ def test_the_archive_agrees_with_itself_and_a_changed_curve_is_found(tmp_path: P
     manifest = read_archive(archive)
     whole = manifest.plan()
     name = "zs-fig04"
-    plan = replace(whole, figures={name: whole.figures[name]}, claims=type(whole.claims)(claims=(), fingerprint=""))
+    report = whole.report.spec.model_copy(update={"figures": (whole.figures[name].spec,), "claims": (), "base": ""})
     (tmp_path / "energies").symlink_to(archive / "energies")
     (tmp_path / "segments").mkdir()
     for segment in (archive / "segments").iterdir():
         (tmp_path / "segments" / segment.name).symlink_to(segment)
-    found = agree(plan, tmp_path, manifest, archive)
+    found = agree(report, tmp_path, manifest, archive)
     assert found.departed == ()
     assert found.alone == 0
     assert "within rounding" in found.in_one_line()
 
-    changed = plan.figures[name].panels[0].paths()[-1][-1]
+    changed = report.figures[0].panels[0].paths()[-1][-1]
     dataset = read_dataset(archive / "segments" / changed / "trajectory.nc")
     step = int(dataset.step.values[1])
     dataset["loss"][1] *= 1.01
     (tmp_path / "segments" / changed).unlink()
     write_dataset(dataset, tmp_path / "segments" / changed / "trajectory.nc")
-    found = agree(plan, tmp_path, manifest, archive)
+    found = agree(report, tmp_path, manifest, archive)
     assert [run.departure.step for run in found.departed if run.departure] == [step]
     assert f"1 of {len(found.runs)} runs differ beyond rounding, first at step {step:,}" in found.in_one_line()
     assert any(found.departed[0].name in line for line in found.lines())
 
 
-@pytest.mark.slow
-def test_runs_of_a_family_are_one_dataset() -> None:
-    plan = read_archive(REFERENCE / "quick").plan()
-    runs = open_runs(plan, "zs-fig04", results=REFERENCE)
-    (panel,) = plan.figures["zs-fig04"].panels
-    members = list(panel.members())
-    assert runs.sizes["run"] == len(members)
-    for position, member in enumerate(members):
-        assert runs.label.values[position] == member.label
-        assert {name: runs[name].values[position] for name in member.varied} == member.varied
-    assert np.isfinite(runs.loss.values[:, 0]).all()
-    with pytest.raises(InputError, match="no figure or claim 'zs-fig99'"):
-        open_runs(plan, "zs-fig99")
-    with pytest.raises(InputError, match="song-fig01: found setting None; allowed: mlp, cnn"):
-        open_runs(plan, "song-fig01")
+def test_a_report_is_compared_where_there_is_an_archive_and_it_is_the_runs_own(tmp_path: Path) -> None:
+    """What cannot be compared is no reason for a run to fail."""
+    from tests.unit.report_example import REPORT
+
+    results, archive = tmp_path / "quick", tmp_path / "reference" / "quick"
+    assert for_report(REPORT, results) is None, "nothing is archived"
+    archive.mkdir(parents=True)
+    (archive / "manifest.json").write_text("{")
+    found = for_report(REPORT, results)
+    assert isinstance(found, str)
+    assert f"{archive}/manifest.json: cannot be read" in found
+    assert for_report(REPORT.model_copy(update={"base": "../"}), results) is None, "made from an archive"

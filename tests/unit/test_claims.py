@@ -317,6 +317,18 @@ def test_edges_of_stability(label, function, within, edge):
     assert_failed(function(at_the_edge(label, 0.5, 0.5, 0.5, 0.5)), ["mean ", "median ", "Dom-", "Bulk-"])
 
 
+@pytest.mark.parametrize("label", ["GD", "SAM"])
+def test_the_edge_is_judged_with_every_seed(label):
+    function = {"GD": song_dynamics.edge_of_stability, "SAM": song_dynamics.sam_edge}[label]
+    fine, failing = at_the_edge(label).runs, at_the_edge(label, dom=0.101).runs
+    holds, text = function(of_seeds(fine, fine))
+    assert holds
+    assert text.startswith("means over 2 seeds: ")
+    holds, text = function(of_seeds(fine, failing))
+    assert not holds
+    assert f"seed 1: Dom-{label}'s log-loss fell by 0.1010" in text.partition("Held: ")[0]
+
+
 # ---------------------------------------------------------------- effective learning rates
 def rated(dom: float, bulk: float, loss: float = 1.0, last: int = 1000, learning_rate: float = 0.01) -> xr.Dataset:
     """Rates up and down around their means, nothing at the end; what comes from step 1,000 on is of no claim."""
@@ -581,6 +593,16 @@ IN_THE_CATALOGUE = {  # numbers of each claim's threshold
     "zs-grid-accuracy": ["α_dom of the cell with the best test accuracy", "> α_dom", "lowest training loss"],
     "zs-energy-concentrates": ["fraction_dominant", "≥ 0.9 for H and for H_o", "last half"],
     "zs-energy-ggn": ["energy_total of H_o ≥ 5 times that of H_f", "fraction_dominant of H_f < that of H_o"],
+    "open-regularisation": ["growth ≤ 50%", "drop ≥ 90%", "growth < ln 1.1"],
+    "open-schedule": ["with every seed, a lower loss", "higher test accuracy than every constant pair"],
+    "open-functional-growth": ["≤ 75%", "≥ 125%", "< ln 1.1"],
+    "open-functional-lead": ["≤ 25%", "< 0.02"],
+    "open-eigenvalues-many": ["at least half grow by ≥ 10%", "more than 50%", "< ln 1.1"],
+    "open-eigenvalues-pass": ["≤ 105%"],
+    "open-refresh": ["overlap ≥ 0.99", "drop within 10%", "within 10% of it"],
+    "open-architectures-lead": ["lead > 0"],
+    "open-architectures-energy": ["≥ 0.9 for H and for H_o", "≥ 5 times", "H_f < that of H_o"],
+    "open-optimizers": ["Bulk-LR > Dom-LR"],
 }
 
 

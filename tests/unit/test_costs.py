@@ -10,18 +10,24 @@ import pytest
 import torch
 
 from analysis.__main__ import main
+from analysis.costs import calibration
 from analysis.costs.calibration import Cost, Rates, alike, measure
 from analysis.costs.estimate import Experience, Refreshes, estimate, experience
 from analysis.costs.table import lines
 from analysis.costs.workload import Solve, Work, disk_bytes, energies_work, memory_bytes, training_work
 from analysis.data import load
 from analysis.measurement.energies import energies_along
+from analysis.models import build
 from analysis.models.mlp import Numbers as MLPNumbers
 from analysis.models.transformer import Numbers as TransformerNumbers
 from analysis.plan.join import CONFIG_DIR, load_plan
 from analysis.rules.adam import Numbers as AdamNumbers
+from analysis.rules.muon import Numbers as MuonNumbers
+from analysis.rules.regularised import Numbers as RegularisedNumbers
 from analysis.rules.sam import Numbers as SAMNumbers
 from analysis.rules.sgd import Numbers as SGDNumbers
+from analysis.rules.shampoo import Numbers as ShampooNumbers
+from analysis.rules.weighed import Numbers as WeighedNumbers
 from analysis.specs import DataSpec, EnergiesSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.store.netcdf import write_dataset
 from analysis.training.problem import Problem, make_problem
@@ -332,3 +338,15 @@ def test_the_command_refuses_a_rate_that_is_none(capsys):
 def test_work_adds_up():
     work = Work(1, 2, 3, 4, 5, 6, (Solve("rates", 1, 2, 3, 0.1),))
     assert work + work == Work(2, 4, 6, 8, 10, 12, work.solves * 2)
+
+
+def test_rules_that_want_to_be_steered_are_measured_too():
+    made = Objective(build_mlp(), "mse", torch.rand(20, 1, 3, 3), torch.arange(20) % 3, check=False)
+    common = {"learning_rate": 0.1, "batch_size": 5}
+    weighed = WeighedNumbers(**common, schedule="linear", first=(0, 2), last=(1, 1), length=3)
+    for rule in (MuonNumbers(**common), ShampooNumbers(**common), weighed, RegularisedNumbers(**common, capped=True)):
+        assert calibration._update(made, alike(rule), 1.0).seconds > 0
+
+
+def build_mlp() -> torch.nn.Module:
+    return build(MLPNumbers(width=4), (1, 3, 3), 3, torch.Generator().manual_seed(0), torch.float32)

@@ -261,6 +261,14 @@ def test_a_chunk_fits_the_caches_by_a_fixed_rule() -> None:
     assert not Chunks(300, lambda n: n << 20, device=torch.device("cpu")).graph_fits
 
 
+def test_padded_data_that_are_tiny_are_one_chunk() -> None:
+    def size(mebibytes: float, **options: int) -> int:
+        each = int(mebibytes * 2**20) // 4 // 150  # the graph of an example has four times what its forward pass saves
+        return Chunks(89, lambda n: n * each, device=torch.device("cpu"), examples=150, **options).size
+
+    assert [size(23), size(25), size(23, memory_budget=20 << 20)] == [150, 89, 89]
+
+
 def test_a_minibatch_stays_whole_until_memory_runs_out() -> None:
     chunks = Chunks(10_000, lambda n: n << 20, device=torch.device("cpu"))
     assert (chunks.size, chunks.size_for(50), chunks.size_for(65)) == (16, 50, 16)

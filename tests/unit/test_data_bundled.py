@@ -29,6 +29,7 @@ def test_schema(name: str, tmp_path: Path) -> None:
     entry = describe(name)
     ds = load(name, data_dir=tmp_path / "not" / "there", download=False)
     assert ds.attrs == {
+        "Conventions": "CF-1.11",
         "name": name,
         "title": entry.title,
         "sha256": entry.sha256,

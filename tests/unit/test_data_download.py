@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.data import cifar, describe, fetch, load, mnist, sst2
+from analysis.data import cifar, describe, fetch, load, mnist, sst2, wordpiece
 from analysis.data.catalogue import CATALOGUE
-from analysis.data.dataset import image_sha256, text_sha256
+from analysis.data.dataset import id_sha256, image_sha256, text_sha256
 from sharpflat.errors import InputError
 
 SST_FILES = {
@@ -116,6 +116,21 @@ def test_sst_download(served_sst: Server, tmp_path: Path, capfd: pytest.CaptureF
     assert load("sst1k", data_dir=data).attrs["source"] == "files in SST-2"
     assert load("sst-dev", data_dir=data)["labels"].values.tolist() == [1]
     assert served_sst.requests == ["/SST-2.zip"]  # once
+
+
+def test_vocabulary_download(served_sst: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good"]).encode()
+    (served_sst.folder / "vocab.txt").write_bytes(content)
+    monkeypatch.setattr(wordpiece, "URL", f"{served_sst.url}vocab.txt")
+    monkeypatch.setattr(wordpiece, "SHA256", hashlib.sha256(content).hexdigest())
+    ids, labels = np.array([[2, 5, 3], [2, 1, 3]]), np.array([1, 0])
+    _change(monkeypatch, "sst1k-wordpiece", examples=2, shape=(3,), sha256=id_sha256(ids, labels))
+    data = tmp_path / "data"
+    ds = load("sst1k-wordpiece", data_dir=data)
+    assert (ds["ids"].values.tolist(), ds.attrs["source"]) == (ids.tolist(), "download")
+    assert _everything_in(data) == {*SST_FILES, wordpiece.FILE, ".download.lock"}
+    assert load("sst1k-wordpiece", data_dir=data).attrs["source"] == "files in SST-2"
+    assert served_sst.requests == ["/SST-2.zip", "/vocab.txt"]  # once
 
 
 def test_a_present_file_is_never_replaced(served_sst: Server, tmp_path: Path) -> None:
@@ -249,7 +264,7 @@ def test_mnist_checksums_are_torchvisions() -> None:
 
 
 def test_addresses_are_https() -> None:
-    assert all(url.startswith("https://") for url in (mnist.MIRROR, cifar.URL, sst2.URL))
+    assert all(url.startswith("https://") for url in (mnist.MIRROR, cifar.URL, sst2.URL, wordpiece.URL))
     with pytest.raises(ValueError, match="downloads use https only"):
         fetch.retrieve("http://127.0.0.1:1/x", known_hash="md5:0", path=Path("x"))
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis.data import cifar, describe, load, mnist, sst2
+from analysis.data import cifar, describe, load, mnist, sst2, wordpiece
 from analysis.data.catalogue import CATALOGUE
-from analysis.data.dataset import image_sha256, text_sha256
+from analysis.data.dataset import id_sha256, image_sha256, text_sha256
 from analysis.data.pixel_statistics import pixel_statistics
-from analysis.data.preprocess import token_tensors
+from analysis.data.preprocess import id_tensors, token_tensors
 from sharpflat.errors import InputError
 
 REAL = Path(os.environ.get("DATA_DIR", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
@@ -310,6 +310,61 @@ def test_sst_changed_word_is_refused(tiny_sst: Path, tmp_path: Path) -> None:
     assert CATALOGUE["sst1k"].sha256 in message
 
 
+# WordPiece
+
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fine", "film", "so", "du", "##ll", "long", "naive")
+IDS = [[2, 5, 6, 7, 3, 0, 0, 0], [2, 8, 9, 10, 8, 11, 3, 0], [2, 12, 3, 0, 0, 0, 0, 0]]
+
+
+@pytest.fixture
+def tiny_wordpiece(tiny_sst: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A vocabulary for the three sentences, whose ids have eight positions."""
+    path = tiny_sst.with_name("bert-base-uncased-vocab.txt")
+    path.write_text("\n".join(VOCABULARY), encoding="utf-8")
+    monkeypatch.setattr(wordpiece, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    sha256 = id_sha256(np.array(IDS), np.array([1, 0, 1]))
+    entry = replace(describe("sst1k-wordpiece"), examples=3, shape=(8,), sha256=sha256)
+    monkeypatch.setitem(CATALOGUE, "sst1k-wordpiece", entry)
+    return path
+
+
+@pytest.mark.usefixtures("tiny_wordpiece")
+def test_wordpiece_ids_by_hand(tmp_path: Path) -> None:
+    ds = _load("sst1k-wordpiece", tmp_path)
+    assert ds["ids"].values.tolist() == IDS  # accents and case are gone
+    assert ds["labels"].values.tolist() == [1, 0, 1]
+    assert (ds.attrs["vocabulary"], ds.attrs["source"]) == (30522, "files in SST-2")
+    ds.to_netcdf(tmp_path / "again.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "again.nc", engine="netcdf4") as again:
+        xr.testing.assert_identical(again.load(), ds)
+
+
+def test_another_vocabulary_is_refused(tiny_wordpiece: Path, tmp_path: Path) -> None:
+    tiny_wordpiece.write_text("[PAD]\n", encoding="utf-8")
+    message = _message("sst1k-wordpiece", tmp_path)
+    assert message.startswith(f"{tiny_wordpiece}: not the published vocabulary.\n  SHA-256 found:    ")
+    assert wordpiece.SHA256 in message
+
+
+def test_other_ids_are_refused(tiny_wordpiece: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swapped = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fine", "a", *VOCABULARY[7:])
+    tiny_wordpiece.write_text("\n".join(swapped), encoding="utf-8")
+    monkeypatch.setattr(wordpiece, "SHA256", hashlib.sha256(tiny_wordpiece.read_bytes()).hexdigest())
+    message = _message("sst1k-wordpiece", tmp_path)
+    assert message.startswith(f"{tiny_wordpiece}: not the data of SST2-1k (WordPiece) (sst1k-wordpiece).\n")
+    assert "use the locked dependencies" in message
+
+
+def test_a_missing_vocabulary_is_asked_for(tiny_wordpiece: Path, tmp_path: Path) -> None:
+    tiny_wordpiece.unlink()
+    assert _message("sst1k-wordpiece", tmp_path) == (
+        "SST2-1k (WordPiece) (sst1k-wordpiece): no data, and downloading is off.\n"
+        f"  Looked for:\n    {tiny_wordpiece}\n"
+        f"  What to do: get {wordpiece.URL}, unpack it, and put the files there by hand, or allow downloading.\n"
+        "  The quick profile needs no download."
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable_file(tiny_sst: Path, tmp_path: Path) -> None:
     tiny_sst.chmod(0)
@@ -328,7 +383,9 @@ def test_unreadable_file_by_stub(tiny_sst: Path, tmp_path: Path, monkeypatch: py
 
 
 @real_data
-@pytest.mark.parametrize("name", ["mnist5k", "mnist-test", "cifar5k", "cifar-test", "sst1k", "sst-dev"])
+@pytest.mark.parametrize(
+    "name", ["mnist5k", "mnist-test", "cifar5k", "cifar-test", "sst1k", "sst-dev", "sst1k-wordpiece"]
+)
 def test_real_files(name: str, tmp_path: Path) -> None:
     entry, ds = describe(name), _load(name, REAL)
     assert ds.sizes["example"] == entry.examples
@@ -360,6 +417,21 @@ def test_real_sst_is_what_its_page_says() -> None:
     assert len(vocabulary) == 2 + 2968
     with pytest.raises(InputError, match="has a sentence of 51 words, more than max_length = 50"):
         token_tensors(train, train, 50)
+
+
+@real_data
+def test_real_wordpiece_ids_are_what_their_page_says() -> None:
+    train, test = _load("sst1k-wordpiece", REAL), _load("sst-dev-wordpiece", REAL)
+    ids, test_ids = id_tensors(train, test, 66)
+    found = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+    assert found == "dae0784d029b366150fe047fa59a150d6a92af7e5e22c425f9bc9248c966cc3a"
+    assert (ids.shape, test_ids.shape) == ((1000, 66), (872, 66))
+    lengths = (ids != 0).sum(1)
+    assert (int(lengths.max()), round(float(lengths.double().mean()), 1)) == (56, 13.3)
+    assert len(ids.unique()) == 3253  # the padding is one of them
+    assert not bool((ids == 100).any())  # [UNK]
+    with pytest.raises(InputError, match="has a sentence of 56 ids, more than max_length = 55"):
+        id_tensors(train, test, 55)
 
 
 @real_data

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analysis.data import load, preprocess
 from analysis.data import pixel_statistics as statistics
-from analysis.data.preprocess import first, image_tensors, label_tensor, token_tensors
+from analysis.data.preprocess import first, id_tensors, image_tensors, label_tensor, token_tensors
 from sharpflat.errors import InputError
 
 
@@ -86,7 +86,8 @@ def test_a_constant_channel_becomes_zero() -> None:
 
 def test_standardisation_by_the_whole_collection() -> None:
     raw, raw_test = _random(0, 5, 3, 32, 32), _random(1, 2, 3, 32, 32)
-    train, test = image_tensors(_images(raw, "cifar5k"), _images(raw_test, "cifar-test"), "pixel-all", torch.float64)
+    images = _images(raw).assign_attrs(collection="cifar10")
+    train, test = image_tensors(images, _images(raw_test), "pixel-all", torch.float64)
     with np.load(Path(preprocess.__file__).with_name("cifar10-pixel-statistics.npz")) as file:
         mean, deviation = file["mean"], file["std"]
     np.testing.assert_allclose(train.numpy(), (raw / 255 - mean) / deviation, rtol=0, atol=1e-13)
@@ -95,7 +96,7 @@ def test_standardisation_by_the_whole_collection() -> None:
 
 def test_no_statistics_of_a_whole_collection() -> None:
     ds = _images(_random(0, 2, 2, 2), "mnist5k")
-    with pytest.raises(InputError, match="mnist5k: no statistics for the scaling pixel-all; there are for: cifar5k"):
+    with pytest.raises(InputError, match="mnist5k: no statistics of its whole collection, for the scaling pixel-all"):
         image_tensors(ds, ds, "pixel-all", torch.float32)
 
 
@@ -191,6 +192,34 @@ def test_training_sentence_too_long() -> None:
     assert str(caught.value) == (
         "Polarity (polarity) has a sentence of 4 words, more than max_length = 3. Allowed: max_length of at least 4."
     )
+
+
+def _ids(*rows: list[int], name: str = "some", vocabulary: int = 9) -> xr.Dataset:
+    return xr.Dataset(
+        {"ids": (("example", "position"), np.array(rows, np.int32))},
+        attrs={"name": name, "title": name.title(), "classes": 2, "vocabulary": vocabulary},
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "test"), [(2, [[7, 8]]), (3, [[7, 8, 1]]), (4, [[7, 8, 1, 0]]), (6, [[7, 8, 1, 0, 0, 0]])]
+)
+def test_ids_are_filled_up_or_cut(length: int, test: list[list[int]]) -> None:
+    ids, test_ids = id_tensors(_ids([5, 0, 0, 0], [3, 4, 0, 0]), _ids([7, 8, 1, 0]), length)
+    assert ids.tolist() == [[5, 0, 0, 0, 0, 0][:length], [3, 4, 0, 0, 0, 0][:length]]
+    assert test_ids.tolist() == test
+    assert ids.dtype == test_ids.dtype == torch.int64
+
+
+def test_ids_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        id_tensors(_ids([5, 6, 0], name="polarity"), _ids([7, 0, 0]), 1)
+    assert str(caught.value) == (
+        "Polarity (polarity) has a sentence of 2 ids, more than max_length = 1. Allowed: max_length of at least 2."
+    )
+    for other in (_ids([7, 0, 0], name="other", vocabulary=8), _text("a", name="other")):
+        with pytest.raises(InputError, match="polarity and other are ids of different vocabularies"):
+            id_tensors(_ids([5, 6, 0], name="polarity"), other, 3)
 
 
 @settings(max_examples=50, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from analysis.data.catalogue import describe
 from analysis.models import build
 from analysis.models.cnn import Numbers as CNNNumbers
+from analysis.models.encoder import Numbers as EncoderNumbers
 from analysis.models.mlp import Numbers as MLPNumbers
+from analysis.models.modules import transformer as transformer_module
 from analysis.models.modules.initialise import initialise
 from analysis.models.quadratic import Numbers as QuadraticNumbers
 from analysis.models.resnet8 import Numbers as ResNetNumbers
@@ -22,6 +25,7 @@ from analysis.models.vgg11 import Numbers as VGGNumbers
 from analysis.plan.problems import parameter_count
 from analysis.specs import DataSpec, ProblemSpec
 from sharpflat.curvature import operators
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
 
@@ -194,6 +198,126 @@ def test_transformer_has_second_derivatives():
     assert second.abs().max() > 0
 
 
+class Published(nn.Module):
+    """The encoder of torch.nn, with fixed sinusoids, masked keys and the mean over all positions."""
+
+    def __init__(self, vocabulary: int, width: int, heads: int, feed_forward: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width, dtype=dtype)
+        layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout=0.0, batch_first=True, dtype=dtype)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.readout = nn.Linear(width, 2, dtype=dtype)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens)
+        for t in range(x.shape[1]):
+            for i in range(x.shape[2]):
+                angle = t / 10000 ** ((i - i % 2) / x.shape[2])
+                x[:, t, i] += math.cos(angle) if i % 2 else math.sin(angle)
+        return self.readout(self.encoder(x, src_key_padding_mask=tokens == 0).mean(1))
+
+
+TOKENS = torch.tensor([[2, 3, 4, 0, 0, 0], [5, 6, 7, 8, 0, 0], [1, 0, 0, 0, 0, 0]])  # nobody's key: the last two
+
+
+def encoders(dtype: torch.dtype) -> tuple[nn.Module, Published]:
+    """Ours, and torch's built after seeding the global generator alike."""
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(3)
+        expected = Published(11, 8, 2, 5, dtype)
+    return build(EncoderNumbers(width=8, heads=2, feed_forward=5), (11, 6), 2, generator(), dtype), expected
+
+
+def test_encoder_starts_as_torchs_own_bit_for_bit():
+    model, expected = encoders(torch.float32)
+    for a, b in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(a, b)
+    first, second = model.layers
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a is not b
+
+
+@pytest.mark.parametrize("hidden", [transformer_module.HIDDEN, 35], ids=["at once", "in pieces of 7 positions"])
+def test_encoder_equals_torchs_own_with_its_derivatives(hidden, monkeypatch):
+    monkeypatch.setattr(transformer_module, "HIDDEN", hidden)
+    model, expected = encoders(torch.float64)
+    labels, loss = torch.tensor([0, 1, 1]), nn.functional.mse_loss
+    for p, q in zip(model.parameters(), expected.parameters(), strict=True):  # so that the layers are apart
+        p.data += 0.1 * torch.randn(p.shape, dtype=p.dtype, generator=generator(p.numel()))
+        q.data.copy_(p.data)
+    close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # others have no second derivatives
+        outputs = expected(TOKENS)
+    close(model(TOKENS), outputs)
+    objective = Objective(model, "mse", TOKENS, labels, chunk_size=2)
+    v = torch.randn(objective.size, dtype=torch.float64, generator=generator(4))
+    parameters = list(expected.parameters())
+    share = loss(outputs, nn.functional.one_hot(labels, 2).double(), reduction="sum") / (2 * len(labels))
+    gradient = torch.cat([p.flatten() for p in torch.autograd.grad(share, parameters, create_graph=True)])
+    product = torch.cat([p.flatten() for p in torch.autograd.grad(gradient @ v, parameters)])
+    close(objective.gradient(objective.theta), gradient.detach())
+    operator = Hessian(objective, objective.theta)
+    close(operator.matvec(v), product)
+    close(operator.matmat(torch.stack([v, -2 * v], dim=1)), torch.stack([product, -2 * product], dim=1))
+    assert operator._products._batches, "an operation could not be batched"
+
+
+def test_rows_that_no_example_uses_need_not_be_parameters():
+    """θ without them: the same initial values, loss, gradient, eigenvalues, and outputs of ids that are not used."""
+    numbers = EncoderNumbers(width=8, heads=2, feed_forward=5)
+    whole, part = (
+        build(numbers.model_copy(update={"embedding": rows}), (11, 6), 2, generator(), torch.float64)
+        for rows in ("all", "used")
+    )
+    tokens = torch.where(TOKENS == 3, 9, TOKENS)  # rows in the middle are not used
+    used = tokens.unique()
+    for model in (whole, part):
+        model.train_on(tokens)
+    kept = torch.cat(
+        [
+            torch.isin(torch.arange(11), used).repeat_interleave(8),
+            torch.ones(sum(p.numel() for p in whole.parameters()) - 88, dtype=bool),
+        ]
+    )
+    assert not bool(kept.all())
+    objectives = [Objective(model, "mse", tokens, torch.tensor([0, 1, 1])) for model in (whole, part)]
+    thetas = [objective.theta for objective in objectives]
+    assert torch.equal(thetas[0][kept], thetas[1])
+    (value, gradient), (part_value, part_gradient) = (
+        objective.value_and_gradient(theta) for objective, theta in zip(objectives, thetas, strict=True)
+    )
+    close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-13)
+    close(part_value, value)
+    close(part_gradient, gradient[kept])
+    assert not bool(gradient[~kept].any())
+    spectra = [
+        top_eigenspace(Hessian(objective, theta), 2, tolerance=1e-9).eigenvalues
+        for objective, theta in zip(objectives, thetas, strict=True)
+    ]
+    torch.testing.assert_close(*spectra, rtol=1e-8, atol=0)
+    others = torch.tensor([[9, 10, 3, 2, 0, 0]])
+    close(part(others), whole(others))
+
+
+def test_encoder_counts_padding_in_the_mean_and_not_as_keys():
+    model, _ = encoders(torch.float64)
+    shorter, longer = TOKENS[:, :5], TOKENS
+    close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
+    close(model(TOKENS[:1]), model(TOKENS)[:1])  # whose keys are cut at another position
+    assert not torch.allclose(model(shorter), model(longer)), "positions of padding must count"
+    elsewhere = model(TOKENS)
+    model.words.weight.data[0] += 1
+    assert not torch.allclose(model(TOKENS), elsewhere), "the padding's own embedding must count"
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_sinusoids_of_any_width(width):
+    model = build(EncoderNumbers(width=width, heads=1, feed_forward=2), (4, 3), 2, generator(), torch.float64)
+    assert model.positions.table[0].tolist() == [0.0, 1.0, 0.0, 1.0][:width]
+    assert float(model.positions.table[2, 1]) == pytest.approx(math.cos(2))
+
+
 @pytest.mark.parametrize(("side", "poolings"), [(64, 5), (32, 5), (28, 4), (14, 3), (2, 1), (1, 0)])
 def test_vgg11_leaves_out_poolings_that_would_leave_nothing(side, poolings):
     model = build(VGGNumbers(width=1), (3, side, side), 4, generator(), torch.float32)
@@ -276,6 +400,7 @@ def test_curvature_products_are_differences_of_gradients(spec, default, chunk_si
         (CNNNumbers(channels=5), "cifar5k"),
         (CNNNumbers(channels=5), "mlxtend4k"),
         (TransformerNumbers(width=8, heads=2, feed_forward=16), "sst1k"),
+        (EncoderNumbers(width=8, heads=2, feed_forward=16), "sst1k"),
         (VGGNumbers(width=3), "cifar5k"),
         (VGGNumbers(width=3), "mlxtend4k"),
         (ResNetNumbers(width=3), "cifar5k"),
@@ -297,6 +422,9 @@ def test_full_size_mlp_has_the_papers_parameters():
 
 
 def test_parameters_of_the_full_size_networks_counted_by_hand():
+    encoder = problem(EncoderNumbers(width=64, heads=8, feed_forward=2048), "sst1k-wordpiece", max_length=66)
+    assert parameter_count(encoder, 30522) == 2_515_842
+    assert parameter_count(encoder, describe("sst1k-wordpiece").words) == 2_515_842 - 27_269 * 64
     convolutions = 132_863_336 - (512 * 49 + 1) * 4096 - 4097 * 4096 - 4097 * 1000  # VGG11's but ImageNet's classifier
     classifier = 2 * (512 + 1) * 512 + (512 + 1) * 10
     assert parameter_count(problem(VGGNumbers(width=64), "cifar5k")) == convolutions + classifier
@@ -311,6 +439,7 @@ def test_parameters_of_the_full_size_networks_counted_by_hand():
         (MLPNumbers(width=9), "sst1k", "a mlp takes image data; sst1k is text"),
         (CNNNumbers(channels=2, convolutions=6), "mnist5k", "6 poolings leave nothing of the images"),
         (TransformerNumbers(width=9, heads=2, feed_forward=16), "sst1k", "multiple of the number of heads"),
+        (EncoderNumbers(width=9, heads=2, feed_forward=16), "sst1k-wordpiece", "multiple of the number of heads"),
         (MLPNumbers(width=9), "two-sides", "a mlp takes image data; two-sides is toy"),
         (VGGNumbers(width=2), "sst1k", "a vgg11 takes image data; sst1k is text"),
         (ResNetNumbers(width=2), "polarity1k", "a resnet8 takes image data; polarity1k is text"),

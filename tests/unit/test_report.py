@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from analysis import claims
+from analysis.agreement import Agreement, ComparedRun, ComparedVerdict, Departure
 from analysis.plan.config import Experiments
 from analysis.plan.join import CONFIG_DIR
 from analysis.plan.papers import read_papers
@@ -279,6 +280,39 @@ def test_every_wide_thing_scrolls_in_a_region_that_the_keyboard_reaches(page: Pa
     assert {a["tabindex"] for _, a, _ in page.elements if "tabindex" in a} == {"0", "-1"}
 
 
+def test_the_archived_run_has_a_section_of_its_own(given: Example) -> None:
+    without = given.write()
+    assert 'id="Agreement"' not in without
+    verdicts = (
+        ComparedVerdict("song-1", "mlp", ("holds", "median 0.50"), ("holds", "median 0.40")),
+        ComparedVerdict("own", "mlp-ce", ("holds", "step 9"), ("does not hold", "step 11")),
+    )
+    runs = (
+        ComparedRun("mlp", "SGD", (("seed", 1.0),), Departure(1340, "eigenvalues", 0.25), 0.25),
+        ComparedRun("mlp", "Dom-SGD", (), None, 1e-7),
+        ComparedRun("mlp-ce", "GD", (), None, 0.0, True),
+    )
+    given.agreement = Agreement("quick", verdicts, runs, 2)
+    shown = Page(given.write())
+    ((_, found),) = shown.of("section", aria_labelledby="Agreement")
+    assert [text for _, text in shown.of("a", href="#Agreement")] == ["The archived run"]
+    for text in (
+        "This run agrees with the archived run: 1 of 2 verdicts; ",
+        "1 of 2 runs differ beyond rounding, first at step 1,340",
+        "2 runs have no counterpart in the archive",
+        "holds: step 9 does not hold: step 11",
+        "holds: median 0.50 holds: median 0.40 20.00%",
+        "mlp: SGD (seed 1) 1,340 eigenvalues 2.5e-01",
+        "not compared: mlp-ce: GD.",
+        "Not to be expected: a difference within the first ten steps",
+    ):
+        assert text in found, text
+    given.agreement = "the archive <is> damaged"
+    assert "was not compared with the archived one: the archive &lt;is&gt; damaged." in given.write()
+    given.agreement = None
+    assert given.write() == without
+
+
 def test_equal_inputs_give_equal_bytes_wherever_they_are(given: Example, tmp_path: Path) -> None:
     first = given.write()
     moved = tmp_path / "elsewhere"
@@ -349,7 +383,7 @@ def test_a_damaged_file_is_named(given: Example, name: str, content: bytes, mess
 def documented() -> dict[str, list[str]]:
     """Claims beside each figure, as docs/figures.md says."""
     text = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `((?:song|zs)-[a-z0-9-]+)` \|.*\|([^|]*)\|$", text, re.M)
+    rows = re.findall(r"^\| `((?:song|zs|open)-[a-z0-9-]+)` \|.*\|([^|]*)\|$", text, re.M)
     return {name: re.findall(r"[a-z0-9-]+", claims) for name, claims in rows}
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from analysis.store.netcdf import read_dataset
+from tests.unit.test_words import undescribed
 from tests.workflow.project import ROOT, Project
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -109,6 +111,8 @@ def test_each_recipe_ends_in_a_figure_and_renames_nothing(tmp_path: Path) -> Non
     results = project.results("mine")
     for name in filter(None, FIGURES.values()):
         assert (results / "figures" / f"{name}.png").stat().st_size > 10_000, name
+    for path in sorted(results.glob("**/*.nc")):
+        assert undescribed(read_dataset(path)) == [], path.name
     (verdict,) = (v for v in json.loads((results / "claims.json").read_text()) if v["claim"] == "sign-descends")
     assert verdict["verdict"] in ("holds", "does not hold"), verdict
     planned = project.run("plan", profile="mine")

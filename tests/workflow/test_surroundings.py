@@ -34,6 +34,7 @@ def engine(project: Project, *words: str, **variables: str) -> subprocess.Comple
         stderr=subprocess.STDOUT,
         timeout=300,
         check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as from a terminal
     )
 
 
@@ -61,6 +62,26 @@ def test_a_copy_plans_and_runs_its_own(project: Project, tmp_path: Path) -> None
     assert new in jobs(copy.run("dry-run", PYTHONPATH=f"{project.path}:{foreign}").stdout)
 
 
+def test_by_hand_jobs_import_the_code_of_this_folder(sources: Project, tmp_path: Path) -> None:
+    """Where what the environment leads to first is another package. (One job: data sets.)
+
+    HDF5 takes no locks there. A job ignores Ctrl-C until it answers it by itself. What the engine found missing is left
+    for a cluster's jobs.
+    """
+    project, foreign = sources.copy(tmp_path), tmp_path / "foreign"
+    (foreign / "analysis").mkdir(parents=True)
+    (foreign / "analysis" / "__init__.py").touch()
+    script = project.path / "workflow" / "scripts" / "data.py"
+    checks = "import os, signal\nassert signal.getsignal(signal.SIGINT) is signal.SIG_IGN\n"
+    checks += 'assert os.environ["HDF5_USE_FILE_LOCKING"] == "FALSE"\n'
+    script.write_text(checks + script.read_text())
+    (file, *_) = (f"results/tiny/data/{subset}.nc" for subset in project.plan().subsets)
+    done = engine(project, file, "--config", "profile=tiny", PYTHONPATH=f"{foreign}:{project.path}", PYTHONSAFEPATH="1")
+    assert done.returncode == 0, done.stdout
+    assert (project.path / file).is_file()
+    assert file.removeprefix("results/tiny/") in (project.results() / "logs" / "at-start.json").read_text()
+
+
 @pytest.mark.parametrize("package", ["analysis", "sharpflat"])
 def test_a_package_that_comes_before_ours_is_refused(package: str, sources: Project, tmp_path: Path) -> None:
     """As the finder of an editable installation can."""
@@ -73,6 +94,13 @@ def test_a_package_that_comes_before_ours_is_refused(package: str, sources: Proj
     )
     done = engine(sources, "--dry-run", "--config", "profile=tiny", PYTHONPATH=str(tmp_path))
     in_one_line(done, f"{package}: would be imported from {tmp_path}/{package}/__init__.py", "unset PYTHONPATH")
+
+
+def test_an_old_engine_is_refused(sources: Project, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import snakemake.common\nsnakemake.common.__version__ = '9.26.0'\n")
+    done = engine(sources, "--dry-run", "--config", "profile=tiny", PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "Expecting Snakemake version 9.27 or higher (you are currently using 9.26.0)." in done.stdout
 
 
 def test_code_that_is_edited_while_the_run_waits_is_not_run(sources: Project, tmp_path: Path) -> None:
@@ -144,6 +172,19 @@ def test_an_environment_that_was_made_elsewhere_is_made_anew(sources: Project, t
     (binaries / "python").unlink()
     (binaries / "python").symlink_to("/nowhere/python")
     assert installs(), "its Python is gone"
+
+
+def test_an_old_python_is_refused_before_anything_is_made(sources: Project, tmp_path: Path) -> None:
+    project, old = sources.copy(tmp_path), tmp_path / "python"
+    (project.path / "requirements.lock").touch()
+    pretend = "import sys; sys.version_info = (3, 10, 9); sys.version = '3.10.9 (main)'; exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec "{sys.executable}" -c "{pretend}" "$2"\necho went on; exit 1\n')
+    old.chmod(0o755)
+    words = ["make", "--no-print-directory", f"PYTHON={old}", "install"]
+    done = subprocess.run(words, cwd=project.path, env=project.environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed; found 3.10.9. Set PYTHON=" in done.stderr
+    assert "went on" not in done.stdout
 
 
 # ---------------------------------------------------------------- locks, caches
@@ -240,6 +281,8 @@ def test_what_is_there_by_name_and_made_again(project: Project) -> None:
         *(f"segments/{late}/{name}" for name in ("trajectory.nc", "state.safetensors")),
     }
     assert "Nothing to be done" in project.run().stdout
+    again = engine(project, "--dry-run", "--config", "profile=tiny", "force=loss")
+    assert jobs(again.stdout) == ["figure loss"], "as often as one likes"
 
 
 # ---------------------------------------------------------------- file systems

@@ -186,5 +186,7 @@ def test_one_file_is_asked_for_by_its_path(project: Project) -> None:
     assert asked("results/tiny/figures/loss.pdf") == ["figure loss"]
     assert asked("results/tiny/figures/loss.pdf") == []
     assert asked("report") == []
+    (project.results() / plan.figures["apart"].record).unlink()
+    assert asked("results/tiny/figures/apart.pdf") == ["figure apart"], "there, but nothing says that it is right"
     assert asked("figures") == ["figure travelled"]
     assert "No rule to produce" in project.run(flags="results/tiny/figures/los.pdf").stdout

@@ -2,6 +2,7 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from analysis.archive import REDRAWN, REFERENCE, read_archive
@@ -15,6 +16,7 @@ from analysis.plan.join import CONFIG_DIR, load_plan
 from analysis.plan.part import again, by_kind, jobs_files, part
 from analysis.plan.plan import data_file
 from analysis.plan.yaml import validate
+from analysis.store.atomic import write_text
 from sharpflat.errors import InputError
 from snakemake.cli import get_argument_parser
 
@@ -96,9 +98,10 @@ for drawn in PLAN.drawn if workflow.is_main_process else []:
         Path(result(drawn.record)).unlink(missing_ok=True)
 
 
+# What is made again though it is there needs this file, whose time and content are new in each run.
 MARK = result("logs/again")
-if workflow.is_main_process:
-    Path(MARK).unlink(missing_ok=True)
+if AGAIN and workflow.is_main_process:
+    write_text(f"{time.time_ns()}", Path(MARK))
 
 
 def everything(*rules):
@@ -111,8 +114,7 @@ def everything(*rules):
 
 
 def needed(task):
-    """The files that a task needs; one that is made again, though its results are there, also needs a mark that is
-    always new."""
+    """The files that a task needs."""
     inputs = located(task.inputs)
     if any(file in AGAIN for files in task.outputs.values() for file in files):
         inputs["again"] = [MARK]

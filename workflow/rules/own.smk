@@ -14,7 +14,6 @@ sys.path.insert(0, PROJECT)
 os.environ["PYTHONPATH"] = os.pathsep.join(
     dict.fromkeys((PROJECT, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))))
 )
-os.environ.pop("PYTHONSAFEPATH", None)
 for package in ("analysis", "sharpflat"):
     found, expected = find_spec(package), os.path.join(PROJECT, package, "__init__.py")
     if found is None or found.origin is None or os.path.realpath(found.origin) != expected:

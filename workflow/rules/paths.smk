@@ -20,11 +20,3 @@ for word, files in sorted(BY_NAME.items()) if workflow.is_main_process else []:
             [result(needed) for needed in files],
         message:
             f"{word} is there"
-
-
-rule again:
-    output:
-        temp(touch(MARK)),
-    localrule: True
-    message:
-        "To be made again"

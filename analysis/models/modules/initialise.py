@@ -12,8 +12,8 @@ from torch import nn
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Initialise every parameter as the `reset_parameters` of its module would, in order of registration.
 
-    A module with a method `initialise(generator)` sets its own parameters by it. The draws are those that PyTorch
-    makes when the model is built after seeding its global generator alike (tested bit for bit).
+    A module with a method `initialise(generator)` sets its parameters and its parts' by it. The draws are those that
+    PyTorch makes when the model is built after seeding its global generator alike (tested bit for bit).
 
     Raises:
         TypeError: for a module with parameters of its own whose default is not known here.
@@ -24,6 +24,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             continue
         if callable(own := getattr(module, "initialise", None)):
             own(generator)
+            done.update(module.modules())
         elif isinstance(module, nn.Linear | nn.Conv2d):
             _linear(module, generator)
         elif isinstance(module, nn.MultiheadAttention):

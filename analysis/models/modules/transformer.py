@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 PADDING = 0  # id of the token that fills a sentence up (analysis.data.preprocess)
+HIDDEN = 1 << 18  # numbers between the feed-forward's two layers at once on a CPU: 1 MiB of float32 stays in the caches
 
 
 class Transformer(nn.Module):
@@ -56,15 +57,25 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, ignored: Tensor) -> Tensor:
         x = self.norm_attention(x + attend(self.attention, x, ignored))
-        return self.norm_feed_forward(x + self.contract(torch.relu(self.expand(x))))
+        return self.norm_feed_forward(x + self.feed_forward(x))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """[N, T, width] position by position; on a CPU so many at once that what is between the layers stays cached."""
+        rows, size = x.flatten(0, 1), max(1, HIDDEN // self.expand.out_features)
+        pieces = rows.split(size) if x.device.type == "cpu" and len(rows) > size else [x]
+        return torch.cat([self.contract(torch.relu(self.expand(piece))) for piece in pieces]).view_as(x)
 
 
 def attend(attention: nn.MultiheadAttention, x: Tensor, ignored: Tensor) -> Tensor:
-    """Self-attention of x [N, T, width] with the module's weights; keys where `ignored` [N, 1, 1, T] get none."""
+    """Self-attention of x [N, T, width] with the module's weights.
+
+    Keys are the first S positions, but those where `ignored` [N, 1, 1, S].
+    """
     n, length, width = x.shape
-    heads, size = attention.num_heads, attention.head_dim
+    heads, size, keys = attention.num_heads, attention.head_dim, ignored.shape[-1]
     qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.view(n, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+    k, v = (k, v) if keys == length else (k[:, :, :keys], v[:, :, :keys])
     scores = q @ k.transpose(-1, -2) / math.sqrt(size)
     weights = scores.masked_fill(ignored, -torch.inf).softmax(-1)
     return attention.out_proj((weights @ v).transpose(1, 2).reshape(n, length, width))

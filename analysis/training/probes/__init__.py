@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from analysis.store.words import Words
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -43,12 +45,12 @@ class Variable(NamedTuple):
     """A variable of the trajectory's dataset.
 
     Attributes:
-        meaning: its `long_name`.
+        words: what the dataset says about it.
         dimensions: beyond the probe's own, each of the length that `Probe.lengths` says.
         dtype: of its values; None is the problem's.
     """
 
-    meaning: str
+    words: Words
     dimensions: tuple[str, ...] = ()
     dtype: str | None = "float64"
 
@@ -134,6 +136,7 @@ class BaseProbe:
     Attributes:
         dimension: of the dataset, along which it measures: its coordinate is the steps.
         variables: what it measures, by name.
+        coordinates: words for its variables' dimensions beyond its own.
         numbers: the probe's own of the specification.
         kept: tensors and numbers to keep for the next measurement; they survive an interruption, and children of the
             segment go on with them.
@@ -141,6 +144,7 @@ class BaseProbe:
 
     dimension: ClassVar[str]
     variables: ClassVar[dict[str, Variable]]
+    coordinates: ClassVar[dict[str, Words]] = {}
 
     def __init__(self, numbers: Any, kept: Kept) -> None:
         self.numbers, self.kept = numbers, kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analysis.specs import ProbeNumbers
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable, finite
 
 
@@ -15,9 +16,11 @@ class Probe(BaseProbe):
 
     dimension = "step"
     variables = {
-        "loss": Variable("training loss L on the full batch"),
-        "gradient_norm": Variable("norm of the full-batch gradient"),
-        "distance": Variable("distance of theta from the segment's start"),
+        "loss": Variable(Words("training loss", "L(theta), mean over all training examples")),
+        "gradient_norm": Variable(Words("norm of the gradient", "Euclidean norm of the full-batch gradient of L")),
+        "distance": Variable(
+            Words("distance from the segment's start", "Euclidean norm of theta minus theta at the first step here")
+        ),
     }
 
     def measure(self, moment: Moment) -> Row:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from analysis.specs import Positive, ProbeNumbers
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ class Numbers(ProbeNumbers):
     """
 
     place = "update"
-    tolerance: Positive = 1e-4
+    tolerance: Annotated[Positive, Field(description="Residuals of the eigenvectors, relative to λ_k [1]")] = 1e-4
 
     def measurement(self) -> Measurement:
         return Measurement(eigenpairs=1)
@@ -29,8 +32,19 @@ class Numbers(ProbeNumbers):
 class Probe(BaseProbe):
     dimension = "rate_step"
     variables = {
-        "dom_lr": Variable("effective learning rate of this step's update within the dominant subspace"),
-        "bulk_lr": Variable("effective learning rate of this step's update within the bulk subspace"),
+        "dom_lr": Variable(
+            Words(
+                "effective learning rate in the dominant subspace",
+                "-<P g, update> / |P g|^2 of this step's update, g the full-batch gradient, P the projector on the "
+                "dominant subspace; plain gradient descent has its learning rate; NaN: P g is 0",
+            )
+        ),
+        "bulk_lr": Variable(
+            Words(
+                "effective learning rate in the bulk subspace",
+                "as dom_lr, with the projector on the complement of the dominant subspace",
+            )
+        ),
     }
 
     def measure(self, moment: Moment) -> Row:

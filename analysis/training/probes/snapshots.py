@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.specs import ProbeNumbers
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
@@ -16,7 +17,11 @@ class Numbers(ProbeNumbers):
 
 class Probe(BaseProbe):
     dimension = "snapshot_step"
-    variables = {"theta": Variable("parameters", ("parameter",), dtype=None)}
+    variables = {
+        "theta": Variable(
+            Words("parameters", "all parameters of the model as one flat vector theta"), ("parameter",), None
+        )
+    }
 
     def lengths(self, k: int, parameters: int) -> dict[str, int]:
         return {"parameter": parameters}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from analysis.specs import Positive, ProbeNumbers
 from analysis.specs.base import Decay
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable, finite
 
 if TYPE_CHECKING:
@@ -23,9 +26,15 @@ class Numbers(ProbeNumbers):
 
     everywhere = True
     place = "first"
-    tolerance: Positive = 0.05
-    next_tolerance: Positive = 0.01
-    ema_factor: Decay = 0.9
+    tolerance: Annotated[
+        Positive, Field(description="Residuals of the first k + 1 eigenpairs, relative to λ_(k+1) [1]")
+    ] = 0.05
+    next_tolerance: Annotated[Positive, Field(description="Residuals of the others up to 2k, relative to λ_1 [1]")] = (
+        0.01
+    )
+    ema_factor: Annotated[Decay, Field(description="Decay of the alignment's moving average, per measurement [1]")] = (
+        0.9
+    )
 
     def measurement(self) -> Measurement:
         return Measurement(eigenpairs=2)
@@ -36,16 +45,45 @@ class Probe(BaseProbe):
 
     dimension = "spectrum_step"
     variables = {
-        "eigenvalues": Variable("largest eigenvalues of the loss Hessian, descending", ("index",)),
-        "residual": Variable("largest residual norm of these eigenpairs"),
-        "converged": Variable("1 where the eigensolver reached its tolerances", dtype="int64"),
-        "alignment": Variable("chi_k of the full-batch gradient"),
-        "alignment_ema": Variable("exponential moving average of alignment over measurements"),
-        "update_alignment": Variable("chi_k of the update made at this step (NaN: none was made)"),
-        "stability_threshold": Variable("sharpness beyond which the update rule is unstable (NaN: not known)"),
-        "probe_products": Variable("Hessian products used by the probes so far", dtype="int64"),
-        "filter_products": Variable("Hessian products used by the subspace filter so far", dtype="int64"),
+        "eigenvalues": Variable(
+            Words(
+                "eigenvalues of the Hessian",
+                "largest eigenvalues of the Hessian of L, descending; on the held-out examples where there are any",
+            ),
+            ("index",),
+        ),
+        "residual": Variable(
+            Words("residual of the eigenpairs", "largest norm of H u - lambda u among these eigenpairs")
+        ),
+        "converged": Variable(
+            Words("eigensolver converged", "1: the eigensolver reached its tolerances; 0: it did not"), dtype="int64"
+        ),
+        "alignment": Variable(
+            Words(
+                "alignment of the gradient",
+                "chi_k = |P g| / |g| of the full-batch gradient g, P the projector on the dominant subspace",
+            )
+        ),
+        "alignment_ema": Variable(
+            Words(
+                "moving average of the alignment", "exponential moving average of alignment over measurements, from 0"
+            )
+        ),
+        "update_alignment": Variable(
+            Words("alignment of the update", "chi_k of the update made at this step; NaN: none was made")
+        ),
+        "stability_threshold": Variable(
+            Words("stability threshold", "sharpness beyond which the update rule is unstable; NaN: not known")
+        ),
+        "probe_products": Variable(
+            Words("Hessian products of the probes", "used by the probes of this segment up to this step"), dtype="int64"
+        ),
+        "filter_products": Variable(
+            Words("Hessian products of the filter", "used by the subspace filter of this segment up to this step"),
+            dtype="int64",
+        ),
     }
+    coordinates = {"index": Words("rank of the eigenvalue", "1: the largest, which is the sharpness")}
 
     def lengths(self, k: int, parameters: int) -> dict[str, int]:
         return {"index": min(2 * k, parameters)}

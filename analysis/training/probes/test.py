@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.specs import ProbeNumbers
 from analysis.specs.kinds import Measurement
+from analysis.store.words import Words
 from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
@@ -17,8 +18,8 @@ class Numbers(ProbeNumbers):
 class Probe(BaseProbe):
     dimension = "test_step"
     variables = {
-        "test_loss": Variable("loss on the test split"),
-        "test_accuracy": Variable("fraction of the test split classified correctly"),
+        "test_loss": Variable(Words("test loss", "loss at theta, mean over the examples of the test split")),
+        "test_accuracy": Variable(Words("test accuracy", "fraction of the test split that is classified correctly")),
     }
 
     def measure(self, moment: Moment) -> Row:

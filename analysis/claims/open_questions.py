@@ -1,0 +1,284 @@
+"""Statements on what the papers leave open. Each function takes the families of runs of one setting, which vary in the
+seed; what cannot be told raises `NotMeasured`, whose text says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, inf, log
+
+import numpy as np
+
+from analysis.claims.families import alike, completed, diverged_at, every_seed, in_words, locating_gaps
+from analysis.claims.measured import NotMeasured, Part, all_of, rates, values
+from analysis.claims.zakarin_singh import energy_concentrates, gauss_newton_carries
+from analysis.runs import branches
+from analysis.runs.panels import Member, Panel
+from analysis.runs.tracks import follow
+
+LEAST_GROWTH = log(1.1)  # of λ_1, for there to be any
+MAX_GROWTH, MIN_DROP = 0.50, 0.90
+SMALLER, LARGER = 0.75, 1.25
+MAX_LEAD, LEAST_LEAD = 0.25, 0.02
+RISES, MAX_SHARE = 1.10, 0.50
+PASSES = 1.05
+MIN_OVERLAP, WITHIN = 0.99, 0.10
+
+SGD, BULK_SGD, EACH_STEP, CONSTANT = "SGD", "Bulk-SGD", "every step", "constant"
+REMEDIES = ("weight decay 1e-4", "weight decay 1e-3", "weight decay 1e-2", "cosine", "η capped", "α_dom 0.1")
+SCHEDULES = tuple(f"{kind} to {to}" for to in ("(1, 1)", "(1, 0.5)") for kind in ("linear", "cosine", "step", "edge"))
+STALE = ("overlap 0.9999", "overlap 0.999", "overlap 0.99", "overlap 0.9", "10 steps", "100 steps", "1,000 steps")
+OPTIMIZERS = ("sign descent", "RMSprop", "Lion", "Muon", "Shampoo")
+
+_UNTOLD = f"Cannot be told if {{}} < ln {np.exp(LEAST_GROWTH):.1f}"
+REGULARISED = (
+    f"one remedy, at every learning rate and with every seed: it does not diverge, its growth ≤ {MAX_GROWTH:.0%} of "
+    f"plain Bulk-SGD's, its drop ≥ {MIN_DROP:.0%} of plain Bulk-SGD's. "
+    f"{_UNTOLD.format(f'plain {BULK_SGD}' + chr(39) + 's growth')} somewhere"
+)
+SCHEDULED = (
+    "one schedule has, with every seed, a lower loss at the end than every constant pair, and in the mean over seeds "
+    "a higher test accuracy than every constant pair. Cannot be told if one does so in the means over seeds, and not "
+    "with every seed"
+)
+BENT = (
+    f"every seed: growth at c = ½ ≤ {SMALLER:.0%} and at c = 2 ≥ {LARGER:.0%} of that at c = 1. "
+    f"{_UNTOLD.format('the growth at c = 1')} with some seed"
+)
+LED = (
+    f"every seed: lead at c = 0 ≤ {MAX_LEAD:.0%} of that at c = 1. Cannot be told if the lead at c = 1 "
+    f"< {LEAST_LEAD:g} with some seed"
+)
+MANY = (
+    "every seed: of the k directions dominant at the switch, at least half grow by ≥ 10% along Bulk-SGD, and none has "
+    f"more than {MAX_SHARE:.0%} of the growth of all that grow. {_UNTOLD.format('the largest growth of λ_1')} with "
+    "some seed, or fewer than half of them can be followed to the end"
+)
+PASSED = (
+    f"every seed: mean λ_1 over the last quarter of Bulk-SGD's branch ≤ {PASSES:.0%} of that over the quarter before"
+)
+STALENESS = (
+    f"every seed: each Bulk-SGD whose mean overlap ≥ {MIN_OVERLAP:g} has a drop within {WITHIN:.0%} of that with a "
+    f"refresh at each step, and a mean λ_1 over the last quarter within {WITHIN:.0%} of it. Cannot be told if no run "
+    "but that with a refresh at each step has such an overlap"
+)
+CARRIES = "every seed: lead > 0, and the loss falls under both"
+ENERGIES = (
+    "every seed, medians over the last half of SGD: fraction_dominant ≥ 0.9 for H and for H_o; energy_total of H_o ≥ 5 "
+    "times that of H_f; fraction_dominant of H_f < that of H_o"
+)
+AMPLIFY = (
+    "every seed, means over the first 1,000 steps: Bulk-LR > Dom-LR for sign descent, RMSprop, Lion, Muon and Shampoo"
+)
+
+
+# ---------------------------------------------------------------- numbers of a branch
+def drop(panel: Panel, label: str) -> float:
+    """`branches.drop`, where there is one."""
+    completed(panel, label)
+    values(panel, label, "loss", after_switch=True)
+    return _there(branches.drop(panel.runs[label]), label, "drop in log-loss")
+
+
+def growth(panel: Panel, label: str) -> float:
+    """`branches.growth`, where there is one."""
+    completed(panel, label)
+    values(panel, label, "eigenvalues", after_switch=True)
+    return _there(branches.growth(panel.runs[label]), label, "growth of λ_1")
+
+
+def lead(panel: Panel, bulk: str, sgd: str) -> float:
+    """By how much more the loss fell under Bulk-SGD."""
+    return drop(panel, bulk) - drop(panel, sgd)
+
+
+def _there(number: float, label: str, what: str) -> float:
+    if not np.isfinite(number):
+        raise NotMeasured(f"{label} has no {what}")
+    return number
+
+
+def _untold(what: str, value: float, least: float) -> None:
+    if value < least:
+        raise NotMeasured(f"cannot be told: {what} {value:.3f} is below {least:.3f}")
+
+
+# ---------------------------------------------------------------- statements
+def regularised(panel: Panel) -> Part:
+    """open-regularisation: some remedy stops the growth of sharpness at little cost."""
+    labels = [BULK_SGD, *(label for label in REMEDIES if label in panel.families)]
+    found: dict[str, list[Part]] = {label: [] for label in labels[1:]}
+    for varied, single in alike(panel, ["seed", "learning_rate"], labels):
+        with locating_gaps(in_words(varied)):
+            plain = growth(single, BULK_SGD), drop(single, BULK_SGD)
+            _untold(f"{BULK_SGD}'s growth", plain[0], LEAST_GROWTH)
+            for label, parts in found.items():
+                if diverged_at(single, label) is not None:
+                    parts.append((False, "diverged"))
+                    continue
+                own = growth(single, label) / plain[0], drop(single, label) / plain[1]
+                parts.append((own[0] <= MAX_GROWTH and own[1] >= MIN_DROP, f"{own[0]:.0%} and {own[1]:.0%}"))
+    holds = [label for label, parts in found.items() if all(held for held, _ in parts)]
+    each = "; ".join(f"{label}: {', '.join(text for _, text in parts)}" for label, parts in found.items())
+    which = f"by {', '.join(holds)}" if holds else "by none"
+    return bool(holds), f"{which}. Growth and drop relative to plain Bulk-SGD's, a pair for each seed and rate: {each}"
+
+
+def scheduled(panel: Panel) -> Part:
+    """open-schedule: some schedule of the weights beats every constant pair."""
+    for label in (CONSTANT, *SCHEDULES):
+        if not panel.families.get(label):
+            raise NotMeasured(f"there are no runs {label}")
+    constants = {
+        (a, b): _ends([m for m in panel.families[CONSTANT] if (m.varied["alpha_dom"], m.varied["beta_bulk"]) == (a, b)])
+        for a, b in dict.fromkeys((m.varied["alpha_dom"], m.varied["beta_bulk"]) for m in panel.families[CONSTANT])
+    }
+    lowest = np.nanmin([loss for loss, _ in constants.values()], axis=0)  # with each seed
+    best = min(constants, key=lambda pair: _mean(constants[pair][0]))
+    accurate = max(_mean(accuracy, -inf) for _, accuracy in constants.values())
+    beats, told, texts = [], True, []
+    for label in SCHEDULES:
+        loss, accuracy = _ends(panel.families[label])
+        ahead = _mean(accuracy, -inf) > accurate
+        if ahead and bool((loss < lowest).all()):
+            beats.append(label)
+        elif ahead and _mean(loss) < _mean(constants[best][0]):
+            told = False
+        texts.append(f"{label} {_mean(loss):.4g} and {_mean(accuracy, 0):.2%}")
+    measured = (
+        f"means over {len(lowest)} seeds of loss and test accuracy at the end: of the constants the lowest loss "
+        f"{_mean(constants[best][0]):.4g} at ({best[0]:g}, {best[1]:g}), the best accuracy {accurate:.2%}; "
+        + "; ".join(texts)
+    )
+    if not beats and not told:
+        raise NotMeasured(f"cannot be told: seeds disagree; {measured}")
+    return bool(beats), f"by {', '.join(beats) or 'none'}; {measured}"
+
+
+def _ends(members: Sequence[Member]) -> tuple[np.ndarray, np.ndarray]:
+    """The last training losses and test accuracies, by seed; infinite and 0 where a run diverged."""
+    ordered = sorted(members, key=lambda member: member.varied["seed"])
+    gone = [member.run.attrs["status"] == "diverged" for member in ordered]
+    return (
+        np.array([inf if g else float(m.run.loss[-1]) for g, m in zip(gone, ordered, strict=True)]),
+        np.array([0.0 if g else float(m.run.test_accuracy[-1]) for g, m in zip(gone, ordered, strict=True)]),
+    )
+
+
+def _mean(numbers: np.ndarray, otherwise: float = inf) -> float:
+    return float(numbers.mean()) if len(numbers) else otherwise
+
+
+def functional_growth(panel: Panel) -> Part:
+    """open-functional-growth: the growth of sharpness under Bulk-SGD rises with c."""
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        whole = growth(single, BULK_SGD)
+        _untold("the growth at c = 1", whole, LEAST_GROWTH)
+        half, double = growth(single, f"{BULK_SGD}, c = ½"), growth(single, f"{BULK_SGD}, c = 2")
+        text = f"growth {half:.3f}, {whole:.3f} and {double:.3f} at c = ½, 1 and 2"
+        shares = {"growth at c = ½ over that at c = 1": half / whole, "at c = 2": double / whole}
+        return [(half <= SMALLER * whole and double >= LARGER * whole, text)], shares
+
+    return every_seed(panel, [BULK_SGD, f"{BULK_SGD}, c = ½", f"{BULK_SGD}, c = 2"], judged)
+
+
+def functional_lead(panel: Panel) -> Part:
+    """open-functional-lead: without H_f Bulk-SGD has no lead over SGD."""
+    labels = [SGD, BULK_SGD, f"{SGD}, c = 0", f"{BULK_SGD}, c = 0"]
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        whole, none = lead(single, BULK_SGD, SGD), lead(single, labels[3], labels[2])
+        _untold("the lead at c = 1", whole, LEAST_LEAD)
+        return [(none <= MAX_LEAD * whole, f"lead {none:.3f} at c = 0, {whole:.3f} at c = 1")], {
+            "lead at c = 0 over that at c = 1": none / whole
+        }
+
+    return every_seed(panel, labels, judged)
+
+
+def many_directions(panel: Panel) -> Part:
+    """open-eigenvalues-many: the growth of sharpness is of many directions."""
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        completed(single, BULK_SGD)
+        eigenvalues = values(single, BULK_SGD, "track_eigenvalues").values
+        _untold("the growth of λ_1", log(eigenvalues[:, 0].max() / eigenvalues[0, 0]), LEAST_GROWTH)
+        k = single.runs[BULK_SGD].sizes["index"] // 2
+        places = follow(single.runs[BULK_SGD].track_overlaps.values)[-1, :k]
+        kept = np.flatnonzero(places >= 0)
+        if len(kept) < k / 2:
+            raise NotMeasured(f"cannot be told: {len(kept)} of {k} directions can be followed to the end")
+        begin, end = eigenvalues[0, kept], eigenvalues[-1, places[kept]]
+        grown, rise = int((end >= RISES * begin).sum()), np.clip(end - begin, 0, None)
+        share = float(rise.max() / rise.sum()) if rise.sum() else 1.0
+        text = (
+            f"{grown} of {k} directions grew by 10% ({len(kept)} could be followed), the largest share is {share:.0%}"
+        )
+        return [(grown >= k / 2 and share <= MAX_SHARE, text)], {"directions that grew": grown, "largest share": share}
+
+    return every_seed(panel, [BULK_SGD], judged)
+
+
+def growth_passes(panel: Panel) -> Part:
+    """open-eigenvalues-pass: the growth of sharpness ends."""
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        completed(single, BULK_SGD)
+        half = values(single, BULK_SGD, "track_eigenvalues", 0.5, after_switch=True).isel(track=0)
+        steps = half.track_step.values
+        late = steps >= (steps[0] + steps[-1]) / 2
+        before, after = float(half[~late].mean()), float(half[late].mean())
+        ratio = after / before
+        return [(ratio <= PASSES, f"mean λ_1 {before:.4g}, then {after:.4g} ({ratio:.1%})")], {"ratio": ratio}
+
+    return every_seed(panel, [BULK_SGD], judged)
+
+
+def staleness(panel: Panel) -> Part:
+    """open-refresh: a stale subspace costs nothing down to a mean overlap of 0.99."""
+    labels = [EACH_STEP, *(label for label in STALE if label in panel.families)]
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        dropped, grown = drop(single, EACH_STEP), growth(single, EACH_STEP)
+        parts = []
+        for label in labels[1:]:
+            overlap = branches.mean_overlap(single.runs[label])
+            if not overlap >= MIN_OVERLAP:  # also where none was found
+                continue
+            own = drop(single, label) / dropped, exp(growth(single, label) - grown)  # from the same λ_1 at the switch
+            text = f"{label} (mean overlap {overlap:.4f}) {own[0]:.1%} of the drop, {own[1]:.1%} of λ_1"
+            parts.append((max(abs(ratio - 1) for ratio in own) <= WITHIN, text))
+        if not parts:
+            raise NotMeasured(f"cannot be told: no run has a mean overlap of {MIN_OVERLAP:g}")
+        return parts, {}
+
+    return every_seed(panel, labels, judged)
+
+
+def lead_carries_over(panel: Panel) -> Part:
+    """open-architectures-lead: Bulk-SGD is ahead of SGD."""
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        sgd, bulk = drop(single, SGD), drop(single, BULK_SGD)
+        return [(bulk > sgd > 0, f"drop {bulk:.3f} under Bulk-SGD, {sgd:.3f} under SGD")], {"lead": bulk - sgd}
+
+    return every_seed(panel, [SGD, BULK_SGD], judged)
+
+
+def energies_carry_over(panel: Panel) -> Part:
+    """open-architectures-energy: as the two claims of Zakarin & Singh on energies."""
+    return all_of(energy_concentrates(panel), gauss_newton_carries(panel))
+
+
+def amplify(panel: Panel) -> Part:
+    """open-optimizers: optimizers of after the papers amplify the bulk too."""
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        found = {label: rates(single, label) for label in OPTIMIZERS}
+        parts = [
+            (r.bulk_mean > r.dom_mean, f"{label}: Bulk-LR {r.bulk_mean:.4g}, Dom-LR {r.dom_mean:.4g}")
+            for label, r in found.items()
+        ]
+        return parts, {f"{label}'s Bulk-LR": r.bulk_mean for label, r in found.items()}
+
+    return every_seed(panel, OPTIMIZERS, judged)

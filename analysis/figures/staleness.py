@@ -1,0 +1,50 @@
+"""Bulk-SGD by how stale its dominant subspace is when it is found anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from analysis.figures import drawing, style
+from analysis.figures.refresh_interval import products
+from analysis.runs.branches import drop, late_sharpness, mean_overlap
+from analysis.runs.panels import Panel
+
+NUMBERS: dict[str, Callable[[xr.Dataset], float]] = {
+    "drop in log-loss after the switch": drop,
+    "λ₁ over the last quarter": late_sharpness,
+    "Hessian products per 100 steps": products,
+}
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """One row a setting: drop in log-loss, sharpness and products over 1 − mean overlap, a mark for each run. Runs that
+    never found it anew are at the right edge."""
+    figure, rows = style.rows_of_panels(len(panels), len(NUMBERS))
+    looks: dict[str, style.Look] = {}
+    for row, panel in zip(rows, panels, strict=True):
+        labels = list(panel.families)
+        for label, color in zip(labels, style.shades_of(len(labels)), strict=True):
+            looks[label] = {"color": color, "marker": "s" if label.endswith("steps") else "o", "linestyle": "none"}
+        drifts = {(label, i): 1 - mean_overlap(m.run) for label in labels for i, m in enumerate(panel.families[label])}
+        edge = 3 * max([drift for drift in drifts.values() if isfinite(drift)], default=1.0)
+        for axes, (name, number) in zip(row, NUMBERS.items(), strict=True):
+            for (label, i), drift in drifts.items():
+                x = max(drift, 1e-7) if isfinite(drift) else edge
+                axes.plot(x, number(panel.families[label][i].run), markersize=4, **looks[label])
+            axes.set_xscale("log")
+            axes.set_ylabel(name)
+        style.log_axis(row[-1])
+        run = next(iter(panel.families.values()))[0].run
+        style.describe(row[0], drawing.title_of(panel), run, more=["right edge: never found anew"])
+        for axes in row[1:]:
+            style.head(axes, "", steps=False)
+        for axes in row:
+            axes.xaxis.set_major_locator(LogLocator(numticks=8))
+            axes.set_xlabel("1 − mean overlap at a refresh")
+    style.legend_below(figure, list(looks.items()))
+    return figure

@@ -1,0 +1,57 @@
+"""Transformer encoder as the code behind Song et al.'s tables has it: sinusoids, layers that start equal, mean pooling.
+
+It differs from `transformer` in what the paper leaves open: positions are fixed sinusoids, there is no class token, and
+the mean over all positions, padding included, is read out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from analysis.specs import Count, ModelNumbers
+from analysis.specs.base import Layers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Numbers(ModelNumbers):
+    takes: ClassVar[Literal["image", "text", "toy"]] = "text"
+    kind: Literal["encoder"] = "encoder"
+    width: Annotated[Count, Field(description="Width of each position [features]")]
+    heads: Annotated[Count, Field(description="Attention heads of a layer [heads]")]
+    layers: Annotated[Layers, Field(description="Number of layers [layers]")] = 2
+    feed_forward: Annotated[Count, Field(description="Width of the feed-forward part [units]")]
+    embedding: Annotated[
+        Literal["all", "used"],
+        Field(description="Which rows of the embedding are parameters: all, or those that the training examples use"),
+    ] = "all"
+
+    def words(self) -> str:
+        return f"{self.layers} layers, width {self.width}, {self.heads} heads, mean pooling"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        if self.width % self.heads:
+            raise ValueError(f"the width {self.width} must be a multiple of the number of heads, {self.heads}")
+        vocabulary, w, f = inputs[0], self.width, self.feed_forward
+        layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
+        return vocabulary * w + self.layers * layer + (w + 1) * outputs
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+    """[N, T] token ids -> [N, outputs], for `inputs` = (vocabulary size, T)."""
+    from analysis.models.modules.encoder import Encoder
+
+    vocabulary, length = inputs
+    return Encoder(
+        vocabulary=vocabulary,
+        length=length,
+        outputs=outputs,
+        width=numbers.width,
+        heads=numbers.heads,
+        layers=numbers.layers,
+        feed_forward=numbers.feed_forward,
+        all_rows=numbers.embedding == "all",
+    )

@@ -1,0 +1,50 @@
+"""A small vision transformer (Dosovitskiy et al. 2021): patches, a class token, learned positions, pre-norm, GELU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from analysis.specs import Count, ModelNumbers
+from analysis.specs.base import Layers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Numbers(ModelNumbers):
+    """`patch`: pixels a side of a patch; what does not fill one is cut off."""
+
+    kind: Literal["vit"] = "vit"
+    patch: Annotated[Count, Field(description="Pixels along a side of a patch [pixels]")]
+    width: Annotated[Count, Field(description="Width of each position [features]")]
+    heads: Annotated[Count, Field(description="Attention heads of a layer [heads]")]
+    layers: Annotated[Layers, Field(description="Number of layers [layers]")] = 2
+    feed_forward: Annotated[Count, Field(description="Width of the feed-forward part [units]")]
+
+    def words(self) -> str:
+        return f"patches {self.patch} × {self.patch}, {self.layers} layers, width {self.width}, {self.heads} heads"
+
+    def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
+        if self.width % self.heads:
+            raise ValueError(f"the width {self.width} must be a multiple of the number of heads, {self.heads}")
+        channels, rows, columns = inputs
+        if min(rows, columns) < self.patch:
+            raise ValueError(f"patches of {self.patch} × {self.patch} pixels do not fit images of {rows} × {columns}")
+        w, f, patches = self.width, self.feed_forward, (rows // self.patch) * (columns // self.patch)
+        layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
+        return (channels * self.patch**2 + 1) * w + (patches + 2) * w + self.layers * layer + 2 * w + (w + 1) * outputs
+
+
+def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+    """[N, channels, rows, columns] -> [N, outputs]."""
+    from analysis.models.modules.vit import ViT
+
+    channels, rows, columns = inputs
+    return ViT(
+        channels=channels,
+        patches=(rows // numbers.patch) * (columns // numbers.patch),
+        outputs=outputs,
+        **numbers.model_dump(exclude={"kind"}),
+    )

@@ -1,0 +1,99 @@
+"""Shampoo (Gupta, Koren, Singer 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import nan
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from analysis.specs import Count, Positive, RuleNumbers
+from sharpflat.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Numbers(RuleNumbers):
+    """`refresh` is the steps between two roots of the sums, `epsilon` what these begin with on their diagonals. The
+    segment has to measure `steering`, which tells the parameters' shapes; those of more than two dimensions are
+    flattened after the first."""
+
+    kind: Literal["shampoo"] = "shampoo"
+    epsilon: Annotated[Positive, Field(description="Added to the preconditioners' eigenvalues [1]")] = 1e-4
+    refresh: Annotated[
+        Count, Field(description="Steps between two computations of the preconditioners' roots [steps]")
+    ] = 10
+
+    @property
+    def title(self) -> str:
+        return "Shampoo"
+
+    @property
+    def remembered(self) -> int:
+        return 4  # or more: two sums and two roots of each matrix, by its sides
+
+    def words(self) -> str:
+        return f"{self.title}, {self.usual_words()}, roots every {self.refresh} steps"
+
+
+class Rule:
+    """θ ← θ − η L^(−1/4) G R^(−1/4) with L = εI + Σ G Gᵀ and R = εI + Σ Gᵀ G; of a vector, θ ← θ − η L^(−1/2) g."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.learning_rate, self.epsilon, self.refresh = numbers.learning_rate, numbers.epsilon, numbers.refresh
+        self.pieces: Callable[[Tensor], list[Tensor]] | None = None
+
+    def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
+        """The sums' shapes are not known here: `update` makes them."""
+        import torch
+
+        return {"updates": torch.zeros((), dtype=torch.int64)}
+
+    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
+        """Called before each step by the probe `steering`."""
+        self.pieces = moment.problem.training.vector.pieces
+        return {}
+
+    def update(
+        self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        import torch
+
+        if self.pieces is None:
+            raise InputError(
+                "shampoo has to know the parameters' shapes: let the segment measure steering, at each step"
+            )
+        count, state = int(state["updates"]), {**state, "updates": state["updates"] + 1}
+        parts = []
+        for place, piece in enumerate(self.pieces(gradient(theta))):
+            matrix = piece.flatten(1) if piece.ndim > 1 else piece[:, None]
+            sides = (matrix @ matrix.T, matrix.T @ matrix) if piece.ndim > 1 else (matrix @ matrix.T,)
+            roots = []
+            for side, outer in zip("lr", sides, strict=False):
+                total, root = f"{place}.{side}.sum", f"{place}.{side}.root"
+                before = state.get(total, self.epsilon * torch.eye(len(outer)).to(outer))
+                state[total] = before + outer
+                if count % self.refresh == 0:
+                    state[root] = power(state[total], -0.5 / len(sides))
+                roots.append(state[root])
+            preconditioned = roots[0] @ matrix
+            parts.append((preconditioned @ roots[1] if len(roots) > 1 else preconditioned).reshape(-1))
+        return -self.learning_rate * torch.cat(parts), state
+
+    def stability_threshold(self, gradient_norm: float) -> float:
+        """NaN: its is one of the preconditioned Hessian."""
+        return nan
+
+
+def power(matrix: Tensor, exponent: float) -> Tensor:
+    """Of a symmetric positive definite matrix, in float64; eigenvalues below 1e-12 of the largest, which are rounding,
+    are raised. NaN, which ends the segment, of a matrix that is not finite."""
+    import torch
+
+    if not bool(torch.isfinite(matrix).all()):
+        return torch.full_like(matrix, torch.nan)
+    values, vectors = torch.linalg.eigh(matrix.double())
+    values = values.clamp(min=1e-12 * float(values[-1]))
+    return ((vectors * values**exponent) @ vectors.T).to(matrix.dtype)
