@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def keep_bytecode(folder: str) -> None:
-    """For all processes that tests start, the workers of pytest-xdist among them. Where Python is told to keep no
+    """For all processes that tests start, the workers of pytest-xdist among them. Where Python is set to keep no
     bytecode, most of a short process would be compiling libraries; where it keeps it beside the sources, copies of the
     project would each hold their own."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

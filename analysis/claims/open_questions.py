@@ -1,5 +1,5 @@
 """Statements on what the papers leave open. Each function takes the families of runs of one setting, which vary in the
-seed; what cannot be told raises `NotMeasured`, whose text says so."""
+seed; what stays undecided raises `NotMeasured`, whose text says so."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ SCHEDULES = tuple(f"{kind} to {to}" for to in ("(1, 1)", "(1, 0.5)") for kind in
 STALE = ("overlap 0.9999", "overlap 0.999", "overlap 0.99", "overlap 0.9", "10 steps", "100 steps", "1,000 steps")
 OPTIMIZERS = ("sign descent", "RMSprop", "Lion", "Muon", "Shampoo")
 
-_UNTOLD = f"Cannot be told if {{}} < ln {np.exp(LEAST_GROWTH):.1f}"
+_UNDECIDED = f"Undecided if {{}} < ln {np.exp(LEAST_GROWTH):.1f}"
 REGULARISED = (
     f"one remedy, at every learning rate and with every seed: it does not diverge, its growth ≤ {MAX_GROWTH:.0%} of "
     f"plain Bulk-SGD's, its drop ≥ {MIN_DROP:.0%} of plain Bulk-SGD's. "
-    f"{_UNTOLD.format(f'plain {BULK_SGD}' + chr(39) + 's growth')} somewhere"
+    f"{_UNDECIDED.format(f'plain {BULK_SGD}' + chr(39) + 's growth')} somewhere"
 )
 SCHEDULED = (
     "one schedule has, with every seed, a lower loss at the end than every constant pair, and in the mean over seeds "
-    "a higher test accuracy than every constant pair. Cannot be told if one does so in the means over seeds, and not "
+    "a higher test accuracy than every constant pair. Undecided if one does so in the means over seeds, and not "
     "with every seed"
 )
 BENT = (
     f"every seed: growth at c = ½ ≤ {SMALLER:.0%} and at c = 2 ≥ {LARGER:.0%} of that at c = 1. "
-    f"{_UNTOLD.format('the growth at c = 1')} with some seed"
+    f"{_UNDECIDED.format('the growth at c = 1')} with some seed"
 )
 LED = (
-    f"every seed: lead at c = 0 ≤ {MAX_LEAD:.0%} of that at c = 1. Cannot be told if the lead at c = 1 "
+    f"every seed: lead at c = 0 ≤ {MAX_LEAD:.0%} of that at c = 1. Undecided if the lead at c = 1 "
     f"< {LEAST_LEAD:g} with some seed"
 )
 MANY = (
     "every seed: of the k directions dominant at the switch, at least half grow by ≥ 10% along Bulk-SGD, and none has "
-    f"more than {MAX_SHARE:.0%} of the growth of all that grow. {_UNTOLD.format('the largest growth of λ_1')} with "
+    f"more than {MAX_SHARE:.0%} of the growth of all that grow. {_UNDECIDED.format('the largest growth of λ_1')} with "
     "some seed, or fewer than half of them can be followed to the end"
 )
 PASSED = (
@@ -58,7 +58,7 @@ PASSED = (
 )
 STALENESS = (
     f"every seed: each Bulk-SGD whose mean overlap ≥ {MIN_OVERLAP:g} has a drop within {WITHIN:.0%} of that with a "
-    f"refresh at each step, and a mean λ_1 over the last quarter within {WITHIN:.0%} of it. Cannot be told if no run "
+    f"refresh at each step, and a mean λ_1 over the last quarter within {WITHIN:.0%} of it. Undecided if no run "
     "but that with a refresh at each step has such an overlap"
 )
 CARRIES = "every seed: lead > 0, and the loss falls under both"
@@ -99,7 +99,7 @@ def _there(number: float, label: str, what: str) -> float:
 
 def _untold(what: str, value: float, least: float) -> None:
     if value < least:
-        raise NotMeasured(f"cannot be told: {what} {value:.3f} is below {least:.3f}")
+        raise NotMeasured(f"undecided: {what} {value:.3f} is below {least:.3f}")
 
 
 # ---------------------------------------------------------------- statements
@@ -135,22 +135,22 @@ def scheduled(panel: Panel) -> Part:
     lowest = np.nanmin([loss for loss, _ in constants.values()], axis=0)  # with each seed
     best = min(constants, key=lambda pair: _mean(constants[pair][0]))
     accurate = max(_mean(accuracy, -inf) for _, accuracy in constants.values())
-    beats, told, texts = [], True, []
+    beats, agree, texts = [], True, []
     for label in SCHEDULES:
         loss, accuracy = _ends(panel.families[label])
         ahead = _mean(accuracy, -inf) > accurate
         if ahead and bool((loss < lowest).all()):
             beats.append(label)
         elif ahead and _mean(loss) < _mean(constants[best][0]):
-            told = False
+            agree = False
         texts.append(f"{label} {_mean(loss):.4g} and {_mean(accuracy, 0):.2%}")
     measured = (
         f"means over {len(lowest)} seeds of loss and test accuracy at the end: of the constants the lowest loss "
         f"{_mean(constants[best][0]):.4g} at ({best[0]:g}, {best[1]:g}), the best accuracy {accurate:.2%}; "
         + "; ".join(texts)
     )
-    if not beats and not told:
-        raise NotMeasured(f"cannot be told: seeds disagree; {measured}")
+    if not beats and not agree:
+        raise NotMeasured(f"undecided: seeds disagree; {measured}")
     return bool(beats), f"by {', '.join(beats) or 'none'}; {measured}"
 
 
@@ -207,7 +207,7 @@ def many_directions(panel: Panel) -> Part:
         places = follow(single.runs[BULK_SGD].track_overlaps.values)[-1, :k]
         kept = np.flatnonzero(places >= 0)
         if len(kept) < k / 2:
-            raise NotMeasured(f"cannot be told: {len(kept)} of {k} directions can be followed to the end")
+            raise NotMeasured(f"undecided: {len(kept)} of {k} directions can be followed to the end")
         begin, end = eigenvalues[0, kept], eigenvalues[-1, places[kept]]
         grown, rise = int((end >= RISES * begin).sum()), np.clip(end - begin, 0, None)
         share = float(rise.max() / rise.sum()) if rise.sum() else 1.0
@@ -249,7 +249,7 @@ def staleness(panel: Panel) -> Part:
             text = f"{label} (mean overlap {overlap:.4f}) {own[0]:.1%} of the drop, {own[1]:.1%} of λ_1"
             parts.append((max(abs(ratio - 1) for ratio in own) <= WITHIN, text))
         if not parts:
-            raise NotMeasured(f"cannot be told: no run has a mean overlap of {MIN_OVERLAP:g}")
+            raise NotMeasured(f"undecided: no run has a mean overlap of {MIN_OVERLAP:g}")
         return parts, {}
 
     return every_seed(panel, labels, judged)

@@ -145,10 +145,10 @@ def _update(training: Objective, rule: RuleNumbers, full: float) -> Cost:
     built, theta = build_rule(rule), training.theta
     size = None if rule.batch_size is None else min(rule.batch_size, len(training.inputs))
     sampler = Sampler(len(training.inputs), size, seed=0, replacement=rule.replacement)
-    # What the probe `steering` would tell; its eigenvectors are no part of an update's cost.
-    told = {"pieces": training.vector.pieces, "steered": (theta.new_zeros(len(theta), STEERED), 0.0, 1.0)}
-    for name in told.keys() & vars(built).keys():
-        setattr(built, name, told[name])
+    # What the probe `steering` would hand over; its eigenvectors are no part of an update's cost.
+    given = {"pieces": training.vector.pieces, "steered": (theta.new_zeros(len(theta), STEERED), 0.0, 1.0)}
+    for name in given.keys() & vars(built).keys():
+        setattr(built, name, given[name])
 
     def update() -> None:
         indices = sampler.indices(0)

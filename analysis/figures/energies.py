@@ -16,7 +16,7 @@ from analysis.figures import drawing, style
 from analysis.runs.panels import Member, Panel
 from sharpflat.errors import InputError
 
-OPERATORS: dict[str, style.Look] = {  # told apart by markers in grey prints; H is wide, since H_o covers it
+OPERATORS: dict[str, style.Look] = {  # set apart by markers in grey prints; H is wide, since H_o covers it
     "H": {"color": style.BLACK, "marker": "o", "linewidth": 1.9},
     "H_o": {"color": style.ORANGE, "marker": "s", "linewidth": 1.0},
     "H_f": {"color": style.SKY, "marker": "^", "linewidth": 1.0},

@@ -1,4 +1,4 @@
-"""Families of runs in figures: what they vary in, how they are told apart, and in words how they were run."""
+"""Families of runs in figures: what they vary in, how they are set apart, and in words how they were run."""
 
 from __future__ import annotations
 

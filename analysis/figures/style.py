@@ -36,7 +36,7 @@ BASE: Look = {"color": BLUE, "linestyle": SOLID}
 DOMINANT: Look = {"color": VERMILION, "linestyle": DASHED}
 BULK: Look = {"color": GREEN, "linestyle": DOTTED}
 GD: Look = {"color": BLACK, "linestyle": SOLID}  # stands beside SGD
-METHODS: dict[str, Look] = {  # with and without momentum: told apart by their dashes in grey print
+METHODS: dict[str, Look] = {  # with and without momentum: set apart by their dashes in grey print
     "GD(−m)": {"color": BLUE, "linestyle": SOLID},
     "GD(+m)": {"color": SKY, "linestyle": DASHED},
     "Adam(−m)": {"color": VERMILION, "linestyle": DOTTED},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from analysis.models.transformer import layer_parameters
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
 
@@ -33,11 +34,8 @@ class Numbers(ModelNumbers):
         return f"{self.layers} layers, width {self.width}, {self.heads} heads, mean pooling"
 
     def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
-        if self.width % self.heads:
-            raise ValueError(f"the width {self.width} must be a multiple of the number of heads, {self.heads}")
-        vocabulary, w, f = inputs[0], self.width, self.feed_forward
-        layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
-        return vocabulary * w + self.layers * layer + (w + 1) * outputs
+        w, layer = self.width, layer_parameters(self.width, self.heads, self.feed_forward)
+        return inputs[0] * w + self.layers * layer + (w + 1) * outputs
 
 
 def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:

@@ -27,12 +27,20 @@ class Numbers(ModelNumbers):
         return f"{self.layers} layers, width {self.width}, {self.heads} heads"
 
     def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
-        if self.width % self.heads:
-            raise ValueError(f"the width {self.width} must be a multiple of the number of heads, {self.heads}")
         vocabulary, length = inputs
-        w, f = self.width, self.feed_forward
-        layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
+        w, layer = self.width, layer_parameters(self.width, self.heads, self.feed_forward)
         return (vocabulary + length + 2) * w + self.layers * layer + (w + 1) * outputs
+
+
+def layer_parameters(width: int, heads: int, feed_forward: int) -> int:
+    """The parameters of one layer: self-attention, feed-forward, two layer norms.
+
+    Raises:
+        ValueError: if the heads do not divide the width.
+    """
+    if width % heads:
+        raise ValueError(f"the width {width} must be a multiple of the number of heads, {heads}")
+    return 4 * width * (width + 1) + (width + 1) * feed_forward + (feed_forward + 1) * width + 4 * width
 
 
 def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from analysis.models.transformer import layer_parameters
 from analysis.specs import Count, ModelNumbers
 from analysis.specs.base import Layers
 
@@ -27,13 +28,11 @@ class Numbers(ModelNumbers):
         return f"patches {self.patch} × {self.patch}, {self.layers} layers, width {self.width}, {self.heads} heads"
 
     def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
-        if self.width % self.heads:
-            raise ValueError(f"the width {self.width} must be a multiple of the number of heads, {self.heads}")
+        layer = layer_parameters(self.width, self.heads, self.feed_forward)
         channels, rows, columns = inputs
         if min(rows, columns) < self.patch:
             raise ValueError(f"patches of {self.patch} × {self.patch} pixels do not fit images of {rows} × {columns}")
-        w, f, patches = self.width, self.feed_forward, (rows // self.patch) * (columns // self.patch)
-        layer = 4 * w * (w + 1) + (w + 1) * f + (f + 1) * w + 4 * w
+        w, patches = self.width, (rows // self.patch) * (columns // self.patch)
         return (channels * self.patch**2 + 1) * w + (patches + 2) * w + self.layers * layer + 2 * w + (w + 1) * outputs
 
 

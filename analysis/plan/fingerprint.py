@@ -302,7 +302,7 @@ class Code:
             members = open_keys[open_keys.index(key) :]
             del open_keys[-len(members) :]
             inner: dict[str, str] = dict.fromkeys(members, "")
-            for _ in range(len(members) + 1):  # in each round what they refer to is told apart one reference further
+            for _ in range(len(members) + 1):  # in each round what they refer to is compared one reference further
                 known = ChainMap(inner, self._hashes)
                 inner = {member: _sha256(self._node(member).text(known)) for member in members}
             self._hashes |= inner

@@ -193,7 +193,7 @@ class _Checks:
             current = name
             while (parent := getattr(self.experiments.segments.get(current), "parent", None)) is not None:
                 if parent in trail:
-                    if parent == name:  # told once, from a segment within the cycle
+                    if parent == name:  # reported once, from a segment within the cycle
                         chain = " <- ".join([*trail, parent])
                         self._wrong(
                             self.experiments_path,

@@ -14,7 +14,7 @@ from analysis.specs.base import Decay
 if TYPE_CHECKING:
     from torch import Tensor
 
-USUAL_BETA1, USUAL_BETA2 = 0.9, 0.999  # need not be told
+USUAL_BETA1, USUAL_BETA2 = 0.9, 0.999  # left out of the words
 
 
 class Numbers(RuleNumbers):

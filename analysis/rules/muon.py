@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan, sqrt
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from analysis.rules._shaped import Shaped
 from analysis.specs import Positive, RuleNumbers
 from analysis.specs.base import Decay
-from sharpflat.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,34 +41,27 @@ class Numbers(RuleNumbers):
         return f"{self.title}, {self.usual_words()}, momentum {self.momentum:g}"
 
 
-class Rule:
+class Rule(Shaped):
     """m ← μ m + (1 − μ) g; for a matrix θ ← θ − η √max(1, rows/columns) O(μ m + (1 − μ) g), where O moves the singular
     values to about 1."""
 
     def __init__(self, numbers: Numbers) -> None:
+        super().__init__()
         self.learning_rate, self.momentum, self.others = numbers.learning_rate, numbers.momentum, numbers.rate_of_others
-        self.pieces: Callable[[Tensor], list[Tensor]] | None = None
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         return {"average": theta.new_zeros(theta.shape)}
-
-    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
-        """Called before each step by the probe `steering`."""
-        self.pieces = moment.problem.training.vector.pieces
-        return {}
 
     def update(
         self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         import torch
 
-        if self.pieces is None:
-            raise InputError("muon has to know the parameters' shapes: let the segment measure steering, at each step")
         g, mu = gradient(theta), self.momentum
         average = mu * state["average"] + (1 - mu) * g
         nesterov = mu * average + (1 - mu) * g
         parts = []
-        for piece, plain in zip(self.pieces(nesterov), self.pieces(g), strict=True):
+        for piece, plain in zip(self.shaped(nesterov), self.shaped(g), strict=True):
             if piece.ndim < 2:
                 parts.append(self.others * plain)
                 continue

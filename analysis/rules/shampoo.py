@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from analysis.rules._shaped import Shaped
 from analysis.specs import Count, Positive, RuleNumbers
-from sharpflat.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,12 +38,12 @@ class Numbers(RuleNumbers):
         return f"{self.title}, {self.usual_words()}, roots every {self.refresh} steps"
 
 
-class Rule:
+class Rule(Shaped):
     """θ ← θ − η L^(−1/4) G R^(−1/4) with L = εI + Σ G Gᵀ and R = εI + Σ Gᵀ G; of a vector, θ ← θ − η L^(−1/2) g."""
 
     def __init__(self, numbers: Numbers) -> None:
+        super().__init__()
         self.learning_rate, self.epsilon, self.refresh = numbers.learning_rate, numbers.epsilon, numbers.refresh
-        self.pieces: Callable[[Tensor], list[Tensor]] | None = None
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
         """The sums' shapes are not known here: `update` makes them."""
@@ -51,23 +51,14 @@ class Rule:
 
         return {"updates": torch.zeros((), dtype=torch.int64)}
 
-    def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
-        """Called before each step by the probe `steering`."""
-        self.pieces = moment.problem.training.vector.pieces
-        return {}
-
     def update(
         self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         import torch
 
-        if self.pieces is None:
-            raise InputError(
-                "shampoo has to know the parameters' shapes: let the segment measure steering, at each step"
-            )
         count, state = int(state["updates"]), {**state, "updates": state["updates"] + 1}
         parts = []
-        for place, piece in enumerate(self.pieces(gradient(theta))):
+        for place, piece in enumerate(self.shaped(gradient(theta))):
             matrix = piece.flatten(1) if piece.ndim > 1 else piece[:, None]
             sides = (matrix @ matrix.T, matrix.T @ matrix) if piece.ndim > 1 else (matrix @ matrix.T,)
             roots = []

@@ -108,7 +108,12 @@ class SubspaceFilter:
             return self.rule.enough(error=error, overlap=overlap)
 
         found = top_eigenspace(
-            hessian(), self.k, start=self.start, block=_COLD_BLOCK, tolerance=self.tolerance, enough=enough
+            hessian(),
+            self.k,
+            start=self.start,
+            block=_COLD_BLOCK,
+            tolerance=self.tolerance,
+            enough=None if self.rule.every else enough,
         )
         # One power step on. Contiguous: the layout that a file gives back. Rounding depends on it.
         new = DominantSubspace(found.start[:, : self.k].contiguous())

@@ -36,7 +36,7 @@ def executable() -> str | None:
 
 
 class Chromium:
-    """A browser with one page; `events` are all that it told so far, as (method, params).
+    """A browser with one page; `events` are all of its messages so far, as (method, params).
 
     Raises:
         FileNotFoundError: if there is no browser in PATH.

@@ -28,8 +28,10 @@ def page(request: pytest.FixtureRequest, report: Path) -> Iterator[Chromium]:
 
 
 def test_it_loads_without_a_message_and_asks_for_nothing_else(page: Chromium, report: Path) -> None:
-    told = [e for e in page.events if e[0] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")]
-    assert told == []
+    messages = [
+        e for e in page.events if e[0] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+    ]
+    assert messages == []
     asked = {params["request"]["url"] for method, params in page.events if method == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
     assert page.evaluate("document.scripts.length") == 0

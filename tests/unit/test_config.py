@@ -1,4 +1,4 @@
-"""Mistakes in configuration files: each is told with file, key, what was found and what is allowed."""
+"""Mistakes in configuration files: each message has file, key, what was found and what is allowed."""
 
 from __future__ import annotations
 

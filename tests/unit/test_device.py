@@ -170,8 +170,8 @@ def test_divergence_between_probes_is_seen_at_its_step(
     at = expected.trajectory.attrs["diverged_at"]
     assert 1 <= at < 50, "between probes"
     assert bool(torch.isfinite(expected.state.theta).all())
-    told = caplog.messages[-1]
-    assert re.fullmatch(f"x: diverged at step {at}: the update is not finite", told)
+    message = caplog.messages[-1]
+    assert re.fullmatch(f"x: diverged at step {at}: the update is not finite", message)
     checkpoint = tmp_path / "checkpoint.safetensors"
     for stop_after in range(at + 1):
         asked = iter([False] * stop_after + [True])

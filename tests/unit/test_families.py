@@ -209,9 +209,9 @@ def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
 def test_mistakes_in_experiments(tmp_path: Path, segment: str, change: dict[str, Any], message: str) -> None:
     experiments = copy.deepcopy(EXPERIMENTS)
     experiments["segments"][segment] |= change
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         plan_of(tmp_path, experiments)
-    assert message in str(told.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -256,10 +256,10 @@ def test_mistakes_in_experiments(tmp_path: Path, segment: str, change: dict[str,
 def test_mistakes_in_a_profile(tmp_path: Path, segment: str, numbers: dict[str, Any], message: str) -> None:
     profile = copy.deepcopy(FAMILIES)
     profile["settings"]["mlp"]["segments"][segment] = numbers
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         plan_of(tmp_path, profile=profile)
-    assert f"small.yaml: settings.mlp.{message}" in str(told.value)
-    assert len(str(told.value).splitlines()) == 1
+    assert f"small.yaml: settings.mlp.{message}" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_energies_are_of_snapshots_and_leave_training_alone(tmp_path: Path) -> None:

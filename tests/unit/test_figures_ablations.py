@@ -1,4 +1,4 @@
-"""Figures of families of runs: what is drawn is what was measured, told apart by what the runs differ in."""
+"""Figures of families of runs: what is drawn is what was measured, set apart by what the runs differ in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of Zakarin & Singh: what is drawn is what was measured, its fits and means, and what went wrong is told."""
+"""Figures of Zakarin & Singh: what is drawn is what was measured, its fits and means, and what went wrong is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements on what the papers leave open: what holds, what does not, and what cannot be told, from made-up runs; and
+"""Statements on what the papers leave open: what holds, what does not, and what stays undecided, from made-up runs; and
 their figures, which draw what the runs have."""
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def test_growth_by_c():
     assert "seed 0: growth 0.300, 0.400 and 0.500 at c = ½, 1 and 2" in text
     assert not open_questions.functional_growth(bent(0.4, 0.0, 0.31, 0.5))[0]
     assert not open_questions.functional_growth(bent(0.4, 0.0, 0.3, 0.49))[0]
-    with pytest.raises(NotMeasured, match=r"seed 0: cannot be told: the growth at c = 1 0\.090 is below 0\.095"):
+    with pytest.raises(NotMeasured, match=r"seed 0: undecided: the growth at c = 1 0\.090 is below 0\.095"):
         open_questions.functional_growth(bent(0.09, 0.0, 0.0, 0.5))
 
 
 def test_lead_by_c():
     assert open_questions.functional_lead(bent(1, 1, 1, 1, leads=(0.1, 0.024, 0, 0)))[0]
     assert not open_questions.functional_lead(bent(1, 1, 1, 1, leads=(0.1, 0.026, 0, 0)))[0]
-    with pytest.raises(NotMeasured, match="cannot be told: the lead"):
+    with pytest.raises(NotMeasured, match="undecided: the lead"):
         open_questions.functional_lead(bent(1, 1, 1, 1, leads=(0.019, 0, 0, 0)))
 
 
@@ -119,7 +119,7 @@ def test_a_remedy_has_to_stop_the_growth_and_keep_the_drop():
     assert not open_questions.regularised(rated(**{"Bulk-SGD": plain, "cosine": run(drop=0.91, growth=0.21)}))[0]
     gone = run().assign_attrs(status="diverged", diverged_at=20)
     assert "diverged" in open_questions.regularised(rated(**{"Bulk-SGD": plain, "cosine": gone}))[1]
-    with pytest.raises(NotMeasured, match=r"seed 0, learning rate 0\.1: cannot be told"):
+    with pytest.raises(NotMeasured, match=r"seed 0, learning rate 0\.1: undecided"):
         open_questions.regularised(rated(**{"Bulk-SGD": run(growth=0.05), "cosine": plain}))
 
 
@@ -140,7 +140,7 @@ def test_a_schedule_has_to_be_ahead_in_both():
     assert open_questions.scheduled(weighed(2.1, 0.95))[1].startswith("by step to (1, 1);")
     assert not open_questions.scheduled(weighed(2.1, 0.9))[0]
     assert not open_questions.scheduled(weighed(1.9, 0.95))[0]
-    with pytest.raises(NotMeasured, match="cannot be told: seeds disagree"):
+    with pytest.raises(NotMeasured, match="undecided: seeds disagree"):
         open_questions.scheduled(weighed(2.3, 0.95, disagree=True))
 
 
@@ -150,7 +150,7 @@ def test_staleness_is_judged_where_the_overlap_is_large():
     assert open_questions.staleness(panel(**{"every step": each, "10 steps": good, "100 steps": bad}))[0]
     off = run(drop=1.0, growth=0.61, overlap=0.995)
     assert not open_questions.staleness(panel(**{"every step": each, "10 steps": off}))[0]
-    with pytest.raises(NotMeasured, match="cannot be told: no run"):
+    with pytest.raises(NotMeasured, match="undecided: no run"):
         open_questions.staleness(panel(**{"every step": each, "100 steps": bad}))
 
 
@@ -172,9 +172,9 @@ def tracked(ends: list[float], swap: bool = False) -> Panel:
 def test_directions_that_grow():
     assert open_questions.many_directions(tracked([24, 14, 2, 1]))[0]
     assert not open_questions.many_directions(tracked([30, 12, 2, 1]))[0], "one has 5/6 of the growth"
-    with pytest.raises(NotMeasured, match="cannot be told: the growth of λ_1"):
+    with pytest.raises(NotMeasured, match="undecided: the growth of λ_1"):
         open_questions.many_directions(tracked([21, 14, 2, 1]))
-    with pytest.raises(NotMeasured, match="cannot be told: 0 of 2 directions can be followed"):
+    with pytest.raises(NotMeasured, match="undecided: 0 of 2 directions can be followed"):
         open_questions.many_directions(tracked([24, 14, 2, 1], swap=True))
 
 
@@ -211,7 +211,7 @@ def test_optimizers_amplify_the_bulk():
 def test_a_verdict_that_cannot_be_told_is_not_measured():
     judged = claims._judge("open-functional-growth", bent(0.05, 0, 0, 0))
     assert judged.verdict == "not measured"
-    assert "cannot be told" in judged.measured
+    assert "undecided" in judged.measured
     assert log(1.1) == open_questions.LEAST_GROWTH
 
 

@@ -172,11 +172,11 @@ def test_runs_have_what_they_ended_with_and_links_to_their_datasets(page: Page) 
 
 
 def test_a_holdout_is_told_of_a_panel_unless_it_varies(given: Example, page: Page) -> None:
-    told = "Hessian on the last 30, the others trained on"
-    assert [told in text for text in _whats(page)] == [True] * 4
+    shown = "Hessian on the last 30, the others trained on"
+    assert [shown in text for text in _whats(page)] == [True] * 4
     ((label, family),) = given.panel(2).families
     given.change(2, families=((label, tuple(({"holdout": 30}, path) for _, path in family)),))
-    assert [told in text for text in _whats(Page(given.write()))] == [True, True, True, False]
+    assert [shown in text for text in _whats(Page(given.write()))] == [True, True, True, False]
 
 
 def _whats(page: Page) -> list[str]:

@@ -182,7 +182,7 @@ def other_environment(manifest: dict, file: str) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path, str], object], str]] = {
-    # what is done to the archive, of which `file` is a dataset: what is told
+    # what is done to the archive, of which `file` is a dataset: the message
     "bit": (with_flipped_bit, "{file}: has SHA-256"),
     "cut": (lambda a, f: (a / f).write_bytes((a / f).read_bytes()[:100]), "{file}: has SHA-256"),
     "gone": (lambda a, f: (a / f).unlink(), "{file}: cannot be read (No such file"),

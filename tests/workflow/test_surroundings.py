@@ -157,11 +157,11 @@ def test_an_environment_that_was_made_elsewhere_is_made_anew(sources: Project, t
     stamp = project.path / ".venv" / ".installed"
 
     def installs() -> bool:
-        told = subprocess.run(
+        shown = subprocess.run(
             ["make", "-n", "install"], cwd=project.path, env=project.environment, capture_output=True, text=True
         )
-        assert told.returncode == 0, told.stderr
-        return "-m venv --clear .venv" in told.stdout
+        assert shown.returncode == 0, shown.stderr
+        return "-m venv --clear .venv" in shown.stdout
 
     assert installs(), "there is no stamp"
     made = f"{project.path} {sys.version}"
@@ -293,7 +293,7 @@ int flock(int file, int operation) { errno = ENOLCK; return -1; }
 
 
 def test_a_file_system_without_locks(project: Project, tmp_path: Path) -> None:
-    """`flock` says ENOLCK everywhere, to HDF5 too: every dataset is read, and nobody is told to delete one."""
+    """`flock` says ENOLCK everywhere, to HDF5 too: every dataset is read, and no message says to delete one."""
     shim = tmp_path / "shim.so"
     (tmp_path / "shim.c").write_text(SHIM)
     compiled = subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, tmp_path / "shim.c"], check=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from analysis.models.modules.transformer import attend
+from analysis.models.modules.transformer import Layer, attend
 
 
 class ViT(nn.Module):
@@ -31,30 +31,22 @@ class ViT(nn.Module):
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.class_token = nn.Embedding(1, width)
         self.positions = nn.Embedding(patches + 1, width)
-        self.layers = nn.ModuleList(Layer(width, heads, feed_forward) for _ in range(layers))
+        self.layers = nn.ModuleList(PreNormLayer(width, heads, feed_forward) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.embed(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.weight.expand(len(images), 1, -1), patches], dim=1) + self.positions.weight
+        ignored = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)  # no position
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, ignored)
         return self.readout(self.norm(x[:, 0]))
 
 
-class Layer(nn.Module):
-    """A layer norm, then self-attention, added to the input; the same with a feed-forward network."""
+class PreNormLayer(Layer):
+    """The same parts in another order: layer norm, self-attention, residual; layer norm, feed-forward, residual."""
 
-    def __init__(self, width: int, heads: int, feed_forward: int) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)  # its parameters and their defaults
-        self.expand = nn.Linear(width, feed_forward)
-        self.contract = nn.Linear(feed_forward, width)
-        self.norm_attention = nn.LayerNorm(width)
-        self.norm_feed_forward = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        none = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)  # no key is ignored
-        x = x + attend(self.attention, self.norm_attention(x), none)
+    def forward(self, x: Tensor, ignored: Tensor) -> Tensor:
+        x = x + attend(self.attention, self.norm_attention(x), ignored)
         return x + self.contract(nn.functional.gelu(self.expand(self.norm_feed_forward(x))))

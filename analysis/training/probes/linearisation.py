@@ -1,4 +1,4 @@
-"""An intervention: the model `linearised` is told where the segment began, and is trained as f_c from there on."""
+"""An intervention: from where the segment begins, it makes the model `linearised` the f_c about that point."""
 
 from __future__ import annotations
 
