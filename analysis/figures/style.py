@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -84,11 +84,24 @@ _RC = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """The style, for as long as the context lasts; whatever the user's matplotlibrc says."""
+    """The style, for as long as the context lasts; whatever the user's matplotlibrc and list of fonts say."""
+    _use_own_fonts()
     with mpl.rc_context():
         mpl.rcdefaults()
         sns.set_theme(context="paper", style="ticks", rc=_RC)
         yield
+
+
+@cache
+def _use_own_fonts() -> None:
+    """Keep to the fonts that matplotlib ships.
+
+    The machine may have others of the same name, and the cached list of fonts in the user's home may be of another
+    environment or lack some: the figures would then differ from the recorded ones.
+    """
+    fontManager.ttflist.clear()
+    for font in sorted(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf")):
+        fontManager.addfont(font)
 
 
 def looks_of(labels: Iterable[str]) -> dict[str, Look]:

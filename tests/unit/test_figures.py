@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -347,6 +348,17 @@ draw_figures([FigureSpec.model_validate_json(sys.argv[1])], {k: Path(v) for k, v
 
 
 @pytest.mark.slow
+def wrong_fonts(cache: Path) -> None:
+    """Cached for matplotlib: a single font, which is not what it is called."""
+    from matplotlib import font_manager
+
+    found = font_manager.fontManager
+    serif = next(font for font in found.ttflist if font.fname.endswith("DejaVuSerif.ttf"))
+    fonts = copy.copy(found)
+    fonts.ttflist = [replace(serif, name="DejaVu Sans")]
+    font_manager.json_dump(fonts, cache / f"fontlist-v{font_manager.FontManager.__version__}.json")
+
+
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     names = {"start": (0, 10), "sgd": (10, 20)}
     for name, (first, last) in names.items():
@@ -366,6 +378,8 @@ def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_pat
         config = tmp_path / f"config{i}"
         config.mkdir()
         (config / "matplotlibrc").write_text(f"font.size: {20 + i}\nsavefig.dpi: {50 + i}\n")
+        if i:  # a list of fonts as another environment left it
+            wrong_fonts(config)
         subprocess.run(
             [sys.executable, "-c", SCRIPT, params, json.dumps(paths), str(out)],
             check=True,
