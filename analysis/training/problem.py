@@ -96,4 +96,6 @@ def device_name(theta: Tensor) -> str:
 def _objective(model: nn.Module, spec: ProblemSpec, inputs: Tensor, labels: Tensor) -> Objective:
     lengths = getattr(model, "lengths", None)  # only of a model that ignores what follows an example's last position
     lengths = None if lengths is None else lengths(inputs)
-    return Objective(model, spec.loss, inputs, labels, lengths=lengths, check=False)  # tests check the models
+    coupled = getattr(model, "coupled", None)  # only of a model that normalises over examples
+    # Tests check the models.
+    return Objective(model, spec.loss, inputs, labels, lengths=lengths, coupled=coupled, check=False)

@@ -59,6 +59,7 @@ class Chunks:
         examples: int | None = None,
         chunk_size: int | None = None,
         memory_budget: int | None = None,
+        fixed: bool = False,
     ) -> None:
         """Evaluates nothing.
 
@@ -71,6 +72,7 @@ class Chunks:
             chunk_size: Examples evaluated at once. `None`: as many as `chunk_budget` allows.
             memory_budget: Bytes. `None`: 1 GiB on a CPU, an eighth of a GPU's memory. One chunk's graph may take all
                 of it on a GPU, and on a CPU 64 MiB of it, or eight times the bytes of θ where that is more.
+            fixed: Chunks of another size would give another function, so `chunk_size` is kept when memory runs out.
 
         Raises:
             InputError: chunk_size or memory_budget is less than 1.
@@ -87,6 +89,7 @@ class Chunks:
         self._count, self._saved_bytes, self._device = count, saved_bytes, device
         self._examples = count if examples is None else examples
         self._size = None if chunk_size is None else min(chunk_size, count)
+        self._fixed = fixed
         self._limited = chunk_size is not None  # by the caller or by the memory there is, not by the caches alone
         self._bytes_per_example: int | None = None
 
@@ -117,6 +120,8 @@ class Chunks:
         if self._bytes_per_example is None:
             if self._count == 1:
                 self._bytes_per_example = 1
+            elif self._fixed:  # fewer examples than a group may be too few
+                self._bytes_per_example = max(1, self._saved_bytes(self.size) // self.size)
             else:  # the difference leaves out what does not grow with the examples
                 self._bytes_per_example = max(1, self._saved_bytes(2) - self._saved_bytes(1))
         return self._bytes_per_example
@@ -134,13 +139,13 @@ class Chunks:
             examples: In chunks of `size_for(examples)`. `None`: of `size`.
 
         Raises:
-            RuntimeError: Memory runs out with one example.
+            RuntimeError: Memory runs out with one example, or where the chunk size is fixed.
         """
         while True:
             try:
                 return evaluate()
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if self._fixed or not is_out_of_memory(error):
                     raise
                 size = self.size if examples is None else self.size_for(examples)
                 if size == 1:

@@ -23,15 +23,20 @@ class Layers:
         batches: No layer is known to go wrong under vmap.
     """
 
-    def __init__(self, model: nn.Module, output: Callable[[Any], Tensor] | None) -> None:
+    def __init__(self, model: nn.Module, output: Callable[[Any], Tensor] | None, *, coupled: bool = False) -> None:
         """Looks at the modules; evaluates nothing.
+
+        Args:
+            model: As it is called.
+            output: Takes what the model returns and gives the outputs. `None`: they are the same.
+            coupled: Layers may normalise with the statistics of the batch.
 
         Raises:
             InputError: `output` is no function.
         """
         if output is not None and not callable(output):
             raise InputError(f"output must be a function of what the model returns, not {output!r}")
-        self._model, self.output = model, output
+        self._model, self.output, self._coupled = model, output, coupled
         self._watched = [(name, m) for name, m in model.named_modules() if isinstance(m, _WATCHED)]
         # torch 2.11's group norm: its double backward under vmap raises, or where shapes happen to broadcast (as many
         # channels as pixels, one example) gives wrong numbers. The self-check finds others.
@@ -44,7 +49,7 @@ class Layers:
             InputError: Names the first such module.
         """
         for name, module in self._watched:
-            reason = _no_function(module)
+            reason = _no_function(module, self._coupled)
             if reason:
                 raise InputError(f"module {name or '(the model)'!r} ({type(module).__name__}): {reason}")
 
@@ -120,7 +125,7 @@ def _versions(tensors: list[Tensor]) -> list[int]:
 _WATCHED = (_BatchNorm, _DropoutNd, nn.RReLU, nn.RNNBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
 
 
-def _no_function(module: nn.Module) -> str | None:
+def _no_function(module: nn.Module, coupled: bool) -> str | None:
     """Why the module's output for one example is no function of θ and that example, or cannot be used; or None."""
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         if module.max_norm is not None:
@@ -128,10 +133,15 @@ def _no_function(module: nn.Module) -> str | None:
         if module.sparse:
             return "sparse=True gives sparse gradients, which have no products; set module.sparse = False"
         return None
+    if coupled and isinstance(module, _BatchNorm):
+        if module.training and module.running_mean is not None:
+            return "its running statistics change with each forward pass; set module.running_mean = None, and _var"
+        return None
     reason = _batch_dependence(module)
     if reason is None:
         return None
-    return f"{reason}, so the loss is no function of θ alone; call model.eval() or remove the layer"
+    other = "; or set coupled=, for fixed batches" if isinstance(module, _BatchNorm) else ""
+    return f"{reason}, so the loss is no function of θ alone; call model.eval() or remove the layer{other}"
 
 
 def _batch_dependence(module: nn.Module) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpflat.arguments import NamedWhenPickled
+from sharpflat.arguments import NamedWhenPickled, check_counts
 from sharpflat.curvature.chunks import Chunks, saved_bytes
 from sharpflat.curvature.data import Examples, Stream, Tree, open_data, tensors_of
 from sharpflat.curvature.layers import Layers
@@ -17,6 +17,7 @@ from sharpflat.curvature.means import Mean
 from sharpflat.curvature.modes import Modes, check_autograd, uncompiled
 from sharpflat.curvature.parameters import ParameterVector
 from sharpflat.curvature.selfcheck import SelfCheck
+from sharpflat.errors import InputError
 from sharpflat.losses import PerExampleLoss
 
 
@@ -101,6 +102,7 @@ class Objective(_Views):
         vector: The trainable parameters as the vector θ.
         chunks: How many examples are evaluated at once.
         weight_decay: λ of the term ½ λ‖θ‖².
+        coupled: How many examples the model couples; None if none.
         selfcheck: What was checked; None where `check=False`.
     """
 
@@ -119,12 +121,13 @@ class Objective(_Views):
         ignore_index: int | None = None,
         weight_decay: float = 0.0,
         parameters: Iterable[str | Tensor] | None = None,
+        coupled: int | None = None,
         check: bool = True,
     ) -> None:
         """Wires model, loss and data; evaluates nothing, but reads a stream of data once.
 
         Args:
-            model: Any module without batch-dependent layers.
+            model: Any module without batch-dependent layers (but see `coupled`).
             loss: "mse", "cross_entropy", or a function `loss(outputs, targets) -> [N]`.
             inputs: [N, ...]. Moved to the parameters' device; floats are cast to their dtype. Or a dict, list or tuple
                 of such tensors: the model's keyword or positional arguments, unless it takes one argument. Or, without
@@ -143,6 +146,10 @@ class Objective(_Views):
             ignore_index: Of "cross_entropy": examples with this class index count neither in the sum nor in the mean.
             weight_decay: λ; adds ½ λ‖θ‖² to the loss and λ I to H and H_o.
             parameters: Those that make up θ, by name (also of a module) or as they are. `None`: all trainable ones.
+            coupled: Of a model that couples the examples of a batch, as batch norm in training mode does: how many
+                are evaluated together. L is then the mean over fixed groups of so many examples, in the data's order
+                (the last may be smaller), and a function of θ. A batch of chosen examples is cut likewise. `None`: the
+                model treats each example by itself.
             check: False saves the self-check at the first evaluation.
 
         Raises:
@@ -154,12 +161,16 @@ class Objective(_Views):
         self.model = uncompiled(model)
         self.vector = ParameterVector(self.model, parameters)
         self.size, self.dtype, self.device = self.vector.size, self.vector.dtype, self.vector.device
-        self._layers = Layers(self.model, output)
+        check_counts(coupled=coupled)
+        if coupled is not None and (chunk_size is not None or lengths is not None):
+            raise InputError("coupled says which examples are evaluated together: leave out chunk_size and lengths")
+        self.coupled = coupled
+        self._layers = Layers(self.model, output, coupled=coupled is not None)
         self.check_layers()
         self._mean = Mean(loss, count, ignore_index)
         self.loss: PerExampleLoss = self._mean.loss
         self.weight_decay = self._mean.checked_decay(weight_decay)
-        self.data: Examples | Stream = open_data(inputs, targets, self._moved, chunk_size, lengths)
+        self.data: Examples | Stream = open_data(inputs, targets, self._moved, coupled or chunk_size, lengths)
         self._mean.bind(self.data)
         self.count = self.data.count
         self.modes = Modes(self.model, self.device)
@@ -170,8 +181,9 @@ class Objective(_Views):
             device=self.device,
             theta_bytes=self.size * self.dtype.itemsize,
             examples=self.count,
-            chunk_size=chunk_size,
+            chunk_size=coupled or chunk_size,
             memory_budget=memory_budget,
+            fixed=coupled is not None,
         )
 
     def _moved(self, data: Tensor) -> Tensor:

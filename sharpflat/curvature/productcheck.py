@@ -69,7 +69,8 @@ class ProductCheck:
                 self._check_symmetry(graph, u, image, number, max(fine * size, least))
             if self.batches:
                 self.batches = self._same_in_blocks(graph, u, images, fine * size)
-            if self.batches and graph.count > 1:  # one example has shapes that may happen to broadcast
+            single = graph.count > 1 and objective.coupled is None
+            if self.batches and single:  # one example has shapes that may happen to broadcast
                 first = [map_tree(lambda t: t[:1], tree) for tree in (inputs, targets)]
                 try:
                     one = kind(objective, leaves, *first)

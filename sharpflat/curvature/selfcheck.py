@@ -112,6 +112,24 @@ class SelfCheck:
         count = len(tensors_of(targets)[0])
         if count < 2 or not bool(whole.isfinite().all()):
             return
+        coupled = self._objective.coupled is not None
+        if not coupled:
+            halves = self._in_halves(theta, inputs, targets, count)
+            if not _differ(whole, halves, count, tolerance(self._objective)):
+                return
+        if _differ(whole, self._losses(theta, inputs, targets), count, tolerance(self._objective)):
+            raise Fault(
+                "two forward passes over the same examples gave different losses: the model or loss draws random "
+                "numbers, or remembers earlier calls, so it is no function of θ alone; call model.eval() or remove it"
+            )
+        if not coupled:
+            raise Fault(
+                "an example's loss depends on the other examples in its chunk (batch statistics, a normalisation or a "
+                "loss across examples), so the loss is no mean over examples; make it a function of one example, or "
+                "set coupled= to how many are evaluated together"
+            )
+
+    def _in_halves(self, theta: Tensor, inputs: Tree, targets: Tree, count: int) -> Tensor:
         half = -(-count // 2)
         pieces = [
             self._losses(theta, *(map_tree(lambda t, part=part: t[part], tree) for tree in (inputs, targets)))  # type: ignore[misc]
@@ -119,18 +137,7 @@ class SelfCheck:
         ]
         numbers = [half, count - half]
         losses = torch.cat([p[:n] for p, n in zip(pieces, numbers, strict=True)])
-        halves = torch.cat([losses] + [p[n:] for p, n in zip(pieces, numbers, strict=True)])
-        if not _differ(whole, halves, count, tolerance(self._objective)):
-            return
-        if _differ(whole, self._losses(theta, inputs, targets), count, tolerance(self._objective)):
-            raise Fault(
-                "two forward passes over the same examples gave different losses: the model or loss draws random "
-                "numbers, or remembers earlier calls, so it is no function of θ alone; call model.eval() or remove it"
-            )
-        raise Fault(
-            "an example's loss depends on the other examples in its chunk (batch statistics, a normalisation or a "
-            "loss across examples), so the loss is no mean over examples; make it a function of one example"
-        )
+        return torch.cat([losses] + [p[n:] for p, n in zip(pieces, numbers, strict=True)])
 
 
 def _differ(a: Tensor, b: Tensor, count: int, tolerance: float) -> bool:

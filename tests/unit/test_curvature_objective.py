@@ -49,7 +49,7 @@ def test_batch_dependent_layers_are_refused_by_name(case: str) -> None:
     module, kind, reason = REFUSED[case]
     message = (
         f"module '1.0' ({kind}): {reason}, so the loss is no function of θ alone; call model.eval() or remove the layer"
-    )
+    ) + ("; or set coupled=, for fixed batches" if "batch" in reason else "")
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         Objective(small(nn.Sequential(module)), "mse", *data())
 
