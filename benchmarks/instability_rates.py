@@ -2,8 +2,8 @@
 
 python benchmarks/instability_rates.py --profile laptop --data-dir DATA --output docs/benchmarks/instability.json
 
-From SGD's state at the switch (seed 0, learning rate 0.1) SGD and Bulk-SGD go on at a rate of their own. The rate doubles
-from 0.1 until Bulk-SGD explodes, and is then bisected on a logarithmic scale.
+From SGD's state at the switch (seed 0, learning rate 0.1) SGD and Bulk-SGD go on at a rate of their own. The rate
+doubles from 0.1 until Bulk-SGD explodes, and is then bisected on a logarithmic scale.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from analysis.training.segment import train_segment
 
 SETTING, BRANCHES = "zs-mlp", {"SGD": "zs-sgd", "Bulk-SGD": "zs-bulk-sgd"}
 FIRST, DOUBLINGS, BISECTIONS = 0.1, 8, 4
+EVERY = 20  # steps between two measurements of λ_1
 SHARPNESS, LOSS = 10.0, 10.0  # relative to the switch
 
 
 def exploded(run: dict[str, Any], start: dict[str, float]) -> bool:
     """The rule: it diverged, or λ_1 or the loss passed ten times their value at the switch."""
-    return bool(
-        run["diverged"] or run["sharpness_max"] > SHARPNESS * start["sharpness"] or run["loss_max"] > LOSS * start["loss"]
-    )
+    limits = {"sharpness_max": SHARPNESS * start["sharpness"], "loss_max": LOSS * start["loss"]}
+    return bool(run["diverged"]) or any(run[name] > limit for name, limit in limits.items())
 
 
 def search(explodes: Callable[[float], bool]) -> tuple[float, float]:
@@ -94,7 +94,12 @@ def main() -> None:
         runs = {}
         for label, path in paths.items():
             own = plan.segments[path[1]].spec
-            own = own.model_copy(update={"rule": own.rule.model_copy(update={"learning_rate": rate})})
+            spectrum = own.probes["spectrum"].model_copy(update={"every": EVERY})
+            changed = {
+                "rule": own.rule.model_copy(update={"learning_rate": rate}),
+                "probes": {**own.probes, "spectrum": spectrum},
+            }
+            own = own.model_copy(update=changed)
             runs[label] = summary(train_segment(own, path[1], train, test, begun.state).trajectory)
             print(rate, label, runs[label], flush=True)
         found[rate] = runs
