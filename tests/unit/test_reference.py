@@ -63,6 +63,17 @@ def test_the_page_of_results_is_of_the_archived_claims(profile):
         assert f"{papers.count('| holds |')} of 64 verdicts hold" in readme
 
 
+def test_the_page_of_panels_is_of_the_archived_claims():
+    page = (ROOT / "docs/panels.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(("| `song-", "| `zs-"))]
+    assert len(rows) == 64
+    for profile, ran in (("quick", 64), ("laptop", sum("not run" not in row for row in rows))):
+        manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / profile)
+        assert f"claims.json of {profile}: `{manifest.outputs['claims.json']}`" in page
+        papers = [figure for figure in manifest.figures if not figure.name.startswith("open-")]
+        assert sum(len(figure.panels) for figure in papers) == ran
+
+
 def test_the_picture_in_the_readme_is_the_archived_one():
     manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / "quick")
     shown = (ROOT / "docs/images/song-fig01.png").read_bytes()

@@ -1,0 +1,93 @@
+"""Write docs/panels.md: for each panel of the papers' figures and tables what was run at either size, and its verdicts.
+
+    make figures PROFILE=quick && make figures PROFILE=laptop && python docs/panels.py
+
+A test compares the hashes that the page notes with those that the archives record of their claims.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+PAGE = Path(__file__).with_name("panels.md")
+SIZES = {"quick": "`quick`", "laptop": "full size (`laptop`)"}
+HEAD = """# Panels
+
+Each figure and table of the two papers has a panel for each setting. The table says how each panel was run in `quick` and at the
+papers' full size: the training examples, the steps of its longest run, and the seeds. The verdicts are those of the claims that the
+figure bears on. [full-size.md](full-size.md) has the published numbers beside ours. This page is written from the archives by
+`docs/panels.py`.
+
+"""
+
+
+def page() -> str:
+    """The page, from the two archives."""
+    from analysis.archive import read_archive
+    from analysis.plan.join import load_plan
+    from analysis.plan.papers import read_papers
+
+    papers = [p for p in read_papers(ROOT / "workflow/report/papers.yaml") if p.authors]
+    plan = load_plan("quick")
+    sides = {}
+    for profile in SIZES:
+        folder = ROOT / "results/reference" / profile
+        manifest = read_archive(folder)
+        claims = (ROOT / "results/redrawn" / profile / "claims.json").read_bytes()
+        panels = {(f.name, panel.setting): panel for f in manifest.figures for panel in f.panels}
+        verdicts = {(row["claim"], row["setting"]): row["verdict"] for row in json.loads(claims)}
+        sides[profile] = panels, verdicts, folder, hashlib.sha256(claims).hexdigest()
+    lines = list(_rows(papers, plan, sides))
+    numbers = {profile: sum(_key(line) in sides[profile][0] for line in lines) for profile in SIZES}
+    counted = ", ".join(f"{numbers[profile]} in {name}" for profile, name in SIZES.items())
+    table = ["| figure | setting | " + " | ".join(f"{s} | verdicts" for s in SIZES.values()) + " |", "|" + " --- |" * 6]
+    hashes = "\n".join(f"claims.json of {profile}: `{sha256}`" for profile, (*_, sha256) in sides.items())
+    return HEAD + f"Of {len(lines)} panels were run: {counted}.\n\n" + "\n".join([*table, *lines, "", hashes]) + "\n"
+
+
+def _key(line: str) -> tuple[str, str]:
+    figure, setting = line.split(" | ")[:2]
+    return figure.removeprefix("| ").strip("`"), setting.strip("`")
+
+
+def _rows(papers: list, plan, sides: Mapping) -> Iterator[str]:
+    for paper in papers:
+        for figure in paper.figures:
+            for panel in plan.figures[figure.id].spec.panels:
+                cells = [f"`{figure.id}`", f"`{panel.setting}`"]
+                for panels, verdicts, folder, _ in sides.values():
+                    ran = panels.get((figure.id, panel.setting))
+                    cells.append(_what(ran, folder) if ran else "not run")
+                    found = [
+                        f"{claim} {verdict if verdict == 'holds' else f'**{verdict}**'}"
+                        for claim in figure.claims
+                        if (verdict := verdicts.get((claim, panel.setting), "")) not in ("", "not measured")
+                    ]
+                    cells.append("; ".join(found) if ran else "")
+                yield "| " + " | ".join(cells) + " |"
+
+
+def _what(panel, folder: Path) -> str:
+    import xarray as xr
+
+    from analysis.runs.panels import specification
+
+    examples, seeds, steps = set(), set(), set()
+    for path in panel.paths():
+        with xr.open_dataset(folder / "segments" / path[-1] / "trajectory.nc") as dataset:
+            spec = specification(dataset)
+            examples.add(spec["problem"]["data"]["examples"])
+            seeds.add(spec["seed"])
+            steps.add(int(dataset.attrs["last_step"]))
+    parts = [f"{max(examples):,} examples", f"{max(steps):,} steps", f"{len(seeds)} seed" + "s" * (len(seeds) > 1)]
+    return ", ".join(parts if max(examples) > 2 else parts[1:])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
