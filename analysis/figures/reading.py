@@ -17,6 +17,7 @@ from analysis.store.drawn import Line, Panel
 POINTS = 150  # of a panel's lines, at most: about one for two pixels of the page
 SCALES = ("linear", "log")
 MARKUP = re.compile(r"\$|\\mathrm|[{}\\]")  # of matplotlib's formulas
+GREEK = {r"\alpha": "α", r"\beta": "β"}
 
 
 def panels_of(figure: Figure) -> tuple[Panel, ...]:
@@ -55,7 +56,7 @@ def _map(axes: Axes, mesh: QuadMesh) -> Panel:
     )
     side = _named(axes, "y").partition(",")[0]
     lines = [
-        Line(label=f"{side} = {name}", color=to_hex("none"), values=_values(row), at=place + 0.5)
+        Line(label=f"{side} = {name}", values=_values(row), at=place + 0.5)
         for place, (name, row) in reversed(list(enumerate(zip(rows, values, strict=True))))
     ]
     return _panel(axes, str(mesh.get_label()), [place + 0.5 for place in range(len(columns))], tuple(columns), lines)
@@ -94,21 +95,29 @@ def _thinned(places: list[float]) -> list[float]:
 
 def _title(axes: Axes) -> str:
     """The panel's, or that of its row or column."""
-    return next((title for one in _neighbours(axes) if (title := one.get_title(loc="left"))), "")
+    beside, above = _neighbours(axes)
+    return next((title for one in (axes, *beside, *above) if (title := one.get_title(loc="left"))), "")
 
 
 def _named(axes: Axes, direction: str) -> str:
-    """The name of an axis, which is often written once for a row of panels."""
-    names = (one.get_xlabel() if direction == "x" else one.get_ylabel() for one in _neighbours(axes))
-    return MARKUP.sub("", next(filter(None, names), ""))
+    """The name of an axis, which is often written once: the vertical one's for a row, the other's for a column."""
+    beside, above = _neighbours(axes)
+    if direction == "x":
+        names = [one.get_xlabel() for one in (axes, *above)]
+    else:
+        names = [one.get_ylabel() for one in (axes, *beside)]
+    name = next(filter(None, names), "")
+    for formula, letter in GREEK.items():
+        name = name.replace(formula, letter)
+    return MARKUP.sub("", name)
 
 
-def _neighbours(axes: Axes) -> list[Axes]:
-    """The panel, those in its row, and those in its column."""
+def _neighbours(axes: Axes) -> tuple[list[Axes], list[Axes]]:
+    """The panels beside a panel, in its row, and those above and below it, in its column."""
     place, figure = axes.get_subplotspec(), axes.get_figure(root=True)
     if place is None or figure is None:
-        return [axes]
+        return [], []
     others = [(one, one.get_subplotspec()) for one in figure.axes if one is not axes]
-    beside = [one for one, its in others if its is not None and its.rowspan.start == place.rowspan.start]
-    above = [one for one, its in others if its is not None and its.colspan.start == place.colspan.start]
-    return [axes, *beside, *above]
+    beside = [one for one, its in others if its is not None and place.rowspan.start in its.rowspan]
+    above = [one for one, its in others if its is not None and place.colspan.start in its.colspan]
+    return beside, above

@@ -18,8 +18,8 @@ class Line(Frozen):
     """The values of a line, or of a row of a map, at its panel's x; `at` is the row's place on the vertical axis."""
 
     label: str
-    color: str
     values: Values
+    color: str = ""
     at: float | None = None
 
 
