@@ -28,7 +28,7 @@ function show(panels, event) {
   if (!panel.names.length) lines.sort((one, other) => other.value - one.value);
 
   read.textContent = "";
-  element(read, "p", "", `${panel.across} ${panel.names[place] ?? panel.x[place].toLocaleString("en")}`);
+  element(read, "p", "", `${panel.across}: ${panel.names[place] ?? panel.x[place].toLocaleString("en")}`);
   for (const line of lines) {
     const row = element(read, "p", line === next ? "next" : "");
     element(row, "i", "").style.background = line.color;

@@ -123,10 +123,12 @@ def summarise(title: str, verdicts: Sequence[Verdict], beside: Mapping[str, Sequ
 
 def answer(verdicts: Sequence[Verdict]) -> str:
     """How many hold, in a sentence."""
+    if not verdicts:
+        return "No claim is judged in this profile"
     count = Counter(verdict.style for verdict in verdicts)
     parts = [f"{count['holds']} of {len(verdicts)} verdicts hold"]
     if fails := count["fails"]:
         parts.append(f"{fails} {'does' if fails == 1 else 'do'} not")
     if unknown := count["open"]:
         parts.append(f"{unknown} {'was' if unknown == 1 else 'were'} not measured")
-    return "; ".join(parts) + ". A verdict is on one claim in one setting."
+    return "; ".join(parts)
