@@ -121,12 +121,12 @@ def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
     for line in beginnings(lines):
         before = line.run.loss.sel(step=line.run.step <= line.switch)
         look: style.Look = {"color": color(line, scale), "linewidth": _width(line, lines)}
-        axes.plot(before.step, before, label="before the switch", zorder=1.9, **look)
+        axes.plot(before.step, before, label=_name("before the switch", line, lines, scale), zorder=1.9, **look)
     looks = _looks(lines)
     for line in lines:
         loss = line.run.loss if line.value is None else drawing.since_switch(line.run, "loss")
         look = {"linestyle": looks[line.label]["linestyle"], "linewidth": _width(line, lines)}
-        axes.plot(loss.step, loss, label=_name(line, lines, scale), color=color(line, scale), **look)
+        axes.plot(loss.step, loss, label=_name(line.label, line, lines, scale), color=color(line, scale), **look)
         style.mark_divergence(axes, line.run, color(line, scale))
     drawing.log_losses(axes, [line.run for line in lines])
     switched = [line for line in lines if line.value is not None]
@@ -143,9 +143,9 @@ def color(line: Line, scale: Scale) -> str:
     return SHARED if line.value is None else scale.color(line.value)
 
 
-def _name(line: Line, lines: Iterable[Line], scale: Scale) -> str:
-    """A run's name where it is read off: its label, value and, if there are several, its seed."""
-    words = [line.label] if line.value is None else [line.label, scale.words(line.value)]
+def _name(label: str, line: Line, lines: Iterable[Line], scale: Scale) -> str:
+    """A line's name where it is read off: its label, value and, if there are several, its seed."""
+    words = [label] if line.value is None else [label, scale.words(line.value)]
     if _several_seeds(other.run for other in lines if other.label == line.label):
         words.append(f"seed {specification(line.run)['seed']}")
     return ", ".join(words)
