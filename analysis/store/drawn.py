@@ -5,16 +5,14 @@ from __future__ import annotations
 import struct
 import zlib
 
-from pydantic import TypeAdapter
-
-from analysis.specs import Frozen
+from pydantic import BaseModel, TypeAdapter
 
 _MARK = b"tEXtDrawn\0"
 _END = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG file
 Values = tuple[float | None, ...]  # none where a line has no value
 
 
-class Line(Frozen):
+class Line(BaseModel, frozen=True, extra="forbid"):
     """The values of a line, or of a row of a map, at its panel's x; `at` is the row's place on the vertical axis."""
 
     label: str
@@ -23,7 +21,7 @@ class Line(Frozen):
     at: float | None = None
 
 
-class Panel(Frozen):
+class Panel(BaseModel, frozen=True, extra="forbid"):
     """A panel of a figure, with all lines that have a label.
 
     Attributes:

@@ -144,7 +144,7 @@ def test_runs_that_differ_in_a_number_are_told_apart() -> None:
     training, *ends = panels_of(ablations.drawn("learning_rate", seeds=(0, 1)))
     names = [line.label for line in training.lines]
     assert len(set(names)) == len(names)
-    assert {"Dom-SGD, η = 0.1, seed 0", "Bulk-SGD, η = 0.1, seed 1", "before the switch, η = 0.1, seed 1"} <= set(names)
+    assert {"SGD, η = 0.1, seed 0", "Bulk-SGD, η = 0.1, seed 1", "before the switch, η = 0.1, seed 1"} <= set(names)
     assert [(panel.up, panel.across) for panel in ends] == [
         (drawing.LOSS, "learning rate η"),
         (drawing.ACCURACY, "learning rate η"),
