@@ -31,7 +31,6 @@ from sharpflat.errors import InputError
 
 CLAIMS = "claims.json"
 PAPER = "paper"  # the profile that has the papers' own sizes
-HEADLINE = "song-fig01"  # the figure of the first screen, if the report has it
 FOLDER = Path(__file__).parent
 
 
@@ -90,7 +89,7 @@ def page(
         title=report.title,
         own_sizes=report.profile == PAPER,
         labels=labels,
-        headline=_headline([figure for part in parts for figure in part.figures]),
+        headline=next((figure for part in parts for figure in part.figures), None),
         verdicts=verdicts,
         answer=answer(verdicts),
         key=KEY,
@@ -108,11 +107,6 @@ def page(
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def _headline(figures: Sequence[Figure]) -> Figure | None:
-    """The figure of the first screen."""
-    return next((figure for figure in figures if figure.id == HEADLINE), figures[0] if figures else None)
 
 
 def _text(name: str) -> str:

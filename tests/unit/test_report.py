@@ -150,7 +150,7 @@ def test_every_verdict_is_a_cell_that_leads_to_its_figure_and_says_what_was_meas
     assert [text for _, text in key] == ["✓ holds ✗ does not hold – not measured"]
 
 
-def test_the_first_screen_has_the_training_losses_or_the_first_figure(given: Example) -> None:
+def test_the_first_screen_has_the_first_figure_that_there_is(given: Example) -> None:
     def first() -> list[str]:
         page = Page(given.write())
         assert page.elements.index(next(e for e in page.elements if e[1].get("id") == "Headline")) < (
