@@ -20,11 +20,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         run, *others = drawing.runs_of_seeds(panel)
         drawing.alignment(axes, run, others=others)
-        axes.plot(run.spectrum_step, run.alignment_ema, **AVERAGE)
+        axes.plot(run.spectrum_step, run.alignment_ema, label="moving average", **AVERAGE)
         words = drawing.seeds_in_words(panel, "lines: the first; shaded: the range")
         style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", run, more=words)
         factors.add(probes_of(specification(run))["spectrum"]["ema_factor"])
     all_axes[0].set_ylabel(drawing.ALIGNMENT)
     average = f"moving average (factor {', '.join(f'{factor:g}' for factor in sorted(factors))})"
-    style.legend_below(figure, [("χₖ(∇L)", drawing.MEASURED), (average, AVERAGE)])
+    style.legend_below(figure, [(drawing.CHI["alignment"], drawing.MEASURED), (average, AVERAGE)])
     return figure

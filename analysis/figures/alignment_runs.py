@@ -16,7 +16,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         looks = style.looks_of(panel.runs)
         for i, (label, run) in enumerate(panel.runs.items()):
-            axes.plot(run.spectrum_step, run.alignment, **looks[label] | {"linewidth": 1.0}, zorder=5 - i)
+            look = looks[label] | {"linewidth": 1.0}
+            axes.plot(run.spectrum_step, run.alignment, label=label, **look, zorder=5 - i)
             style.mark_divergence(axes, run, looks[label]["color"])
         axes.set_ylim(-0.03, 1.03)  # a run at 0 is seen above the axis
         k = specification(run)["problem"]["k"]

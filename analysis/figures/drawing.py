@@ -15,12 +15,14 @@ from analysis.runs.words import refreshed
 from analysis.specs import StoppedBy
 
 ALIGNMENT, EIGENVALUES, LOSS = "alignment χₖ(∇L)", "Hessian eigenvalues", "training loss"  # axis labels
+CHI = {"alignment": "χₖ(∇L)", "update_alignment": "χₖ(θₜ₊₁ − θₜ)"}
 ACCURACY = "test accuracy (%)"
 TEXT_WIDTH = 0.3  # of a switch's text, at most, as a fraction of a panel
 SHORT = 1 / 3  # of a run: branches that take less are drawn once more, without what precedes them
 THIN = 0.9  # points, of lines that there are several of, one a seed
 SHADED = 0.25  # opacity of the range over seeds
 IN_VIEW = 3.0  # times the highest value of a run that did not diverge: the top of a panel in which another did
+BEHIND: style.Look = {"color": style.NEXT_K, "zorder": 1.99}  # the lines of the first k, though drawn after them
 MEASURED: style.Look = {"color": style.BLUE, "linewidth": 0.8, "alpha": 0.75}
 FIRST_AND_NEXT_K: list[tuple[str, style.Look]] = [  # legend entries
     ("largest k eigenvalues", {"color": style.FIRST_K}),
@@ -105,8 +107,9 @@ def eigenvalues(axes: Axes, run: xr.Dataset, others: Sequence[xr.Dataset] = ()) 
     k = k_of(run)
     for index, color in ((slice(k + 1, None), style.NEXT_K), (slice(None, k), style.FIRST_K)):
         spread(axes, [one.sel(index=index) for one in (run, *others)], "eigenvalues", color)
-    axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(k + 1, None)), color=style.NEXT_K, linewidth=0.9)
-    axes.plot(run.spectrum_step, run.eigenvalues.sel(index=slice(None, k)), color=style.FIRST_K, linewidth=0.9)
+    for index, look in ((slice(None, k), {"color": style.FIRST_K}), (slice(k + 1, None), BEHIND)):
+        own = run.eigenvalues.sel(index=index)
+        axes.plot(run.spectrum_step, own, linewidth=0.9, label=[f"λ_{i}" for i in own.index.values], **look)
     for one in (run, *others):
         style.mark_divergence(axes, one, style.FIRST_K)
 
@@ -115,7 +118,7 @@ def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment", others: 
     """χ_k of the gradient, or of the update made (`update_alignment`); shaded, its range over the run and `others`,
     which differ in the seed."""
     spread(axes, [run, *others], variable, style.SKY)
-    axes.plot(run.spectrum_step, run[variable], **MEASURED)
+    axes.plot(run.spectrum_step, run[variable], label=CHI[variable], **MEASURED)
     for one in (run, *others):
         style.mark_divergence(axes, one, style.BLUE)
     axes.set_ylim(0, 1.03)
@@ -135,7 +138,7 @@ def traces(
     for label, run in panel.runs.items():
         own = since_switch(run, variable) if branches and run is not first else run[variable]
         look = looks[label] | ({} if width is None else {"linewidth": width})
-        axes.plot(own[own.dims[0]], factor * own, **look)
+        axes.plot(own[own.dims[0]], factor * own, label=_name(label, run, width), **look)
         style.mark_divergence(axes, run, look["color"])
 
 
@@ -186,8 +189,13 @@ def since_the_switch(axes: Axes, panel: Panel, variable: str, *, width: float | 
     looks = style.looks_of(panel.runs)
     for label, run in panel.runs.items():
         own, look = since_switch(run, variable), looks[label] | ({} if width is None else {"linewidth": width})
-        axes.plot(own.step - last_switch(run), own, **look)
+        axes.plot(own.step - last_switch(run), own, label=_name(label, run, width), **look)
         style.mark_divergence(axes, run, look["color"], origin=last_switch(run))
+
+
+def _name(label: str, run: xr.Dataset, width: float | None) -> str:
+    """A run's name where it is read off: with its seed, if its line has a width of its own, as those of seeds have."""
+    return label if width is None else f"{label}, seed {specification(run)['seed']}"
 
 
 def since_in_words(panel: Panel) -> str:

@@ -24,16 +24,17 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for (left, middle, right, *more), panel in zip(rows, panels, strict=True):
         label, run = next(iter(panel.runs.items()))
         sam = specification(run)["rule"]["kind"] == "sam"
-        thresholds["SAM-edge" if sam else "2/η"] = THRESHOLD
+        threshold = "SAM-edge" if sam else "2/η"
+        thresholds[threshold] = THRESHOLD
 
         drawing.eigenvalues(left, run)
-        left.plot(run.spectrum_step, run.stability_threshold, **THRESHOLD)
+        left.plot(run.spectrum_step, run.stability_threshold, label=threshold, **THRESHOLD)
         left.set_ylabel(drawing.EIGENVALUES)
         heading = f"(a) top 2k eigenvalues, {label}"
         style.describe(left, f"{panel.title} (k = {drawing.k_of(run)})", panel.runs, heading=heading)
 
         drawing.alignment(middle, run, "update_alignment" if sam else "alignment")
-        middle.set_ylabel("alignment χₖ(θₜ₊₁ − θₜ)" if sam else drawing.ALIGNMENT)
+        middle.set_ylabel(f"alignment {drawing.CHI['update_alignment']}" if sam else drawing.ALIGNMENT)
         style.head(middle, f"(b) alignment of the {'update' if sam else 'gradient'}, {label}")
 
         drawing.losses(right, panel, branches=True)

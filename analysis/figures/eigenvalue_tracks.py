@@ -21,7 +21,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
         run = drawing.every_run(panel)[label][0].run
         k, steps = drawing.k_of(run), run.track_step.values
         eigenvalues, places = run.track_eigenvalues.values, follow(run.track_overlaps.values)
-        values.plot(steps, eigenvalues, color="#D0D0D0", linewidth=0.6, zorder=1)
+        names = [f"λ_{i}" for i in range(1, 1 + eigenvalues.shape[1])]
+        values.plot(steps, eigenvalues, label=names, color="#D0D0D0", linewidth=0.6, zorder=1)
         for track, color in enumerate(style.shades_of(k)):
             alive = int((places[:, track] >= 0).sum())
             own, rank = eigenvalues[np.arange(alive), places[:alive, track]], places[:alive, track] + 1
@@ -36,7 +37,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     upper[0].set_ylabel(drawing.EIGENVALUES)
     lower[0].set_ylabel("rank of the followed eigenvector")
     shades = style.shades_of(3)
-    names = ("1st at the switch", "middle", "k-th at the switch")
+    entries = ("1st at the switch", "middle", "k-th at the switch")
     lost = ("lost (overlap below ½)", {"color": style.GREY, "marker": "o", "linestyle": "none", "markersize": 3.5})
-    style.legend_below(figure, [*((n, {"color": c}) for n, c in zip(names, shades, strict=True)), lost])
+    style.legend_below(figure, [*((n, {"color": c}) for n, c in zip(entries, shades, strict=True)), lost])
     return figure

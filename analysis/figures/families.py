@@ -120,12 +120,13 @@ def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
     they have in common once. The switch is marked; where it varies, each run's with a dot."""
     for line in beginnings(lines):
         before = line.run.loss.sel(step=line.run.step <= line.switch)
-        axes.plot(before.step, before, color=color(line, scale), linewidth=_width(line, lines), zorder=1.9)
+        look: style.Look = {"color": color(line, scale), "linewidth": _width(line, lines)}
+        axes.plot(before.step, before, label=_name("before the switch", line, lines, scale), zorder=1.9, **look)
     looks = _looks(lines)
     for line in lines:
         loss = line.run.loss if line.value is None else drawing.since_switch(line.run, "loss")
         look = {"linestyle": looks[line.label]["linestyle"], "linewidth": _width(line, lines)}
-        axes.plot(loss.step, loss, color=color(line, scale), **look)
+        axes.plot(loss.step, loss, label=_name(line.label, line, lines, scale), color=color(line, scale), **look)
         style.mark_divergence(axes, line.run, color(line, scale))
     drawing.log_losses(axes, [line.run for line in lines])
     switched = [line for line in lines if line.value is not None]
@@ -140,6 +141,14 @@ def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
 def color(line: Line, scale: Scale) -> str:
     """Of the value; black for what has none."""
     return SHARED if line.value is None else scale.color(line.value)
+
+
+def _name(label: str, line: Line, lines: Iterable[Line], scale: Scale) -> str:
+    """A line's name where it is read off: its label, value and, if there are several, its seed."""
+    words = [label] if line.value is None else [label, scale.words(line.value)]
+    if _several_seeds(other.run for other in lines if other.label == line.label):
+        words.append(f"seed {specification(line.run)['seed']}")
+    return ", ".join(words)
 
 
 def _width(line: Line, lines: Iterable[Line]) -> float:
@@ -207,11 +216,12 @@ def over(
         numbers = [(line.value or 0.0, measure(line.run), line.diverged) for line in own]
         values = sorted({value for value, _, _ in numbers})
         means = [float(np.mean([y for x, y, _ in numbers if x == value])) for value in values]
-        axes.plot(values, means, color=style.GREY, linestyle=looks[label]["linestyle"], linewidth=1.0, zorder=2)
+        look: style.Look = {"color": style.GREY, "linestyle": looks[label]["linestyle"], "linewidth": 1.0}
+        axes.plot(values, means, label=label, zorder=2, **look)
         aside = ScaledTranslation(APART * (place - (len(labels) - 1) / 2) / 72, 0, axes.figure.dpi_scale_trans)
         mark = MARKERS[place % len(MARKERS)]
         for value, number, diverged in numbers:
-            look: style.Look = {"color": scale.color(value), "linestyle": "none"}
+            look = {"color": scale.color(value), "linestyle": "none"}
             if np.isfinite(number):
                 axes.plot(value, number, zorder=3, **look, **mark)
             elif diverged and diverged_at is not None:

@@ -51,7 +51,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             rates = _draw_quantity(axes, families, values_of)
             axes.set_ylabel(f"{name} {symbol}")
             if axes is row[0]:
-                axes.plot(first.spectrum_step, first.stability_threshold, zorder=1.5, **THRESHOLD)
+                axes.plot(first.spectrum_step, first.stability_threshold, label="2/η", zorder=1.5, **THRESHOLD)
             style.log_axis(axes)
             style.mark_switch(axes, first)
             _write_rates(axes, symbol, rates)
@@ -78,9 +78,9 @@ def _draw_quantity(
             (dimension,) = values.dims
             after = values.sel({dimension: values[dimension] >= max(member.run.attrs["switches"], default=0)})
             shown = after if place else values
-            axes.plot(shown[dimension], shown, **look)
-            style.mark_divergence(axes, member.run, look["color"])
             name = f"{label}, seed {member.varied['seed']:g}" if len(members) > 1 else label
+            axes.plot(shown[dimension], shown, label=name, **look)
+            style.mark_divergence(axes, member.run, look["color"])
             if member.run.attrs["status"] == "diverged":
                 name += f", {style.DIVERGED}"
             rows.append((name, *_fit(axes, after[dimension].values, after.values)))

@@ -143,7 +143,12 @@ def _draw_map(figure: Figure, axes: Axes, cells: Cells, kind: Map) -> None:
     known = means[~np.isnan(means)]
     best = (np.min if kind.best == "lowest" else np.max)(known) if len(known) else nan
     mesh = axes.pcolormesh(
-        np.ma.masked_invalid(means), cmap=COLOURS, norm=_scale(known, kind), edgecolors="white", linewidth=0.6
+        np.ma.masked_invalid(means),
+        cmap=COLOURS,
+        norm=_scale(known, kind),
+        edgecolors="white",
+        linewidth=0.6,
+        label=kind.name,
     )
     for x, alpha in enumerate(columns):
         for y, beta in enumerate(rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from analysis.figures.reading import panels_of
 from analysis.runs.panels import Panel
 from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_run
 from analysis.specs import StoppedBy
 from analysis.store.atomic import write_atomically
+from analysis.store.drawn import with_panels
 
 # Okabe & Ito's palette.
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#6E6E6E"
@@ -362,10 +364,20 @@ def legend_of_runs(figure: Figure, panels: Sequence[Panel]) -> None:
 
 
 def save(figure: Figure, outputs: Mapping[str, Path]) -> None:
-    """Write the figure, with nothing in the files that another run would write differently."""
+    """Write the figure, with nothing in the files that another run would write differently.
+
+    The PNG file also holds the values of the lines and maps that have a label (`analysis.store.drawn`).
+    """
     metadata: dict[str, dict[str, None]] = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "png": {"Software": None},
     }
     for kind, path in outputs.items():
-        write_atomically(path, partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata[kind]))
+        write = partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata[kind])
+        write_atomically(path, partial(_write_readable, figure, write) if kind == "png" else write)
+
+
+def _write_readable(figure: Figure, write: Callable[[Path], object], path: Path) -> None:
+    write(path)
+    if panels := panels_of(figure):
+        path.write_bytes(with_panels(path.read_bytes(), panels))

@@ -31,7 +31,7 @@ from sharpflat.errors import InputError
 
 _ROOT = Path(__file__).resolve().parents[2]
 PAPERS, DEVIATIONS = _ROOT / "workflow" / "report" / "papers.yaml", _ROOT / "docs" / "deviations.md"
-TEMPLATE = _ROOT / "analysis" / "report" / "report.html.j2"
+TEMPLATES = [_ROOT / "analysis" / "report" / f"report.{kind}" for kind in ("html.j2", "css", "js")]
 NOT_IN_PROFILE = "not in this profile"
 Members = Mapping[tuple[str, str], tuple[PlannedMember, ...]]  # (setting, segment); of one that does not vary, one
 
@@ -262,7 +262,7 @@ def _claims_code() -> str:
 def _report_code(shown: Iterable[Drawn]) -> str:
     """Of the code, its own and that of what it shows, and of its texts."""
     codes = {drawn.name: drawn.fingerprint for drawn in shown}
-    texts = {path.name: _hash(path) for path in (TEMPLATE, DEVIATIONS)}
+    texts = {path.name: _hash(path) for path in (*TEMPLATES, DEVIATIONS)}
     return hash8(
         {
             "code": fingerprint("analysis.report:write_report", "analysis.agreement:for_report"),

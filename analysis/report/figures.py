@@ -10,10 +10,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from analysis.report import words
+from analysis.report.readings import Reading, readings_of
 from analysis.report.runs import Datasets, Link, Runs, runs_of
 from analysis.report.tables import Table, read_table
 from analysis.report.verdicts import Judged, Verdict, by_claim
 from analysis.specs.panels import FigureSpec, PanelSpec, PaperFigure
+from analysis.store.drawn import Panel, as_json, without_panels
 from sharpflat.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,12 +25,13 @@ FEW = 8  # values that an alternative text lists
 
 @dataclass(frozen=True)
 class Image:
-    """As a data URI; `width` and `height` on the page."""
+    """As a data URI; `width` and `height` on the page; `panels`, in JSON, what a script reads off."""
 
     uri: str
     alt: str
     width: int
     height: int
+    panels: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Figure:
     caption: str
     says: str
     image: Image
+    readings: list[Reading]
     table: Table | None
     links: list[Link]
     judged: list[Judged]
@@ -76,12 +80,14 @@ def figure_of(
         if file in files and not files[file].is_file():
             raise InputError(f"{files[file]}: there is no such file")
     csv = files.get(made["csv"])
+    image, panels = _image(files[made["png"]], alternative(planned, labels, is_table=csv is not None))
     return Figure(
         name,
         "" if listed is None else listed.number,
         planned.caption,
         "" if listed is None else listed.says,
-        _image(files[made["png"]], alternative(planned, labels, is_table=csv is not None)),
+        image,
+        readings_of(panels),
         None if csv is None else read_table(csv),
         [Link(kind.upper(), quote(file)) for kind, file in made.items() if file in files],
         by_claim(verdicts),
@@ -99,15 +105,18 @@ def _absent(planned: FigureSpec, labels: Mapping[str, str]) -> list[str]:
     return settings + members
 
 
-def _image(path: Path, alt: str) -> Image:
+def _image(path: Path, alt: str) -> tuple[Image, tuple[Panel, ...]]:
     try:
-        content = path.read_bytes()
+        content, panels = without_panels(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: its values cannot be read ({error}); delete it and run again") from error
     if len(content) < 24 or not content.startswith(PNG):
         raise InputError(f"{path}: is no PNG image; delete it and run again")
     width, height = (round(pixels / SHARPNESS) for pixels in struct.unpack(">II", content[16:24]))
-    return Image(f"data:image/png;base64,{base64.b64encode(content).decode()}", alt, width, height)
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Image(uri, alt, width, height, as_json(panels) if panels else ""), panels
 
 
 def alternative(planned: FigureSpec, labels: Mapping[str, str], *, is_table: bool) -> str:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from analysis.report import overview, prose
 from analysis.report.figures import Figure, figure_of
 from analysis.report.runs import Datasets, labels_of
-from analysis.report.verdicts import ELSEWHERE, Summary, Verdict, by_claim, counted, placed, read_verdicts, summarise
+from analysis.report.verdicts import (
+    ELSEWHERE,
+    KEY,
+    Summary,
+    Verdict,
+    answer,
+    by_claim,
+    placed,
+    read_verdicts,
+    summarise,
+)
 from analysis.specs.panels import FigureSpec, Paper, ReportSpec
 from sharpflat.errors import InputError
 
 CLAIMS = "claims.json"
 PAPER = "paper"  # the profile that has the papers' own sizes
+FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -69,13 +83,16 @@ def page(
     ]
     if further:
         parts.append(Part("Further", "Further figures", "", "", "", [shown(name) for name in further], []))
+    script = _text("report.js")
     return _template().render(
         profile=report.profile,
         title=report.title,
         own_sizes=report.profile == PAPER,
         labels=labels,
-        counted=counted(verdicts),
-        verdicts=len(verdicts),
+        headline=next((figure for part in parts for figure in part.figures), None),
+        verdicts=verdicts,
+        answer=answer(verdicts),
+        key=KEY,
         summaries=_summaries(papers, verdicts, beside),
         settings=overview.settings_of([*panels, *judged], labels, read),
         subsets=overview.subsets_of(read),
@@ -86,12 +103,19 @@ def page(
         ELSEWHERE=ELSEWHERE,
         deviations=prose.rendered(deviations),
         agreement=agreement,
+        style=Markup(_text("report.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def _template() -> Any:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -115,7 +139,7 @@ def _settings(figure: FigureSpec) -> set[str]:
 def _summaries(
     papers: Sequence[Paper], verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]
 ) -> list[Summary]:
-    """A table of verdicts for each paper, and one for claims of no paper."""
+    """A map of verdicts for each paper, and one for claims of no paper."""
     owner = {claim: paper.title for paper in papers for figure in paper.figures for claim in figure.claims}
     titles = [*(paper.title for paper in papers), "Further claims"]
     own = {title: [v for v in verdicts if owner.get(v.claim, titles[-1]) == title] for title in titles}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
@@ -15,6 +15,8 @@ from sharpflat.errors import InputError
 
 ELSEWHERE = "Elsewhere"  # where verdicts stand that belong to no figure; no id of a figure has a capital
 CLASSES = {"holds": "holds", "does not hold": "fails"}  # of the style; any other verdict is open
+SYMBOLS = {"holds": "✓", "fails": "✗", "open": "–"}  # of the map, which tells them apart without colours too
+KEY = [(name, style, SYMBOLS[style]) for name, style in [*CLASSES.items(), ("not measured", "open")]]
 
 
 class Verdict(BaseModel):
@@ -34,6 +36,10 @@ class Verdict(BaseModel):
     def style(self) -> str:
         return CLASSES.get(self.verdict, "open")
 
+    @property
+    def symbol(self) -> str:
+        return SYMBOLS[self.style]
+
 
 class _Verdicts(RootModel[tuple[Verdict, ...]]):
     pass
@@ -51,11 +57,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Summary:
-    """A table claim × setting; `cells` has the verdict, if there is one, and the figure that it stands beside."""
+    """A map claim × setting: rows of a claim, its first figure, and cells with the verdict, if there is one, and the
+    figure that it stands beside."""
 
     title: str
     settings: list[str]
-    rows: list[tuple[Judged, list[tuple[Verdict, str] | None]]]
+    rows: list[tuple[Judged, str, list[tuple[Verdict, str] | None]]]
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
@@ -102,21 +109,26 @@ def placed(
 
 
 def summarise(title: str, verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]) -> Summary:
-    """The table of these verdicts; each leads to the first figure that it stands beside."""
+    """The map of these verdicts; each leads to the first figure that it stands beside."""
     settings = list(dict.fromkeys(v.setting for v in verdicts))
     home = {v: name for name, those in reversed(list(beside.items())) for v in those}
     rows = []
     for judged in by_claim(verdicts):
         own = {v.setting: v for v in judged.verdicts}
-        rows.append((judged, [(own[s], home[own[s]]) if s in own else None for s in settings]))
+        rows.append(
+            (judged, home[judged.verdicts[0]], [(own[s], home[own[s]]) if s in own else None for s in settings])
+        )
     return Summary(title, settings, rows)
 
 
-def counted(verdicts: Iterable[Verdict]) -> list[tuple[str, str, int]]:
-    """(verdict, style, how often), the usual three first."""
-    found = {name: 0 for name in ("holds", "does not hold", "not measured")}
-    styles: dict[str, Any] = {name: CLASSES.get(name, "open") for name in found}
-    for verdict in verdicts:
-        found[verdict.verdict] = found.get(verdict.verdict, 0) + 1
-        styles[verdict.verdict] = verdict.style
-    return [(name, styles[name], count) for name, count in found.items()]
+def answer(verdicts: Sequence[Verdict]) -> str:
+    """How many hold, in a sentence."""
+    if not verdicts:
+        return "No claim is judged in this profile"
+    count = Counter(verdict.style for verdict in verdicts)
+    parts = [f"{count['holds']} of {len(verdicts)} verdicts hold"]
+    if fails := count["fails"]:
+        parts.append(f"{fails} {'does' if fails == 1 else 'do'} not")
+    if unknown := count["open"]:
+        parts.append(f"{unknown} {'was' if unknown == 1 else 'were'} not measured")
+    return "; ".join(parts)

@@ -1,6 +1,7 @@
 """Chromium, driven by its DevTools protocol over a pipe: messages are JSON, each ended by a NUL byte.
 
-`python -m tests.browser.chromium report.html folder` takes screenshots of a page, desktop and phone, and prints it.
+`python -m tests.browser.chromium report.html folder` takes screenshots of a page, desktop, dark and phone, and
+prints it.
 """
 
 from __future__ import annotations
@@ -139,16 +140,24 @@ class Chromium:
             self._receive()
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page (which itself has none)."""
+        """The value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
-        code = {"Tab": 9, "Enter": 13}[key]
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def point(self, x: float, y: float) -> None:
+        """Move the mouse there, in CSS pixels of the window."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def prefer(self, scheme: str) -> None:
+        """Of colours: "light" or "dark"."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def pdf(self) -> bytes:
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"])
@@ -167,8 +176,9 @@ class Chromium:
 def main(report: str, folder: str) -> None:
     into = Path(folder)
     into.mkdir(parents=True, exist_ok=True)
-    for name, size in {"desktop": DESKTOP, "phone": PHONE}.items():
+    for name, size in {"desktop": DESKTOP, "dark": DESKTOP, "phone": PHONE}.items():
         with Chromium(*size) as browser:
+            browser.prefer("dark" if name == "dark" else "light")
             browser.open(Path(report))
             for place, image in enumerate(browser.screenshots(), 1):
                 path = into / f"{name}-{place}.png"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import by_name
 from analysis.specs import DataSpec, FilterSpec, ProblemSpec, SegmentSpec, StopSpec
 from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec, Paper, PaperFigure, ReportSpec
+from analysis.store.drawn import Line, Panel, with_panels
 from analysis.store.netcdf import write_dataset
 from analysis.training.probes import build as build_probes
 from analysis.training.records import Records, to_trajectory
@@ -27,6 +30,45 @@ HOSTILE = "<script>alert('χ')</script> & \"co\""
 # One pixel.
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def _blank(width: int, height: int) -> bytes:
+    """A white image."""
+    parts = (
+        b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0),
+        b"IDAT" + zlib.compress((b"\0" + width * b"\xff") * height),
+        b"IEND",
+    )
+    chunks = (struct.pack(">I", len(p) - 4) + p + struct.pack(">I", zlib.crc32(p)) for p in parts)
+    return PNG[:8] + b"".join(chunks)
+
+
+BLANK = _blank(500, 250)  # 300 × 150 on the page
+LOSSES = Panel(  # the lines of the left half of an image; none of SGD's values is at the second step
+    title=HOSTILE,
+    across="step",
+    up="training loss",
+    box=(0.1, 0.2, 0.5, 0.8),
+    x_axis=(0, 40, 0),
+    y_axis=(0.01, 1, 1),
+    x=tuple(range(0, 42, 2)),
+    names=(),
+    lines=(
+        Line(label="SGD", color="#0072b2", values=(1, None, *19 * (0.5,))),
+        Line(label=HOSTILE, color="#d55e00", values=(1, *20 * (0.0123,))),
+    ),
+)
+GRID = Panel(
+    title="",
+    across="α",
+    up="accuracy (%)",
+    box=(0.6, 0.2, 0.9, 0.8),
+    x_axis=(0, 2, 0),
+    y_axis=(0, 2, 0),
+    x=(0.5, 1.5),
+    names=("0", "0.25"),
+    lines=(Line(label="β = 1", values=(None, 82.25), at=1.5), Line(label="β = 0", values=(10, 20), at=0.5)),
 )
 TABLE = """setting,method,steps_measured,dom_lr_mean,dom_lr_std,published_dom_lr_mean,published_dom_lr_std,bulk_lr_mean
 mlp,GD,13,-0.00048321243236292254,0.0176,0.007,0.0232,0.5
@@ -136,7 +178,8 @@ def example(folder: Path) -> Example:
     paths = [*(folder / "segments" / n / "trajectory.nc" for n in names), snapshots, folder / "distances" / "apart.nc"]
     files = {}
     for name in ("song-fig01", "song-table1", "own-figure"):
-        for kind, content in (("png", PNG), ("pdf", b"%PDF"), ("csv", TABLE.encode())):
+        image = with_panels(BLANK, (LOSSES, GRID)) if name == "song-fig01" else PNG
+        for kind, content in (("png", image), ("pdf", b"%PDF"), ("csv", TABLE.encode())):
             if kind != "csv" or name == "song-table1":
                 files[f"figures/{name}.{kind}"] = _write(folder / "figures" / f"{name}.{kind}", content)
     files["claims.json"] = _write(folder / "claims.json", json.dumps(VERDICTS).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -20,12 +21,15 @@ from analysis import claims
 from analysis.agreement import Agreement, ComparedRun, ComparedVerdict, Departure
 from analysis.plan.config import Experiments
 from analysis.plan.join import CONFIG_DIR
+from analysis.plan.outputs import TEMPLATES
 from analysis.plan.papers import read_papers
 from analysis.plan.yaml import read
-from analysis.report.verdicts import Verdict
+from analysis.report.readings import readings_of
+from analysis.report.verdicts import Verdict, answer
 from analysis.report.words import listed, number, span
+from analysis.store.drawn import Line, with_panels
 from sharpflat.errors import InputError
-from tests.unit.report_example import HOSTILE, PNG, VERDICTS, Example, example
+from tests.unit.report_example import BLANK, GRID, HOSTILE, LOSSES, PNG, VERDICTS, Example, example
 
 ROOT = Path(__file__).parents[2]
 PAPERS = ROOT / "workflow" / "report" / "papers.yaml"
@@ -96,29 +100,107 @@ def test_verdicts_stand_word_for_word_beside_their_figures(page: Page) -> None:
 def test_a_figure_has_the_verdicts_of_its_settings(page: Page) -> None:
     """The table has one of them; of a setting that no figure has, it stands beside the claim's first."""
     text = "".join(page.elements[0][2])
-    beside = dict(zip(("", "fig01", "table1"), re.split("Figure 1 says|Table 1 says", text), strict=True))
+    beside = dict(zip(("fig01", "table1"), re.split("Figure 1 says|Table 1 says", text)[1:], strict=True))
     found = {name: [v["measured"] for v in VERDICTS[:3] if v["measured"] in part] for name, part in beside.items()}
-    assert found == {"": [], "fig01": [v["measured"] for v in VERDICTS[:3]], "table1": [VERDICTS[0]["measured"]]}
+    assert found == {"fig01": [v["measured"] for v in VERDICTS[:3]], "table1": [VERDICTS[0]["measured"]]}
 
 
 def test_verdicts_differ_in_more_than_words(page: Page) -> None:
-    looks = {(attributes["class"], text) for attributes, text in page.of("span") if "verdict" in attributes["class"]}
-    assert looks == {("verdict holds", "holds"), ("verdict fails", "does not hold"), ("verdict open", "not measured")}
+    spans = [(attributes.get("class", ""), text) for attributes, text in page.of("span")]
+    assert {(kind, text) for kind, text in spans if "verdict" in kind} == {
+        ("verdict holds", "holds"),
+        ("verdict fails", "does not hold"),
+        ("verdict open", "not measured"),
+    }
 
 
-def test_every_verdict_is_in_the_summary_and_leads_to_where_it_stands(page: Page) -> None:
-    summaries = page.of("table", **{"class": "summary"})
-    words = ("holds", "does not hold", "not measured")
-    assert sum(text.count(word) for _, text in summaries for word in words) == len(VERDICTS)
-    targets = [a["href"] for a, text in page.of("a") if text in words]
-    assert targets == ["#song-fig01", "#song-fig01", "#song-fig01", "#Elsewhere"]
-    counts = [text for _, text in page.of("li") if re.fullmatch(rf"({'|'.join(words)}) \d+", text)]
-    assert counts == ["holds 2", "does not hold 1", "not measured 1"]
+def test_the_first_heading_is_the_answer() -> None:
+    def answered(*verdicts: str) -> str:
+        own = dict.fromkeys(("claim", "says", "setting", "measured", "threshold"), "")
+        return answer([Verdict(verdict=verdict, **own) for verdict in verdicts])
+
+    holds, fails, unknown = "holds", "does not hold", "not measured"
+    assert answered(holds, fails, unknown) == "1 of 3 verdicts hold; 1 does not; 1 was not measured"
+    assert answered(*2 * [fails, unknown]) == "0 of 4 verdicts hold; 2 do not; 2 were not measured"
+    assert answered(holds, holds) == "2 of 2 verdicts hold"
+    assert answered() == "No claim is judged in this profile"
+
+
+def test_every_verdict_is_a_cell_that_leads_to_its_figure_and_says_what_was_measured(page: Page) -> None:
+    looks = {"holds": ("holds", "✓"), "does not hold": ("fails", "✗"), "not measured": ("open", "–")}
+    titles = {"mlp": "MLP", "mlp-ce": f"{HOSTILE}, cross-entropy", "cnn": "cnn"}
+    homes = ["#song-fig01", "#song-fig01", "#song-fig01", "#Elsewhere"]
+    cells = [
+        (a.get("class"), a["href"], text) for a, text in page.of("a") if a.get("class") in ("holds", "fails", "open")
+    ]
+    assert cells == [
+        (
+            looks[v["verdict"]][0],
+            home,
+            f"{looks[v['verdict']][1]}{v['claim']}, {titles[v['setting']]} ({v['setting']}): {v['verdict']}. "
+            f"{v['measured']}. Holds if: {v['threshold']}.",
+        )
+        for v, home in zip(VERDICTS, homes, strict=True)
+    ]
+    (first, second) = page.of("table", **{"class": "map"})
+    assert first[1].startswith("A paper mlpMLP (mlp) mlp-ce")
+    assert "song-1song-1: gradients align. Holds if: median χ ≥ 0.9." in first[1]
+    assert second[1].startswith("Further claims mlpMLP (mlp) ownown: gradients align.")
+    key = page.of("ul", **{"class": "key"})
+    assert [text for _, text in key] == ["✓ holds ✗ does not hold – not measured"]
+
+
+def test_the_first_screen_has_the_first_figure_that_there_is(given: Example) -> None:
+    def first() -> list[str]:
+        page = Page(given.write())
+        assert page.elements.index(next(e for e in page.elements if e[1].get("id") == "Headline")) < (
+            page.elements.index(next(e for e in page.elements if e[1].get("id") == "Run"))
+        )
+        return [text for attributes, text in page.of("figcaption")][:1]
+
+    assert first() == ["Figure 1: Training loss.EnlargePoint at a plot to read it off."]
+    figures = given.report.figures
+    given.report = given.report.model_copy(update={"figures": (figures[2], figures[1], figures[0])})
+    assert first() == ["Figure 1: Training loss.EnlargePoint at a plot to read it off."]
+    given.report = given.report.model_copy(update={"figures": (figures[2], figures[1])})
+    assert first() == ["Table 1: Effective learning rates.Enlarge"]
+    given.report = given.report.model_copy(update={"figures": ()})
+    assert 'id="Headline"' not in given.write()
+
+
+# ---------------------------------------------------------------- what can be read off
+def test_plotted_values_are_there_for_scripts_and_as_tables(page: Page) -> None:
+    texts = [a["data-panels"] for a, _ in page.of("img") if "data-panels" in a]
+    assert [json.loads(text) for text in texts] == 2 * [[p.model_dump(mode="json") for p in (LOSSES, GRID)]]
+    ((_, shown),) = page.of("details", **{"class": "values"})
+    assert shown.startswith(f"Plotted values {HOSTILE}: training loss step SGD {HOSTILE} 0 1 1 2 – 0.0123 4 0.5")
+    assert shown.endswith("40 0.5 0.0123 accuracy (%) α β = 1 β = 0 0 – 10 0.25 82.25 20")
+
+
+def test_a_table_of_plotted_values_has_few_rows_and_both_ends() -> None:
+    many = tuple(range(0, 100_000, 7))
+    line = Line(label="a", values=tuple(-x / 3 for x in many))
+    (reading,) = readings_of([LOSSES.model_copy(update={"x": many, "lines": (line,)})])
+    assert len(reading.rows) == 20
+    assert reading.rows[0] == ["0", "0"]
+    assert reading.rows[-1] == ["99,995", "−3.333e+04"]
+    assert len({tuple(row) for row in reading.rows}) == 20
+    (reading,) = readings_of([LOSSES.model_copy(update={"x": many[:20], "lines": (line,)})])
+    assert [row[0] for row in reading.rows] == [f"{x:,}" for x in many[:20]]
+    assert readings_of([LOSSES.model_copy(update={"lines": ()})]) == []
+
+
+def test_each_figure_can_be_enlarged_and_closed(page: Page) -> None:
+    figures = [a["id"] for a, _ in page.of("figure")]
+    assert figures == ["Headline", "song-fig01-Image", "song-table1-Image", "own-figure-Image"]
+    assert [a["href"] for a, _ in page.of("a", **{"class": "enlarge"})] == [f"#{name}" for name in figures]
+    back = ["#Claims", "#song-fig01", "#song-table1", "#own-figure"]
+    assert [a["href"] for a, _ in page.of("a", **{"class": "close"})] == back
 
 
 def test_titles_are_text_and_no_markup(html: str, page: Page) -> None:
     assert HOSTILE not in html
-    assert not page.of("script")
+    assert len(page.of("script")) == 1, "the report's own"
     assert f"{HOSTILE}, cross-entropy" in "".join(page.elements[0][2])
     assert any(HOSTILE in attributes["alt"] for attributes, _ in page.of("img"))
     assert not page.of("b"), "neither a table's cell nor the deviations can bring their own"
@@ -126,8 +208,10 @@ def test_titles_are_text_and_no_markup(html: str, page: Page) -> None:
 
 def test_images_are_within_and_their_alternatives_say_what_they_show(page: Page) -> None:
     images = [attributes for attributes, _ in page.of("img")]
-    assert [i["src"] for i in images] == ["data:image/png;base64," + base64.b64encode(PNG).decode()] * 3
-    assert [i["alt"] for i in images] == [
+    shown = [BLANK, BLANK, PNG, PNG]  # without the values
+    assert [i["src"] for i in images] == ["data:image/png;base64," + base64.b64encode(png).decode() for png in shown]
+    assert (images[0]["width"], images[0]["height"]) == ("300", "150")
+    assert [i["alt"] for i in images[1:]] == [
         f"Plot. Training loss. MLP: runs SGD and Dom-SGD; {HOSTILE}, cross-entropy: run SGD.",
         "Table, also in text below. Effective learning rates. MLP: run GD.",
         "Plot. By rate. MLP: run SGD by η (0.1, 1.5).",
@@ -136,15 +220,15 @@ def test_images_are_within_and_their_alternatives_say_what_they_show(page: Page)
 
 def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> None:
     assert [text for _, text in page.of("h3") if "deviation" not in text] == [
-        *("A paper", "Further claims", "Settings", "Data", "Computation", "Software and machine"),
+        *("Settings", "Data", "Computation", "Software and machine"),
         "Figure 1 Training loss",
         "Table 1 Effective learning rates",
         "own-figure By rate",
         "A paper",
     ]
     assert [text for _, text in page.of("h2")] == [
-        *("Contents", "Summary of claims", "What was run", "A paper", "Further figures", "Further claims"),
-        "Deviations and choices",
+        *("Contents", "2 of 4 verdicts hold; 1 does not; 1 was not measured", "What was run"),
+        *("A paper", "Further figures", "Further claims", "Deviations and choices"),
     ]
     assert "Not drawn here, as not run or no part of this profile: Figure 2 (song-fig02)." in [
         text for _, text in page.of("p")
@@ -238,14 +322,18 @@ def test_without_claims_none_is_asked_for(given: Example) -> None:
     given.report = given.report.model_copy(update={"claims": ()})
     del given.files["claims.json"]
     page = Page(given.write())
-    assert "No claim is judged in this profile." in [text for _, text in page.of("p")]
+    assert "No claim is judged in this profile" in [text for _, text in page.of("h2")]
+    assert not page.of("table", **{"class": "map"})
     assert not page.of("span", **{"class": "verdict holds"})
 
 
 # ---------------------------------------------------------------- the page
 def test_nothing_comes_from_elsewhere(html: str, page: Page) -> None:
     (policy,) = [a["content"] for a, _ in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    script = re.findall("<script>(.*?)</script>", html, re.S)
+    assert script == [(ROOT / "analysis/report/report.js").read_text(encoding="utf-8")]
+    own = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{own}'"
     links = [a[key] for _, a, _ in page.elements for key in ("src", "href") if key in a]
     assert all(re.match(r"data:image/|#|(segments|distances|figures)/[\w/.-]+$", link) for link in links)
     assert "url(" not in html
@@ -369,6 +457,7 @@ def test_a_file_that_is_gone_is_named(given: Example, where: str, name: str) -> 
     ("name", "content", "message"),
     [
         ("figures/song-fig01.png", b"GIF89a" + bytes(40), "is no PNG image"),
+        ("figures/song-fig01.png", with_panels(PNG, (GRID,)).replace(b"82.25", b"28.25"), "its values cannot be read"),
         ("claims.json", b"[{", "is no readable JSON"),
         ("claims.json", b'[{"claim": "a"}]', "0.says: missing; it has to be given"),
     ],
@@ -429,6 +518,12 @@ def test_papers_are_read_without_heavy_libraries() -> None:
     code = "import sys, analysis.plan.papers; print({'torch', 'xarray', 'jinja2', 'markdown_it'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_report_is_made_again_if_a_template_changes() -> None:
+    """Its fingerprint has all files of its package that are no Python."""
+    own = {path for path in (ROOT / "analysis" / "report").iterdir() if path.suffix not in (".py", "")}
+    assert own == set(TEMPLATES)
 
 
 def test_a_verdict_has_the_fields_that_claims_write() -> None:
