@@ -248,11 +248,11 @@ class Run:
         self._logs.look(task.log for task in self._running.values())
         far, at = self.far(), self._logs.at
         bar = "#" * round(BAR * self._shown)
-        doing = [str(at.get(task.log) or brief(task)) for task in self._running.values()]
+        doing = [str(at.get(task.log) or _brief(task)) for task in self._running.values()]
         return f"[{bar:.<{BAR}}] {far}: {'; '.join(doing)}"
 
 
-def brief(task: Task) -> str:
+def _brief(task: Task) -> str:
     """What it does, by the first of the things that it makes."""
     first, *more = task.message.split(", ")
     return f"{first} and {len(more)} more" if more else first
@@ -289,7 +289,7 @@ def status(plan: Plan, results: Path, since: float | None) -> Iterator[str]:
             now = min(now if rule == "segments" else sum(len(job.arguments) for job in jobs if job.rule == rule), gone)
             yield f"{rule:<10} {count - gone:>8} {now:>8} {gone - now:>8}"
     for job in jobs:
-        yield f"running: {running[job.name] or brief(job)}"
+        yield f"running: {running[job.name] or _brief(job)}"
     if since is None:
         yield f"Nothing runs. make reproduce PROFILE={plan.profile} goes on from here."
 

@@ -57,7 +57,7 @@ class LogHandler(LogHandlerBase):
             if self.live:
                 self._draw()
             else:
-                self._say(f"{run.far()}: {progress.brief(task)}")
+                self._say(f"{run.far()}: {task.message}")
         elif event in (LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR):
             number = record.job_id if event == LogEvent.JOB_FINISHED else record.jobid
             if name := self.names.pop(number, None):
