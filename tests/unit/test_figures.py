@@ -359,6 +359,7 @@ def wrong_fonts(cache: Path) -> None:
     font_manager.json_dump(fonts, cache / f"fontlist-v{font_manager.FontManager.__version__}.json")
 
 
+@pytest.mark.slow
 def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
     names = {"start": (0, 10), "sgd": (10, 20)}
     for name, (first, last) in names.items():
