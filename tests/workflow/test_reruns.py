@@ -372,11 +372,12 @@ TABLE: dict[str, tuple[Change, Expected]] = {
         all_figures_but("rates"),
     ),
     "the report's code": (within("analysis/report/page.py:page"), REPORT),
-    "the archive's code": (
-        within("analysis/archive/packing.py:pack", "analysis/archive/manifest.py:read_archive"),
-        NOTHING,
+    "what fills an archive": (within("analysis/archive/packing.py:pack"), NOTHING),
+    "what reads the archive, with which the report compares the run": (
+        within("analysis/archive/manifest.py:read_archive"),
+        REPORT,
     ),
-    "what plans": (
+    "what plans, also what an archive holds": (
         within(
             "analysis/plan/join.py:load_plan",
             "analysis/plan/plan.py:subsets",
@@ -384,7 +385,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
             "analysis/plan/names.py:segment_id",
             "analysis/plan/fingerprint.py:fingerprint",
         ),
-        NOTHING,
+        REPORT,
     ),
     "what reads configuration": (within("analysis/plan/config.py:stop_spec"), NOTHING),
     "what reads configuration and the report's files": (within("analysis/plan/yaml.py:_explain"), REPORT),
