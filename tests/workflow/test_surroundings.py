@@ -265,8 +265,10 @@ def test_what_is_there_by_name_and_made_again(project: Project) -> None:
         (["--forcerun", "report"], ["report"]),
         (["-f", "results/tiny/figures/loss.png"], ["figure loss"]),
         (["--forcerun", "claims-tiny"], ["claims"]),
+        (["--config", "force=data"], ["data"]),
     ):
-        done = engine(project, "--dry-run", *words, "--config", "profile=tiny")
+        config = [] if "--config" in words else ["--config"]
+        done = engine(project, "--dry-run", *words, *config, "profile=tiny")
         assert jobs(done.stdout) == made, done.stdout
     before, late = project.times(), project.plan().runs["mlp", "late-gd"][-1]
     done = project.run(FORCE="loss report late-gd")

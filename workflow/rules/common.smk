@@ -84,7 +84,8 @@ ALL = PLAN
 # (No segment, and so nothing of a part of the plan, needs a data set by itself.)
 PLAN = part(PLAN, ASKED) if ASKED and not any(file.startswith("data/") for file in ASKED) else PLAN
 TASKS = {name: [] for name in RULES}
-for task in tasks(PLAN, lambda file: file not in MISSING, ASKED):
+FORCED_DATA = {file for file in AGAIN if file.startswith("data/")}  # no other task needs them
+for task in tasks(PLAN, lambda file: file not in MISSING, ASKED | FORCED_DATA):
     TASKS[task.rule].append(task)
 
 for kind in RULES if workflow.is_main_process else []:
