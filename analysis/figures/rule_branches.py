@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
-from analysis.runs.panels import Panel
+from analysis.runs.panels import Panel, specification
+from analysis.runs.words import refreshed
 
 PARTS: dict[str, style.Look] = {"": style.BASE, "Dom-": style.DOMINANT, "Bulk-": style.BULK}  # as labels begin
 UPDATE: style.Look = {"color": style.ORANGE, "linewidth": 0.8, "linestyle": style.DASHED}
@@ -31,7 +32,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         drawing.log_losses(losses, runs)
         alignments.set_ylim(0, 1.03)
         style.over_steps(alignments)
-        words = [*drawing.seeds_in_words(panel, "a line each"), *drawing.refreshes_in_words(runs)]
+        words = [*drawing.seeds_in_words(panel, "a line each"), *_subspaces(rule, seeds[0])]
         title = f"{panel.title}, {rule} (k = {drawing.k_of(runs[0])})"
         style.describe(losses, title, {part: seeds[0].runs[part + rule] for part in PARTS}, more=words)
         for axes in (losses, alignments):
@@ -48,6 +49,12 @@ def rules_of(panel: Panel) -> list[str]:
     """Labels whose two components there are, too."""
     labels = drawing.every_run(panel)
     return [label for label in labels if all(part + label in labels for part in PARTS)]
+
+
+def _subspaces(rule: str, panel: Panel) -> list[str]:
+    """How often each component's subspace is found anew, a line each."""
+    filters = {part + rule: specification(panel.runs[part + rule])["filter"] for part in PARTS}
+    return [f"{label}: subspace refreshed {refreshed(numbers)}" for label, numbers in filters.items() if numbers]
 
 
 def _losses(axes: Axes, runs: dict[str, xr.Dataset]) -> None:
