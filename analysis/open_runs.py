@@ -27,6 +27,7 @@ _NAN = "NaN: the run does not vary in it"
 WORDS = {  # of what runs vary in
     "seed": Words("seed", f"of initialisation and minibatches; {_NAN}"),
     "learning_rate": Words("learning rate", f"eta of the last segment; {_NAN}"),
+    "batch_size": Words("batch size", f"of the minibatches; {_NAN}"),
     "holdout": Words("held-out examples", f"on which the filter's Hessian is taken; {_NAN}"),
     "k": Words("dimension of the subspace", f"of the filter; {_NAN}"),
     "refresh_every": Words("refresh interval", f"steps between refreshes of the filter's subspace; {_NAN}"),

@@ -114,6 +114,21 @@ CLAIMS: dict[str, tuple[str, str, Judge]] = {
         open_questions.AMPLIFY,
         open_questions.amplify,
     ),
+    "open-batch-alignment": (
+        "the larger the batch, the less the gradient aligns",
+        open_questions.BATCHES_ALIGN,
+        open_questions.batches_align,
+    ),
+    "open-batch-switch": (
+        "whatever the batch, Dom-SGD stops training and Bulk-SGD trains",
+        open_questions.BATCHES_SWITCH,
+        open_questions.batches_switch,
+    ),
+    "open-momentum-branches": (
+        "momentum and Adam stop training under Dom-, and train under Bulk-",
+        open_questions.REMEMBERED,
+        open_questions.remembering_rules,
+    ),
 }
 
 

@@ -13,7 +13,13 @@ from analysis.claims.measured import NotMeasured, Part, all_of, run
 from analysis.runs.panels import Panel
 
 SEEDS_CONFIDENCE = 0.95
-SYMBOLS = {"learning_rate": "learning rate", "holdout": "l", "alpha_dom": "α_dom", "beta_bulk": "β_bulk"}
+SYMBOLS = {
+    "learning_rate": "learning rate",
+    "batch_size": "batch size",
+    "holdout": "l",
+    "alpha_dom": "α_dom",
+    "beta_bulk": "β_bulk",
+}
 
 
 def in_words(varied: Mapping[str, float]) -> str:

@@ -4,12 +4,14 @@ seed; what stays undecided raises `NotMeasured`, whose text says so."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import exp, inf, log
 
 import numpy as np
 
 from analysis.claims.families import alike, completed, diverged_at, every_seed, in_words, locating_gaps
 from analysis.claims.measured import NotMeasured, Part, all_of, rates, values
+from analysis.claims.song import MAX_DOM_DROP, MIN_ALIGNMENT, MIN_BULK_DROP
 from analysis.claims.zakarin_singh import energy_concentrates, gauss_newton_carries
 from analysis.runs import branches
 from analysis.runs.panels import Member, Panel
@@ -22,11 +24,15 @@ MAX_LEAD, LEAST_LEAD = 0.25, 0.02
 RISES, MAX_SHARE = 1.10, 0.50
 PASSES = 1.05
 MIN_OVERLAP, WITHIN = 0.99, 0.10
+MAX_LARGE_BATCH, RISE = 0.5, 0.05  # of the median alignment: at the largest batch; from one batch to the next
+LEAST_DROP = 0.05  # of ln loss under the whole update, for there to be something to compare with
 
 SGD, BULK_SGD, EACH_STEP, CONSTANT = "SGD", "Bulk-SGD", "every step", "constant"
 REMEDIES = ("weight decay 1e-4", "weight decay 1e-3", "weight decay 1e-2", "cosine", "η capped", "α_dom 0.1")
 SCHEDULES = tuple(f"{kind} to {to}" for to in ("(1, 1)", "(1, 0.5)") for kind in ("linear", "cosine", "step", "edge"))
 STALE = ("overlap 0.9999", "overlap 0.999", "overlap 0.99", "overlap 0.9", "10 steps", "100 steps", "1,000 steps")
+COMPONENTS = ("Dom-", "Bulk-")  # before the label of the whole update
+REMEMBERING = ("momentum", "Adam")
 OPTIMIZERS = ("sign descent", "RMSprop", "Lion", "Muon", "Shampoo")
 
 _UNDECIDED = f"Undecided if {{}} < ln {np.exp(LEAST_GROWTH):.1f}"
@@ -69,6 +75,16 @@ ENERGIES = (
 AMPLIFY = (
     "every seed, means over the first 1,000 steps: Bulk-LR > Dom-LR for sign descent, RMSprop, Lion, Muon and Shampoo"
 )
+
+BATCHES_ALIGN = (
+    f"every seed: median χ_k(∇L) over the last half of SGD ≥ {MIN_ALIGNMENT:g} at the smallest batch, "
+    f"≤ {MAX_LARGE_BATCH:g} at the largest, and from one batch to the next larger one it rises by ≤ {RISE:g}"
+)
+_COMPONENTS = f"Dom-'s drop ≤ {MAX_DOM_DROP:.0%} and Bulk-'s ≥ {MIN_BULK_DROP:.0%} of that of the whole update"
+BATCHES_SWITCH = (
+    f"every batch size and seed: {_COMPONENTS}, SGD's. Undecided if SGD's drop < {LEAST_DROP:g} with some of them"
+)
+REMEMBERED = f"momentum and Adam, every seed: {_COMPONENTS}. Undecided if that drop < {LEAST_DROP:g} with some of them"
 
 
 # ---------------------------------------------------------------- numbers of a branch
@@ -268,6 +284,52 @@ def lead_carries_over(panel: Panel) -> Part:
 def energies_carry_over(panel: Panel) -> Part:
     """open-architectures-energy: as the two claims of Zakarin & Singh on energies."""
     return all_of(energy_concentrates(panel), gauss_newton_carries(panel))
+
+
+def batches_align(panel: Panel) -> Part:
+    """open-batch-alignment: the larger the batch, the less the gradient aligns."""
+    found: dict[float, dict[float, float]] = {}  # by seed and batch size
+    for varied, single in alike(panel, ["seed", "batch_size"], [SGD]):
+        with locating_gaps(in_words(varied)):
+            completed(single, SGD)
+            median = float(values(single, SGD, "alignment", 0.5).median())
+            found.setdefault(varied["seed"], {})[varied["batch_size"]] = median
+    parts = []
+    for seed, medians in found.items():
+        ordered = [medians[size] for size in sorted(medians)]
+        falls = all(larger <= smaller + RISE for smaller, larger in pairwise(ordered))
+        texts = (f"{median:.3f} at {size:,g}" for size, median in sorted(medians.items()))
+        holds = falls and ordered[0] >= MIN_ALIGNMENT and ordered[-1] <= MAX_LARGE_BATCH
+        parts.append((holds, f"seed {seed:g}: median χ_k {', '.join(texts)}"))
+    return all_of(*parts)
+
+
+def batches_switch(panel: Panel) -> Part:
+    """open-batch-switch: whatever the batch, Dom-SGD stops training and Bulk-SGD trains."""
+    parts = []
+    for varied, single in alike(panel, ["seed", "batch_size"], [SGD, *(part + SGD for part in COMPONENTS)]):
+        with locating_gaps(in_words(varied)):
+            holds, text = _components(single, SGD)
+        parts.append((holds, f"{in_words(varied)}: {text}"))
+    return all_of(*parts)
+
+
+def remembering_rules(panel: Panel) -> Part:
+    """open-momentum-branches: momentum and Adam stop training under Dom-, and train under Bulk-."""
+
+    def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
+        return [_components(single, rule) for rule in REMEMBERING], {}
+
+    return every_seed(panel, [part + rule for rule in REMEMBERING for part in ("", *COMPONENTS)], judged)
+
+
+def _components(single: Panel, rule: str) -> Part:
+    """The drops under the two components of an update, relative to that under the whole."""
+    whole = drop(single, rule)
+    _untold(f"{rule}'s drop", whole, LEAST_DROP)
+    dom, bulk = (drop(single, part + rule) / whole for part in COMPONENTS)
+    text = f"{rule}'s drop {whole:.3f}, of that Dom-{rule} {dom:.1%}, Bulk-{rule} {bulk:.1%}"
+    return dom <= MAX_DOM_DROP and bulk >= MIN_BULK_DROP, text
 
 
 def amplify(panel: Panel) -> Part:

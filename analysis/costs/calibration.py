@@ -189,7 +189,7 @@ def _part(problem: ProblemSpec, count: int) -> Problem:
 def _random(name: str, count: int, length: int) -> xr.Dataset:
     """As `analysis.data.load`'s dataset of that name, with `count` random examples."""
     info, random = describe(name), np.random.default_rng(0)
-    attributes = {"name": name, "title": "random", "classes": info.classes}
+    attributes = {"name": name, "title": "random", "classes": info.classes, "collection": info.collection}
     labels = ("example", random.integers(info.classes, size=count).astype(np.uint8))
     if info.kind == "text" and info.shape:
         ids = np.arange(count * length, dtype=np.int32).reshape(count, length) % max(info.words - 1, 1) + 1

@@ -20,6 +20,7 @@ from sharpflat.errors import InputError
 
 NAMES = {  # by what varies: in legends, and on an axis
     "learning_rate": ("η = ", "learning rate η"),
+    "batch_size": ("B = ", "batch size B (examples)"),
     "k": ("k = ", "subspace dimension k"),
     "refresh_every": ("t = ", "refresh interval t (steps)"),
     "holdout": ("l = ", "holdout size l (examples)"),

@@ -55,7 +55,9 @@ class Setting(Frozen):
     ] = "mse"
 
 
-Varied = Literal["seed", "learning_rate", "holdout", "k", "refresh_every", "step", "alpha_dom", "beta_bulk"]
+Varied = Literal[
+    "seed", "learning_rate", "batch_size", "holdout", "k", "refresh_every", "step", "alpha_dom", "beta_bulk"
+]
 Seeds = Literal["all", "first"]  # of those that a segment varies in, which its users take
 ALIGNMENT = "spectrum"  # the probe that measures the alignment
 GD = "gd"  # another name for sgd on the full batch
@@ -80,8 +82,8 @@ class Segment(Frozen):
 
     `varies` makes it a family: one segment for each combination of the values that the profile gives, except
     α = β = 0, which does not move. `step` is where it ends, `k` the filter's. Its descendants are families too, and
-    keep the seed, the learning rate and the holdout of their parents. Where the profile gives no seeds, it has the
-    setting's.
+    keep the seed, the learning rate, the batch size and the holdout of their parents. Where the profile gives no
+    seeds, it has the setting's.
     """
 
     settings: Annotated[Names, Field(description="Settings in which it is trained")]
@@ -226,6 +228,7 @@ class Values(Frozen):
 
     seed: Annotated[Given[Seed] | None, Field(description="Seeds [1]")] = None
     learning_rate: Annotated[Given[Positive] | None, Field(description="Learning rates [1]")] = None
+    batch_size: Annotated[Given[Count] | None, Field(description="Sizes of minibatches [examples]")] = None
     holdout: Annotated[
         Given[Count] | None,
         Field(description="Numbers of examples held out [examples]"),

@@ -98,9 +98,16 @@ class _Problem:
             if trained < 1:
                 message = f"found {holdout}; fewer than the examples, {data.examples}, some of which must be trained on"
                 self._wrong(key, message)
-            elif self.numbers.batch_size > trained:
-                message = f"found {self.numbers.batch_size}; at most the number of training examples, {trained}"
-                self._wrong("batch_size", message)
+            else:
+                self._check_batch("batch_size", self.numbers.batch_size, trained)
+        for name, segment in self.numbers.segments.items():
+            trained = data.examples - max(segment.values.holdout or (self.numbers.holdout,))
+            for size in segment.values.batch_size or ():
+                self._check_batch(f"segments.{name}.values.batch_size", size, trained)
+
+    def _check_batch(self, key: str, size: int, trained: int) -> None:
+        if size > trained:
+            self._wrong(key, f"found {size}; at most the number of training examples, {trained}")
 
     def _data(self) -> DataSpec | None:
         data = self.numbers.data

@@ -139,6 +139,8 @@ class _Checks:
         key = f"segments.{name}.varies"
         if len(set(segment.varies)) < len(segment.varies):
             self._wrong(self.experiments_path, key, "names something twice")
+        if "batch_size" in segment.varies and segment.full_batch:
+            self._wrong(self.experiments_path, key, "names batch_size; the segment is on the full batch")
         ancestors = self._ancestors(name)
         inherited = {v for a in ancestors for v in self.experiments.segments[a].varies}
         for v in segment.varies:

@@ -113,7 +113,7 @@ class SegmentJoin:
         values: dict[str, Any] = {
             "kind": kind,
             "learning_rate": varied.get("learning_rate") or self.own.learning_rate or self.numbers.learning_rate,
-            "batch_size": None if self.entry.full_batch else self.numbers.batch_size,
+            "batch_size": None if self.entry.full_batch else varied.get("batch_size", self.numbers.batch_size),
             "replacement": self.entry.batch == "uniform",
         }
         return cast(

@@ -9,6 +9,7 @@ NOTHING = "–"
 VARIED = {  # what members of a family differ in
     "seed": "seed",
     "learning_rate": "η",
+    "batch_size": "batch size",
     "holdout": "l",
     "k": "k",
     "refresh_every": "t",

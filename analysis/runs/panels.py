@@ -25,8 +25,8 @@ class Member:
     """One run of a family of runs that differ in a few numbers.
 
     Attributes:
-        varied: these numbers by name: seed, learning_rate, holdout, k, refresh_every, step (where the segment before
-            the switch ends), alpha_dom, beta_bulk.
+        varied: these numbers by name: seed, learning_rate, batch_size, holdout, k, refresh_every, step (where the
+            segment before the switch ends), alpha_dom, beta_bulk.
         run: from its first step.
         segments: ids.
     """

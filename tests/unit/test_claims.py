@@ -603,6 +603,9 @@ IN_THE_CATALOGUE = {  # numbers of each claim's threshold
     "open-architectures-lead": ["lead > 0"],
     "open-architectures-energy": ["≥ 0.9 for H and for H_o", "≥ 5 times", "H_f < that of H_o"],
     "open-optimizers": ["Bulk-LR > Dom-LR"],
+    "open-batch-alignment": ["≥ 0.9 at the smallest", "≤ 0.5 at the largest", "≤ 0.05"],
+    "open-batch-switch": ["≤ 10%", "≥ 90%", "< 0.05"],
+    "open-momentum-branches": ["≤ 10%", "≥ 90%", "< 0.05"],
 }
 
 

@@ -214,13 +214,13 @@ def test_rates_are_of_the_whole_problem(monkeypatch):
 @pytest.mark.parametrize(
     ("model", "data"),
     [
-        (TransformerNumbers(width=8, heads=2, feed_forward=8), ("sst1k", "sst-dev")),
-        (MLPNumbers(width=8), ("cifar5k", "cifar-test")),
+        (TransformerNumbers(width=8, heads=2, feed_forward=8), {"train": "sst1k", "test": "sst-dev"}),
+        (MLPNumbers(width=8), {"train": "cifar5k", "test": "cifar-test", "scaling": "pixel-all"}),
     ],
 )
 def test_rates_need_no_download(model, data, monkeypatch):
     monkeypatch.setattr("analysis.data.load", None)
-    spec = DataSpec(train=data[0], train_sha256="", examples=100, test=data[1], test_sha256="", test_examples=50)
+    spec = DataSpec(**data, train_sha256="", examples=100, test_sha256="", test_examples=50)
     problem = ProblemSpec(data=spec, model=model, loss="cross_entropy", k=2)
     assert measure(problem, {SGDNumbers(learning_rate=1, batch_size=5)}).product.seconds > 0
 

@@ -23,6 +23,9 @@ EXPERIMENTS: dict[str, Any] = {
         "bulk-by-rate": {"settings": ["mlp"], "parent": "by-rate", "rule": "sgd", "alpha_dom": 0},
         "by-holdout": {"settings": ["mlp"], "rule": "sgd", "varies": ["holdout"]},
         "bulk-by-holdout": {"settings": ["mlp"], "parent": "by-holdout", "rule": "sgd", "alpha_dom": 0},
+        "by-batch": {"settings": ["mlp"], "rule": "sgd", "varies": ["batch_size"]},
+        "bulk-by-batch": {"settings": ["mlp"], "parent": "by-batch", "rule": "sgd", "alpha_dom": 0},
+        "gd-by-batch": {"settings": ["mlp"], "parent": "by-batch", "rule": "gd"},
         "by-step": {"settings": ["mlp"], "rule": "sgd", "varies": ["step"]},
         "bulk-by-step": {"settings": ["mlp"], "parent": "by-step", "rule": "sgd", "alpha_dom": 0},
         "alone": {"settings": ["mlp"], "rule": "sgd"},
@@ -46,6 +49,9 @@ NUMBERS: dict[str, Any] = PROFILE["settings"]["mlp"] | {
         "bulk-by-rate": {"step": 20},
         "by-holdout": {"step": 10, "values": {"holdout": [5, 10]}},
         "bulk-by-holdout": {"step": 20},
+        "by-batch": {"step": 10, "values": {"batch_size": [4, 30]}},
+        "bulk-by-batch": {"step": 20},
+        "gd-by-batch": {"step": 20},
         "by-step": {"values": {"step": [0, 5]}},
         "bulk-by-step": {"step": 20},
         "alone": {"step": 10},
@@ -94,6 +100,11 @@ def test_what_a_run_begins_with_goes_on_in_its_descendants(tmp_path: Path) -> No
     for rate, member in zip((0.01, 0.02), plan.families["mlp", "bulk-by-rate"], strict=True):
         assert member.varied == {"learning_rate": rate}
         assert [plan.segments[i].spec.rule.learning_rate for i in member.path] == [rate, rate]
+    for size, member in zip((4, 30), plan.families["mlp", "bulk-by-batch"], strict=True):
+        assert member.varied == {"batch_size": size}
+        assert [plan.segments[i].spec.rule.batch_size for i in member.path] == [size, size]
+    for member in plan.families["mlp", "gd-by-batch"]:
+        assert plan.segments[member.path[-1]].spec.rule.batch_size is None
     for holdout, member in zip((5, 10), plan.families["mlp", "bulk-by-holdout"], strict=True):
         assert [plan.segments[i].spec.problem.data.holdout for i in member.path] == [holdout, holdout]
 
@@ -112,7 +123,7 @@ def test_steps_and_dimensions_are_a_segments_own(tmp_path: Path) -> None:
 def test_equal_work_in_and_out_of_a_family_has_one_id(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     assert plan.runs["mlp", "alone"] == plan.families["mlp", "start"][0].path
-    assert len(plan.segments) == 2 + 10 + 10 + 2 + 2 + 2 + 2 + 2 + 2 + 2  # alone is start's first
+    assert len(plan.segments) == 2 + 10 + 10 + 10 * 2  # alone is start's first
 
 
 def test_a_changed_value_is_one_cells_work_a_line(tmp_path: Path) -> None:
@@ -193,6 +204,11 @@ def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
             {"varies": ["learning_rate"]},
             "segments.bulk-by-rate.varies: a segment that it descends from varies in learning_rate already",
         ),
+        (
+            "by-batch",
+            {"batch": "full"},
+            "segments.by-batch.varies: names batch_size; the segment is on the full batch",
+        ),
         ("start", {"seeds": "first"}, "segments.start.seeds: not allowed; the segment goes on from no other"),
         (
             "start",
@@ -245,6 +261,11 @@ def test_mistakes_in_experiments(tmp_path: Path, segment: str, change: dict[str,
             "by-holdout",
             {"step": 5, "values": {"holdout": [85]}},
             "batch_size: found 20; at most the number of training",
+        ),
+        (
+            "by-batch",
+            {"step": 10, "values": {"batch_size": [4, 101]}},
+            "segments.by-batch.values.batch_size: found 101; at most the number of training examples, 100",
         ),
         (
             "by-k",

@@ -14,7 +14,7 @@ import xarray as xr
 from analysis import claims
 from analysis.claims import open_questions
 from analysis.claims.measured import NotMeasured
-from analysis.figures import functional_hessian, remedies, schedules, staleness
+from analysis.figures import batch_sizes, functional_hessian, remedies, rule_branches, schedules, staleness
 from analysis.runs import branches
 from analysis.runs.panels import Member, Panel
 from analysis.runs.tracks import follow
@@ -208,6 +208,64 @@ def test_optimizers_amplify_the_bulk():
     assert not open_questions.amplify(panel(**runs | {"Lion": less}))[0]
 
 
+def batched(alignments: dict[int, float], shares: dict[int, tuple[float, float]]) -> Panel:
+    """By batch size: the alignment along SGD, and the shares of SGD's drop that Dom- and Bulk-SGD have."""
+
+    def family(made) -> list[Member]:
+        return [Member({"seed": s, "batch_size": size}, made(size), []) for s in (0, 1) for size in alignments]
+
+    def sgd(size: int) -> xr.Dataset:
+        early_and_late = np.where(STEPS < 30, 0.0, alignments[size])
+        return run(drop=0.5, alignment=("spectrum_step", early_and_late))
+
+    families = {"SGD": family(sgd)}
+    for place, label in enumerate(("Dom-SGD", "Bulk-SGD")):
+        families[label] = family(lambda size, place=place: run(drop=0.5 * shares[size][place]))
+    return Panel("s", "S", {}, {}, families=families)
+
+
+FINE = {10: (0.05, 1.0), 100: (-0.2, 1.5), 1000: (0.09, 0.91)}
+
+
+def test_larger_batches_align_less():
+    holds, text = open_questions.batches_align(batched({10: 0.9, 100: 0.94, 1000: 0.5}, FINE))
+    assert holds
+    assert "seed 1: median χ_k 0.900 at 10, 0.940 at 100, 0.500 at 1,000" in text
+    assert not open_questions.batches_align(batched({10: 0.89, 100: 0.6, 1000: 0.1}, FINE))[0]
+    assert not open_questions.batches_align(batched({10: 0.95, 100: 0.7, 1000: 0.51}, FINE))[0]
+    assert not open_questions.batches_align(batched({10: 0.9, 100: 0.96, 1000: 0.1}, FINE))[0]
+
+
+def test_each_batch_has_a_switch():
+    aligned = {10: 0.9, 100: 0.5, 1000: 0.1}
+    holds, text = open_questions.batches_switch(batched(aligned, FINE))
+    assert holds
+    assert "seed 0, batch size 100: SGD's drop 0.500, of that Dom-SGD -20.0%, Bulk-SGD 150.0%" in text
+    assert not open_questions.batches_switch(batched(aligned, FINE | {100: (0.11, 1.0)}))[0]
+    assert not open_questions.batches_switch(batched(aligned, FINE | {100: (0.0, 0.89)}))[0]
+
+
+def remembering(momentum: tuple[float, ...], adam: tuple[float, ...]) -> Panel:
+    """Drops under the whole update, its dominant and its bulk component."""
+    aligned = {name: ("spectrum_step", np.full(len(STEPS), 0.4)) for name in ("alignment", "update_alignment")}
+    drops = {"momentum": momentum, "Adam": adam}
+    return panel(
+        **{
+            part + rule: run(drop=drop, **aligned)
+            for rule, three in drops.items()
+            for part, drop in zip(("", "Dom-", "Bulk-"), three, strict=True)
+        }
+    )
+
+
+def test_momentum_and_adam_have_branches():
+    assert open_questions.remembering_rules(remembering((1.0, 0.09, 0.91), (0.5, 0.04, 0.46)))[0]
+    assert not open_questions.remembering_rules(remembering((1.0, 0.09, 0.91), (0.5, 0.06, 0.6)))[0]
+    assert not open_questions.remembering_rules(remembering((1.0, 0.1, 0.89), (0.5, 0.0, 0.6)))[0]
+    with pytest.raises(NotMeasured, match=r"seed 0: undecided: Adam's drop 0\.040 is below 0\.050"):
+        open_questions.remembering_rules(remembering((1.0, 0.09, 0.91), (0.04, 0.0, 0.04)))
+
+
 def test_a_verdict_that_cannot_be_told_is_not_measured():
     judged = claims._judge("open-functional-growth", bent(0.05, 0, 0, 0))
     assert judged.verdict == "not measured"
@@ -234,6 +292,28 @@ def test_figures_draw_what_there_is():
         pytest.approx([1e-3, 1.0]),
         pytest.approx([3e-3, 0.7]),
     ]
+
+
+def test_the_figure_of_batches_has_alignments_and_drops_over_the_batch():
+    aligned = {10: 0.9, 100: 0.5, 1000: 0.1}
+    curves, medians, drops = batch_sizes.draw([batched(aligned, FINE)]).axes
+    assert len(curves.lines) == 2 * len(aligned) + 1, "a line each, and the switch"
+    assert medians.lines[0].get_xydata().tolist() == pytest.approx(np.array(list(aligned.items())))
+    means = [line.get_ydata().tolist() for line in drops.lines if len(line.get_xdata()) == len(aligned)]
+    expected = [[0.5] * 3, *([0.5 * FINE[size][place] for size in aligned] for place in (0, 1))]
+    assert means == [pytest.approx(one) for one in expected]
+    sgd = batched(aligned, FINE).families["SGD"][0].run
+    assert np.isnan(batch_sizes.late_alignment(sgd.assign_attrs(status="diverged")))
+
+
+def test_the_figure_of_momentum_and_adam_has_a_column_each():
+    figure = rule_branches.draw([remembering((1.0, 0.09, 0.91), (0.5, 0.0, 0.6))])
+    momentum, adam, *below = figure.axes
+    for axes, drops in ((momentum, (1.0, 0.09, 0.91)), (adam, (0.5, 0.0, 0.6))):
+        ends = [line.get_ydata()[-1] for line in axes.lines if len(line.get_xdata()) == len(STEPS)]
+        assert ends == pytest.approx([0.5 * e**-drop for drop in drops] * len(SEEDS))
+    for axes in below:
+        assert {tuple(line.get_ydata()) for line in axes.lines[:6]} == {(0.4,) * len(STEPS)}
 
 
 def test_the_specification_is_one_that_figures_read():

@@ -458,6 +458,41 @@ def test_a_rule_that_goes_on_remembers_and_a_new_one_begins_afresh(name):
         assert int(changed.state.optimizer["updates"]) == 1
 
 
+TORCHS = {
+    "momentum": lambda p: torch.optim.SGD([p], lr=0.1, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam([p], lr=0.05),
+    "adam-plain": lambda p: torch.optim.Adam([p], lr=0.05, betas=(0.0, 0.999)),
+}
+
+
+@pytest.mark.parametrize("name", TORCHS)
+@pytest.mark.parametrize("weights", [(1, 0), (0, 1), (0.5, 1.5)])
+def test_a_branch_filters_the_update_and_what_the_rule_remembers_goes_on(name, weights):
+    """torch's optimizer sees the whole minibatch gradients throughout; from step 4 on what it does to θ is projected
+    with eigenvectors of the dense Hessian."""
+    alpha, beta = weights
+    reference, rule = Reference(), RULES[name]
+    parameter = nn.Parameter(reference.theta.clone())
+    optimizer, sampler = TORCHS[name](parameter), Sampler(N, rule.batch_size, 7)
+    for step in range(10):
+        before, indices = parameter.detach().clone(), sampler.indices(step)
+        parameter.grad = reference.gradient(before, slice(None) if indices is None else indices)
+        optimizer.step()
+        if step >= 4:
+            update, u = parameter.detach() - before, reference.top(before, K)[1]
+            dominant = u @ (u.T @ update)
+            parameter.data = before + alpha * dominant + beta * (update - dominant)
+    first = train_segment(spec(rule=rule, stop=StopSpec(step=4)), "a", TRAIN, TEST, None).state
+    wanted = spec(alpha=alpha, beta=beta, rule=rule, stop=StopSpec(step=10), parent="a")
+    branch = train_segment(wanted, "b", TRAIN, TEST, first).state
+    torch.testing.assert_close(branch.theta, parameter.detach(), rtol=1e-8, atol=1e-9)
+    remembered = optimizer.state[parameter]
+    names = {"velocity": "momentum_buffer", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
+    for ours, theirs in names.items():
+        if ours in branch.optimizer:
+            torch.testing.assert_close(branch.optimizer[ours], remembered[theirs], rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.slow
 def test_every_rule_resumes_to_identical_arrays(tmp_path, name):
