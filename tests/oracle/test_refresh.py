@@ -238,6 +238,6 @@ def test_the_optimizer_says_once_that_a_subspace_was_used_too_long():
         for pace in (3.0, 0.0, 3.0):
             stepped(optimizer, theta, 120, pace)
     assert [one.category for one in said] == [CurvatureWarning]
-    assert "used too long for the accuracy asked for" in str(said[0].message)
+    assert "used for too long to meet the requested accuracy" in str(said[0].message)
     assert "missed_refreshes" in str(said[0].message)
     assert optimizer.missed_refreshes >= 2

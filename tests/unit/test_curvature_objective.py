@@ -337,7 +337,7 @@ def test_wrong_shapes_are_refused_rather_than_broadcast() -> None:
             "cross_entropy",
             torch.zeros(10, 1),
         ),
-        "loss 'value': outputs have shape [10, 3]; it must be [N, 1]": ("value", targets),
+        "loss 'value': outputs have shape [10, 3]; they must have shape [N, 1]": ("value", targets),
         "the loss must return one value per example, shape [10], not []": (lambda f, y: f.mean(), targets),
     }
     for message, (loss, y) in cases.items():

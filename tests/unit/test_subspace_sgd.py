@@ -112,7 +112,7 @@ def test_what_sgd_refuses_is_refused(argument):
 @pytest.mark.parametrize("name", ["alpha_dom", "beta_bulk", "k", "refresh_every", "curvature", "tolerance"])
 def test_a_group_cannot_have_its_own_subspace(name):
     first, second = mlp().parameters(), mlp().parameters()
-    with pytest.raises(InputError, match=rf"group 1 has its own {name}: there is one for all groups"):
+    with pytest.raises(InputError, match=rf"group 1 has its own {name}, but this applies to all groups together"):
         SubspaceSGD([{"params": first}, {"params": second, name: 1.0}], 0.1)
     optimizer = SubspaceSGD(mlp().parameters(), 0.1)
     with pytest.raises(InputError, match=rf"group 1 has its own {name}"):
@@ -151,7 +151,7 @@ def test_an_objective_of_other_parameters(parameters):
     }[parameters]
     message = "trains parameters that the optimizer does not: 2.weight"
     if parameters != "one too few":
-        message = "is none that the Objective trains"
+        message = "is not trained by the Objective"
     for weights in ((1.0, 1.0), (0.0, 1.0)):
         with pytest.raises(InputError, match=message):
             SubspaceSGD(given, 0.1, alpha_dom=weights[0], beta_bulk=weights[1], curvature=objective(model))
@@ -218,7 +218,7 @@ def test_weights_and_curvature_may_be_set_between_steps():
     optimizer = SubspaceSGD(model.parameters(), 0.1, k=2)
     train(model, optimizer, range(3))
     optimizer.alpha_dom = 0.0
-    with pytest.raises(InputError, match="set `curvature` first"):
+    with pytest.raises(InputError, match="`curvature` must be set first"):
         train(model, optimizer, range(3, 4))
     with pytest.raises(InputError, match="curvature must be"):
         optimizer.curvature = "holdout"  # type: ignore[assignment]
@@ -520,7 +520,7 @@ def test_a_parameter_unfrozen_later():
     optimizer = bulk_sgd(model, objective(model))
     train(model, optimizer, range(2))
     model[0].requires_grad_(True)
-    with pytest.raises(InputError, match="is none that the Objective trains"):
+    with pytest.raises(InputError, match="is not trained by the Objective"):
         train(model, optimizer, range(2, 3))
     optimizer.curvature = objective(model)
     train(model, optimizer, range(2, 3))
@@ -598,7 +598,7 @@ def test_a_checkpoint_in_memory_shares_no_counts():
 @pytest.mark.parametrize(
     ("other", "k", "message"),
     [
-        (mlp, 3, r"the subspace to load is of size \[37, 2\] \[P, k\], this optimizer's of size \[37, 3\]"),
+        (mlp, 3, r"the subspace to load has size \[37, 2\] \[P, k\], but this optimizer needs size \[37, 3\]"),
         (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), 2, r"this optimizer's of size \[44, 2\]"),
     ],
 )
@@ -633,7 +633,7 @@ def test_a_checkpoint_of_another_version_is_refused():
     train(model, optimizer, range(1))
     state = copy.deepcopy(optimizer.state_dict())
     del state["state"][0]["subspace"]["products"]
-    with pytest.raises(InputError, match="of another version of SubspaceSGD"):
+    with pytest.raises(InputError, match="comes from another version of SubspaceSGD"):
         optimizer.load_state_dict(state)
 
 
@@ -688,7 +688,7 @@ def test_a_group_added_later(kind):
     model[2].requires_grad_(True)
     optimizer.add_param_group({"params": model[2].parameters(), "lr": 0.05})
     if kind == "objective":
-        with pytest.raises(InputError, match="is none that the Objective trains"):
+        with pytest.raises(InputError, match="is not trained by the Objective"):
             train(model, optimizer, range(2, 3))
         optimizer.curvature = objective(model)
     train(model, optimizer, range(2, 5))
