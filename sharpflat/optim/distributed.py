@@ -32,7 +32,8 @@ def check_ranks_agree(refresh: Refresh, following: int) -> None:
         raise InputError(
             f"SubspaceSGD, step {refresh.step}: the ranks found different curvature (sums of eigenvalues from "
             f"{smallest:.6g} to {largest:.6g}), so their parameters would drift apart. Give every rank the same "
-            "holdout, not its shard, and begin from the same parameters; use check_ranks=False if each rank trains alone"
+            "holdout, not its shard, and begin from the same parameters; use check_ranks=False if each rank "
+            "trains alone"
         )
     if extremes[3].item() != -extremes[4].item():
         raise InputError(

@@ -87,7 +87,9 @@ def check_group(group: Mapping[str, Any], number: int) -> None:
     """Raises InputError if a group sets an option that applies to all groups, or one that is not supported."""
     own = sorted(_ONE_FOR_ALL & group.keys())
     if own:
-        raise InputError(f"parameter group {number} has its own {', '.join(own)}, but this applies to all groups together")
+        raise InputError(
+            f"parameter group {number} has its own {', '.join(own)}, but this applies to all groups together"
+        )
     unsupported = [name for name in _NOT_HERE if group.get(name)]
     if unsupported:
         raise InputError(f"parameter group {number}: SubspaceSGD does not support {', '.join(unsupported)}")

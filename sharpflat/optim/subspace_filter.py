@@ -116,7 +116,8 @@ class SubspaceFilter:
             tolerance=self.tolerance,
             enough=None if self.rule.every else enough,
         )
-        # After one more power step. It is contiguous, as a tensor read from a file is, since rounding depends on layout.
+        # After one more power step. It is contiguous, as a tensor read from a file is, since rounding depends on
+        # layout.
         new = DominantSubspace(found.start[:, : self.k].contiguous())
         filtered = filtered_by(new.basis)
         overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first

@@ -1,6 +1,7 @@
 """SubspaceSGD, which replaces `torch.optim.SGD` and weights the dominant and the bulk component of its updates.
 
-The method is from Zakarin & Singh, *Accelerating Neural Network Training Along Sharp and Flat Directions* (arXiv 2505.11972).
+The method is from Zakarin & Singh, *Accelerating Neural Network Training Along Sharp and Flat Directions* (arXiv
+2505.11972).
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         """The constructor does not evaluate the model.
 
         Args:
-            params: as for `torch.optim.SGD`. Groups may have their own `lr`, `momentum` and `weight_decay`. If curvature
-                is needed, the parameters that require a gradient must share one dtype and device.
+            params: as for `torch.optim.SGD`. Groups may have their own `lr`, `momentum` and `weight_decay`. If
+                curvature is needed, the parameters that require a gradient must share one dtype and device.
             lr: learning rate.
             alpha_dom: weight of the dominant component, a number or a function of the number of earlier steps.
             beta_bulk: weight of the bulk component, a number or a function of the number of earlier steps.
@@ -102,10 +103,10 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
 
         Raises:
             InputError: `k`, `tolerance`, a weight or the refresh setting is out of range; more than one refresh setting
-                is given; `curvature` is missing, or is neither an `Objective` nor a closure; an `Objective` trains other
-                parameters; a parameter occurs twice; a group sets an option that applies to all groups (`alpha_dom`,
-                `beta_bulk`, `k`, a refresh setting) or is not supported (`dampening`, `nesterov`, `maximize`,
-                `differentiable`, `fused`).
+                is given; `curvature` is missing, or is neither an `Objective` nor a closure; an `Objective` trains
+                other parameters; a parameter occurs twice; a group sets an option that applies to all groups
+                (`alpha_dom`, `beta_bulk`, `k`, a refresh setting) or is not supported (`dampening`, `nesterov`,
+                `maximize`, `differentiable`, `fused`).
             ValueError: `torch.optim.SGD` refuses an argument.
         """
         check_counts(k=k)
@@ -160,7 +161,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         step = self.steps
         alpha_dom, beta_bulk = self._weight("alpha_dom", step), self._weight("beta_bulk", step)
         if alpha_dom == beta_bulk == 1.0:
-            # Unwrapped, because PyTorch wraps SGD's own step in calls of the step hooks, and this step has them already.
+            # Unwrapped, because PyTorch wraps SGD's own step in calls of the step hooks, and this step has them
+            # already.
             inspect.unwrap(torch.optim.SGD.step)(self)
         else:
             self._filtered_step(step, alpha_dom, beta_bulk)

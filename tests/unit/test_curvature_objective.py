@@ -311,8 +311,8 @@ def test_a_small_budget_keeps_no_graph() -> None:
     [
         ({"loss": "hinge"}, "unknown loss 'hinge'; allowed: cross_entropy, mse, value, or a function"),
         ({"chunk_size": 0}, "chunk_size must be an integer of at least 1, not 0"),
-        ({"targets": torch.zeros(9)}, "need as many targets as inputs, and one at least: 10, 9"),
-        ({"inputs": torch.zeros(0, 4), "targets": torch.zeros(0)}, "one at least: 0, 0"),
+        ({"targets": torch.zeros(9)}, "need as many targets as inputs, and at least one: 10, 9"),
+        ({"inputs": torch.zeros(0, 4), "targets": torch.zeros(0)}, "at least one: 0, 0"),
         ({"model": nn.Tanh()}, "the model has no trainable parameter"),
         (
             {"model": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3).double())},

@@ -122,12 +122,12 @@ def test_a_group_cannot_have_its_own_subspace(name):
 
 @pytest.mark.parametrize("name", ["nesterov", "dampening", "maximize"])
 def test_a_group_with_what_is_not_supported(name):
-    with pytest.raises(InputError, match=rf"parameter group 0: {name} not supported"):
+    with pytest.raises(InputError, match=rf"parameter group 0: SubspaceSGD does not support {name}"):
         SubspaceSGD([{"params": mlp().parameters(), name: 0.5}], 0.1, momentum=0.9)
     model = mlp()
     optimizer = bulk_sgd(model, momentum=0.9)
     optimizer.param_groups[0][name] = 0.5
-    with pytest.raises(InputError, match=rf"{name} not supported"):
+    with pytest.raises(InputError, match=rf"SubspaceSGD does not support {name}"):
         train(model, optimizer, range(1))
 
 
@@ -340,7 +340,7 @@ def test_a_closure_that_is_no_loss_of_these_parameters(closure: Callable[[nn.Mod
 
 def test_what_a_loss_hessian_cannot_multiply():
     model = mlp()
-    with pytest.raises(InputError, match="need parameters, all of one dtype and device: none"):
+    with pytest.raises(InputError, match="parameters must all share one dtype and device: none"):
         LossHessian(partial(loss, model), [])
     operator = LossHessian(partial(loss, model), model.parameters())
     with pytest.raises(InputError, match=r"expected a tensor \[37, 'K'\] of torch.float32"):
@@ -599,7 +599,7 @@ def test_a_checkpoint_in_memory_shares_no_counts():
     ("other", "k", "message"),
     [
         (mlp, 3, r"the subspace to load has size \[37, 2\] \[P, k\], but this optimizer needs size \[37, 3\]"),
-        (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), 2, r"this optimizer's of size \[44, 2\]"),
+        (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), 2, r"this optimizer needs size \[44, 2\]"),
     ],
 )
 def test_a_subspace_of_another_size_is_refused(other, k, message):
@@ -620,7 +620,7 @@ def test_a_subspace_in_another_order_is_refused():
     backwards = list(model.parameters())[::-1]
     saved = SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=objective(model))
     train(model, saved, range(1))
-    with pytest.raises(InputError, match="has the parameters in another order"):
+    with pytest.raises(InputError, match="has its parameters in another order"):
         SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=partial(loss, model)).load_state_dict(
             saved.state_dict()
         )
