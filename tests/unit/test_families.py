@@ -193,7 +193,7 @@ def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
             {"varies": ["learning_rate"]},
             "segments.bulk-by-rate.varies: a segment that it descends from varies in learning_rate already",
         ),
-        ("start", {"seeds": "first"}, "segments.start.seeds: not allowed; the segment goes on from no other"),
+        ("start", {"seeds": "first"}, "segments.start.seeds: not allowed; the segment has no parent"),
         (
             "start",
             {"stop": "aligned", "without": ["spectrum"]},
