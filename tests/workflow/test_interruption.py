@@ -185,7 +185,7 @@ def test_one_pipeline_at_a_time_and_a_killed_one_locks_nothing(project: Project,
     psutil.wait_procs(others, timeout=PATIENCE)  # make may end before the engine, which holds the lock
     assert refused.returncode != 0
     assert "Error: another pipeline runs in this folder (process " in refused.stdout
-    assert "Wait for its end, or stop it." in refused.stdout
+    assert "Wait until it ends, or stop it." in refused.stdout
     assert list(locks.iterdir()), "this test is to begin with a lock that a killed engine left"
 
     again = project.run(profile="downloaded", flags="--dry-run")

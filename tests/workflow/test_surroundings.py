@@ -114,7 +114,7 @@ def test_code_that_is_edited_while_the_run_waits_is_not_run(sources: Project, tm
     script.write_text(script.read_text() + edit)
     done = project.run()
     assert done.returncode != 0
-    assert "is not the code that this run was planned with" in done.stdout
+    assert "is not the code with which this run was planned" in done.stdout
     assert not list(project.results().glob("segments/*/trajectory.nc"))
 
 
@@ -227,7 +227,7 @@ def test_a_home_that_cannot_be_written(sources: Project) -> None:
         (["--config", "profile=tiny", "seed=3"], "--config: seed: unknown key; allowed: profile, results"),
         (["claims", "--config", "profile=long"], "claims: profile long has none"),
         (["distances", "--config", "profile=long"], "distances: profile long has none"),
-        (["--force", "--config", "profile=tiny"], "--force: says what to make again only with a target"),
+        (["--force", "--config", "profile=tiny"], "--force needs a target to make again"),
         (["--config", "profile=tiny", "force=losss"], "FORCE: profile tiny has no figure, claim or segment 'losss'; d"),
     ],
 )
