@@ -36,7 +36,7 @@ def layer_parameters(width: int, heads: int, feed_forward: int) -> int:
     """The parameters of one layer: self-attention, feed-forward, two layer norms.
 
     Raises:
-        ValueError: if the heads do not divide the width.
+        ValueError: the heads do not divide the width.
     """
     if width % heads:
         raise ValueError(f"the width {width} must be a multiple of the number of heads, {heads}")

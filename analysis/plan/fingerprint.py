@@ -369,7 +369,7 @@ def fingerprint(*entries: str) -> str:
             their names.
 
     Raises:
-        KeyError: if there is no such module or definition.
+        KeyError: there is no such module or definition.
     """
     return _CODE.fingerprint(*entries)
 

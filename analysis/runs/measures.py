@@ -34,7 +34,7 @@ def mean_effective_rates(run: xr.Dataset, steps: int = RATE_STEPS) -> EffectiveR
         steps: number of steps.
 
     Raises:
-        InputError: if none was measured.
+        InputError: none was measured.
     """
     measured = np.empty((0, 2))
     if {"dom_lr", "bulk_lr"} <= set(run.data_vars):

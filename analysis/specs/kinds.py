@@ -38,7 +38,7 @@ def numbers_of(package: str, kind: str) -> type[Any]:
     """The class `Numbers` of a kind.
 
     Raises:
-        InputError: if there is no such kind.
+        InputError: there is no such kind.
     """
     if kind not in kinds(package):
         what = package.rpartition(".")[2].removesuffix("s")
@@ -51,7 +51,7 @@ def read_numbers(package: str, plain: Mapping[str, Any]) -> Any:
     """The numbers of a kind from plain values, of which `kind` is one.
 
     Raises:
-        InputError: if there is no such kind.
+        InputError: there is no such kind.
     """
     return numbers_of(package, plain["kind"]).model_validate(plain)
 

@@ -54,7 +54,7 @@ def read_dataset(path: Path) -> xr.Dataset:
     """The whole dataset, in memory.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         sealed = _check_seal(path.read_bytes())  # first: what reads netCDF is not made for damaged files

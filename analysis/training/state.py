@@ -86,7 +86,7 @@ def write_state(state: State, path: Path, segment: str) -> None:
     """Write the state atomically.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     tensors, metadata = _pack(state)
     write_tensors(tensors, {**metadata, "segment": segment}, path)
@@ -96,7 +96,7 @@ def read_state(path: Path) -> State:
     """The state in a file that `write_state` wrote.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     return _unpack(*read_tensors(path))
 
@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in a file that `write_checkpoint` wrote.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     tensors, metadata = read_tensors(path)
     prefix = "records."

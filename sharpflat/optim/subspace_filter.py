@@ -90,7 +90,7 @@ class SubspaceFilter:
             beta_bulk: weight of the bulk component.
 
         Raises:
-            NonFiniteProductError: if a Hessian product is not finite.
+            NonFiniteProductError: a Hessian product is not finite.
         """
         if alpha_dom == beta_bulk:
             return (update if beta_bulk == 1.0 else beta_bulk * update), None
