@@ -33,7 +33,8 @@ def job(log_file: str | Path, script: str | Path, *, cooperative: bool = False) 
     `InputError` ends the process with only its message.
 
     Enter it before the imports that take seconds, so that the handler is ready for a signal during them. If the parent
-    process, the engine, is killed, the job is told to stop, so that it does not run alongside the next run.
+    process, the engine, is killed, the job receives a request to stop, so that it does not run alongside the
+    next run.
 
     Args:
         log_file: the log, which is overwritten.

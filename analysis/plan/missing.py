@@ -62,8 +62,8 @@ def untrained(plan: Plan, exists: Exists, needed: Iterable[str] = ()) -> set[str
 def batches(plan: Plan, ids: Collection[str]) -> tuple[Batch, ...]:
     """Batches of the segments with these ids.
 
-    A segment is put together with all its descendants, if this is at most `batch_steps` refreshes of work (otherwise
-    it is alone). It is also put together with segments that start from the same parent, or from the initialisation on
+    A segment shares a batch with all its descendants, if this is at most `batch_steps` refreshes of work (otherwise
+    it is alone). It also shares a batch with segments that start from the same parent, or from the initialisation on
     the same data.
     """
     missing = {segment.id: segment for segment in plan.segments.values() if segment.id in ids}

@@ -45,7 +45,7 @@ REFRESHES = {
     "refresh_kept": Variable(
         Words(
             "accuracy kept",
-            "1: the steps before kept to the accuracy asked for, or none was asked for; 0: they missed it",
+            "1: the steps before met the requested accuracy, or none was requested; 0: they missed it",
         ),
         dtype="int64",
     ),

@@ -130,7 +130,7 @@ def test_a_full_disk_and_one_that_is_read_only(finished: Project, small_disk: tu
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     done = project.run()
     assert done.returncode != 0
-    assert "is no folder that can be written to" in done.stdout
+    assert "is not a writable folder" in done.stdout
     assert "Traceback" not in done.stdout
 
     subprocess.run(["mount", "-o", "remount,rw,size=50m", disk], check=True)

@@ -221,7 +221,7 @@ def test_results_that_cannot_be_written(project: Project) -> None:
     (project.path / "results").write_text("no folder")
     done = project.run()
     assert done.returncode != 0
-    assert "results: is no folder that can be written to; the results go to results/tiny" in done.stdout
+    assert "results: is not a writable folder; the results go to results/tiny" in done.stdout
     assert "snakemake/" not in done.stdout, "a traceback of the engine's own"
     assert (project.path / "results").read_text() == "no folder"
 
@@ -231,7 +231,7 @@ def test_a_read_only_results_folder(project: Project) -> None:
     (project.path / "results").mkdir(mode=0o555)
     done = project.run()
     assert done.returncode != 0
-    assert "results: is no folder that can be written to; the results go to results/tiny" in done.stdout
+    assert "results: is not a writable folder; the results go to results/tiny" in done.stdout
 
 
 def test_a_mistake_in_the_configuration_stops_everything(project: Project) -> None:

@@ -238,7 +238,7 @@ def test_options_that_would_count_for_nothing(words: list[str], said: str, sourc
 def test_variables_of_make_that_would_count_for_nothing(sources: Project) -> None:
     done = subprocess.run(["make", "PROFIL=laptop", "help"], cwd=sources.path, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "PROFIL: no variable of this Makefile; allowed: PROFILE" in done.stderr
+    assert "PROFIL: not a variable of this Makefile; allowed: PROFILE" in done.stderr
 
 
 def test_without_a_profile_of_the_workflow_the_remedy_is_the_engines(project: Project) -> None:
