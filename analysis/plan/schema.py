@@ -9,7 +9,7 @@ from analysis.plan.config import Experiments, Profile, rule_numbers, some_of
 from analysis.specs import Frozen, ModelNumbers
 from analysis.specs.kinds import MODELS, RULES, kinds, numbers_of
 
-FILES: dict[str, type[Frozen]] = {"schema.json": Profile, "schema-experiments.json": Experiments}  # in the folder of the YAML files
+FILES: dict[str, type[Frozen]] = {"schema.json": Profile, "schema-experiments.json": Experiments}  # next to the YAML
 
 
 def schema_text(file: str) -> str:

@@ -17,7 +17,7 @@ from analysis.execution import progress
 from analysis.execution.signals import ERASE
 
 LIVE_SECONDS, PLAIN_SECONDS = 1.0, 60.0  # between two lines at most
-SAID = ("Nothing to be done", "Complete log(s):")  # beginnings of messages that are shown although they are not warnings
+SAID = ("Nothing to be done", "Complete log(s):")  # messages that are shown although they are no warnings
 
 
 class LogHandler(LogHandlerBase):
