@@ -177,7 +177,7 @@ def test_a_rule_that_makes_no_sense_is_refused(rule, message):
 
 
 def test_the_steps_in_which_no_subspace_was_used_count_for_nothing():
-    # planned for 2 steps, found anew after 50, in which the weights were equal: it was used at one step's age at most
+    # planned for 2 steps and refreshed after 50, in which the weights were equal: it was at most one step old when used
     assert RefreshRule(error=0.1).next(50, 2, error=1.0, overlap=0.5) == (True, 5)
     assert RefreshRule(error=0.1).next(50, 50, error=1.0, overlap=0.5) == (False, 5)
 

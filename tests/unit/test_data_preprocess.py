@@ -267,5 +267,6 @@ def test_first_of_more_than_there_are(examples: int) -> None:
     with pytest.raises(InputError) as caught:
         first(load("polarity1k"), examples)
     assert str(caught.value) == (
-        f"polarity-1k (synthetic) (polarity1k): {examples:,} examples were requested, but it has 1,000. Allowed: 1 to 1,000."
+        f"polarity-1k (synthetic) (polarity1k): {examples:,} examples were requested, but it has 1,000. "
+        "Allowed: 1 to 1,000."
     )

@@ -38,7 +38,7 @@ def write(path: Path, text: str = "") -> None:
 
 @pytest.mark.slow
 def test_what_a_job_says_is_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines are those that training writes, read on while it goes on."""
+    """Reads the lines that training writes, while training continues."""
     monkeypatch.setattr(segment, "PROGRESS_SECONDS", 0.0)
     (tmp_path / LOG).parent.mkdir(parents=True)
     logs, calls, seen = Logs(tmp_path), count(), []

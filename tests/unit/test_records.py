@@ -1,5 +1,5 @@
 """A plainly named result has at most one record of what it was made from, and none while it is being made; the record
-knows what was made, to the bit."""
+knows the exact bytes of what was made."""
 
 from __future__ import annotations
 

@@ -201,7 +201,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, err
 
     with pytest.raises(InputError) as caught:
         write_atomically(path, fail)
-    assert str(caught.value) == f"{path}: cannot be written ({error}); the folder must exist, be writable and have free space"
+    advice = "the folder must exist, be writable and have free space"
+    assert str(caught.value) == f"{path}: cannot be written ({error}); {advice}"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert path.read_text() == "old"
 

@@ -196,7 +196,7 @@ def test_equal_weights_scale_sgds_step_without_curvature():
 
 
 def test_momentum_goes_on_whatever_the_weights():
-    """Gradients are given here, so that the momentum does not depend on the path: it is SGD's, to the bit."""
+    """Gradients are given here, so that the momentum does not depend on the path: it is bit-identical to SGD's."""
     ours, theirs = mlp(), mlp()
     optimizer = bulk_sgd(ours, momentum=0.9, alpha_dom=lambda step: 0.0 if step % 4 < 2 else 1.0)
     reference = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
@@ -271,7 +271,7 @@ def test_curvature_leaves_gradients_alone(kind):
 
 @pytest.mark.parametrize("kind", ["objective", "closure"])
 def test_curvature_that_is_not_finite_changes_nothing(kind):
-    """And once it is finite again, all goes on as if nothing had been."""
+    """Once it is finite again, training continues as if nothing had happened."""
     scale = torch.ones(())
 
     def scaled(model: nn.Module) -> Tensor:
@@ -392,7 +392,7 @@ def test_all_schedulers_are_listed():
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_schedulers(name):
-    """The learning rates and momenta of SGD, and to the bit its steps, then those of Bulk-SGD."""
+    """The learning rates, momenta and steps are bit-identical to SGD's, and then to those of Bulk-SGD."""
     ours, theirs = mlp(), mlp()
     optimizer = bulk_sgd(ours, momentum=0.9, alpha_dom=lambda step: 1.0 if step < 6 else 0.0)
     reference = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
@@ -638,7 +638,7 @@ def test_a_checkpoint_of_another_version_is_refused():
 
 
 def test_checkpoints_of_sgd_are_exchanged():
-    """Its momentum goes on; counts begin at zero."""
+    """Its momentum continues, and counts begin at zero."""
     ours, theirs = mlp(), mlp()
     reference = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
     ours.load_state_dict({name: p.clone() for name, p in theirs.state_dict().items()})
@@ -731,7 +731,7 @@ def test_the_example_is_short_and_in_the_documentation():
 
 @pytest.mark.slow
 def test_the_example_shows_what_the_paper_says(tmp_path):
-    """Dom-SGD stands still where SGD and Bulk-SGD go on; SGD computes no curvature."""
+    """Dom-SGD stalls where SGD and Bulk-SGD continue; SGD computes no curvature."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)], cwd=tmp_path, env=environment, text=True, capture_output=True, check=False

@@ -103,7 +103,7 @@ def test_a_figure_that_changed_is_told(elsewhere: Project) -> None:
     assert "differs    results/redrawn/tiny/figures/loss.pdf" in done.stdout
     assert "identical  results/redrawn/tiny/figures/rates.pdf" in done.stdout
     assert "The code that makes them changed" in done.stdout
-    # Meant so: recorded anew.
+    # The change is intended, so the hashes are recorded again.
     assert elsewhere.run("record").returncode == 0
     assert elsewhere.run("figures").returncode == 0
 
@@ -292,7 +292,7 @@ def test_parts_are_archived_one_after_the_other(finished: Project, partial: tupl
 
 
 def test_what_is_archived_stays_until_it_was_run_anew(finished: Project, tmp_path: Path) -> None:
-    """As after a change of code or numbers, which names segments anew."""
+    """As after a change of code or numbers, which gives segments new names."""
     project = finished.copy(tmp_path)
     project.edit("workflow/config/tiny.yaml", "late-gd: {steps: 4}", "late-gd: {steps: 4, learning_rate: 0.01}")
     folder, old, new = reference(project), finished.plan(), project.plan()

@@ -1,4 +1,4 @@
-"""The true workflow when something goes wrong: what is said, what is left, and how it goes on."""
+"""The real workflow when something goes wrong: its messages, what remains, and how it continues."""
 
 from __future__ import annotations
 
