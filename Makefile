@@ -1,4 +1,4 @@
-# Everything a user does. `make` alone lists the targets.
+# All commands for users. `make` without a target lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -6,20 +6,21 @@ PROFILE ?= quick
 # Where jobs run: a folder of workflow/profiles.
 WORKFLOW ?= local
 PYTHON ?= python3
-# Where data sets are read from, and downloaded to if they are not there (the quick profile needs none).
+# The folder of the data sets. Missing ones are downloaded to it (the quick profile needs none).
 DATA_DIR ?= data
 export DATA_DIR
-# Names of files and texts are UTF-8, whatever the locale.
+# File names and texts are UTF-8 in any locale.
 export PYTHONUTF8 := 1
-# Nothing of the project is installed: all that runs imports the packages of this folder, whatever is installed elsewhere.
+# Nothing of the project is installed. Everything imports the packages of this folder, whatever is installed elsewhere.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
-# Where HOME cannot be written to, caches of the engine and of matplotlib are in this folder.
+# If HOME is not writable, the caches of the engine and of matplotlib are in this folder.
 ifneq ($(shell h=~; d=$${XDG_CACHE_HOME:-$$h/.cache}/snakemake/snakemake/source-cache/snakemake-runtime-cache; \
   mkdir -p "$$d" 2>/dev/null && [ -w "$$d" ] && echo writable),writable)
 export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
 export MPLCONFIGDIR := $(CURDIR)/.snakemake/cache/matplotlib
 endif
-# Where PYTHONDONTWRITEBYTECODE is set, half of a short job would compile libraries. Their bytecode is kept in this folder.
+# If PYTHONDONTWRITEBYTECODE is set, a short job would spend half of its time compiling libraries. So their bytecode is
+# kept in this folder.
 ifdef PYTHONDONTWRITEBYTECODE
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.snakemake/bytecode
@@ -28,32 +29,32 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# The stamp says where the environment was made, and with which Python: it does not outlive either.
+# The stamp records the folder and the Python of the environment. It is invalid if either changes.
 MADE = $(BIN)/python -ISc 'import os, sys; print(os.getcwd(), sys.version)'
 OUTLIVED := $(if $(wildcard $(STAMP)),$(shell [ "$$($(MADE) 2>/dev/null)" = "$$(cat $(STAMP))" ] || echo outlived))
 FLAGS ?=
-# What to make again, though it is there.
+# What to make again although it exists.
 FORCE ?=
 PROFILES := $(basename $(notdir $(wildcard workflow/config/*.yaml)))
 WORKFLOWS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard workflow/profiles/*/config.yaml)))))
-# A misspelt variable would count for nothing.
+# A misspelt variable would have no effect.
 VARIABLES := PROFILE WORKFLOW PYTHON DATA_DIR FLAGS FORCE GPU_TFLOPS REMOVE VENV BIN SHELL
 $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$(if $(filter $v,$(VARIABLES)),,\
-  $(error $v: no variable of this Makefile; allowed: $(VARIABLES). One of the environment goes before: $v=… make …))))
+  $(error $v: not a variable of this Makefile; allowed: $(VARIABLES). An environment variable goes first: $v=… make …))))
 $(if $(filter 1-,$(words $(WORKFLOW))-$(filter-out $(WORKFLOWS),$(WORKFLOW))),,$(error WORKFLOW: found '$(WORKFLOW)'; allowed: $(WORKFLOWS)))
 FORCED := $(if $(FORCE),force='$(FORCE)')
-# As a module: a script's first line cannot name an interpreter in every folder.
+# The engine runs as a module, because a script's first line cannot name an interpreter in every folder.
 ENGINE := snakemake --config profile='$(PROFILE)' $(FORCED) --workflow-profile 'workflow/profiles/$(WORKFLOW)'
 SNAKEMAKE := $(BIN)/python -m $(ENGINE)
 REDRAW = snakemake --config profile='$(PROFILE)' archived=yes $(FORCED) --workflow-profile workflow/profiles/local
-# The engine imports every plugin that it finds, at each start: what only a cluster needs has a folder of its own.
+# The engine imports every plugin that it finds at each start. So packages that only a cluster needs have their own folder.
 PLUGIN := .slurm/.installed
 ifeq ($(WORKFLOW),slurm)
 RUNS_ON := $(PLUGIN)
 export PYTHONPATH := $(PYTHONPATH):$(CURDIR)/.slurm
 endif
 ANALYSIS := $(BIN)/python -m analysis
-# One pipeline a profile at a time; what a killed one left locked is unlocked.
+# Only one pipeline for each profile runs at a time. The lock of a killed engine is removed.
 LOCKED = $(BIN)/python workflow/locked.py '.snakemake/$(subst /,-,$(PROFILE)).lock'
 
 .PHONY: help
@@ -61,7 +62,7 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo "Variables: PROFILE=quick|laptop|paper  WORKFLOW=$(subst $() ,|,$(WORKFLOWS))  DATA_DIR=folder  FLAGS='more flags for snakemake'"
-	@echo "FORCE=song-fig01 makes a figure again, though it is there; also a segment, claims, report, or all figures, segments, …"
+	@echo "FORCE=song-fig01 makes a figure again although it exists; it also takes a segment, claims, report, or all figures, segments, …"
 
 .PHONY: install
 install: $(STAMP)  ## Create .venv with the locked dependencies
@@ -75,7 +76,7 @@ $(STAMP): requirements.lock $(OUTLIVED)
 	@$(MADE) > $@
 
 .PHONY: slurm
-slurm: $(PLUGIN)  ## Install what WORKFLOW=slurm needs, in .slurm (which it does by itself, too)
+slurm: $(PLUGIN)  ## Install what WORKFLOW=slurm needs in .slurm (WORKFLOW=slurm also does this itself)
 
 $(PLUGIN): requirements-slurm.lock | $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps --target .slurm -r requirements-slurm.lock
@@ -87,19 +88,19 @@ reproduce: $(STAMP) $(RUNS_ON)  ## Train, measure and draw everything of PROFILE
 	@$(ANALYSIS) summary --profile '$(PROFILE)'
 
 .PHONY: status
-status: $(STAMP)  ## Say what of PROFILE is there, runs and is missing, and about how long it will take
+status: $(STAMP)  ## Show which parts of PROFILE exist, run or are missing, and about how long the rest will take
 	@$(ANALYSIS) status --profile '$(PROFILE)'
 
 .PHONY: agree
-agree: $(STAMP)  ## Compare PROFILE's run with the archived one: verdicts, numbers, and where curves part
+agree: $(STAMP)  ## Compare PROFILE's run with the archived one: verdicts, numbers, and where curves diverge
 	@$(ANALYSIS) agree --profile '$(PROFILE)'
 
 .PHONY: dry-run
-dry-run: $(STAMP) $(RUNS_ON)  ## Say what `reproduce` would do, and do nothing
+dry-run: $(STAMP) $(RUNS_ON)  ## Show what `reproduce` would do, without doing it
 	@$(SNAKEMAKE) --dry-run $(FLAGS)
 
 .PHONY: claims
-claims: $(STAMP) $(RUNS_ON)  ## Judge the claims (after what they need) and print the verdicts
+claims: $(STAMP) $(RUNS_ON)  ## Judge the claims (after making what they need) and print the verdicts
 	@$(LOCKED) $(ENGINE) $(FLAGS) claims
 	@$(ANALYSIS) claims --profile '$(PROFILE)'
 
@@ -119,7 +120,7 @@ archive: $(STAMP)  ## Archive what PROFILE's figures are made from in results/re
 	$(record)
 
 .PHONY: record
-record: $(STAMP)  ## Redraw from PROFILE's archive, and record the hashes of what is drawn
+record: $(STAMP)  ## Redraw from PROFILE's archive, and record the hashes of the drawn files
 	$(record)
 
 define record
@@ -129,11 +130,11 @@ define record
 endef
 
 .PHONY: test
-test: $(STAMP) $(if $(shell command -v slurmctld),$(PLUGIN))  ## Run every test (that of Slurm where Slurm is installed)
+test: $(STAMP) $(if $(shell command -v slurmctld),$(PLUGIN))  ## Run every test (the Slurm test only if Slurm is installed)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: test-fast
-test-fast: $(STAMP)  ## Run the tests of functions that take no second each
+test-fast: $(STAMP)  ## Run the fast unit tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' tests/unit tests/oracle
 
 .PHONY: check
@@ -147,13 +148,13 @@ check: $(STAMP)  ## Check style, types, import layers and the workflow
 	@! $(SNAKEMAKE) --lint 2>&1 | grep -E '^    \* |Error' | grep -vE 'Specify a conda environment or container|variable PYTHONPATH used'
 
 .PHONY: bench
-bench: $(STAMP)  ## Measure the curvature engine beside other libraries (docs/benchmarks; needs DATA_DIR with MNIST)
+bench: $(STAMP)  ## Compare the curvature engine with other libraries (docs/benchmarks; needs DATA_DIR with MNIST)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements-bench.lock
 	$(BIN)/python benchmarks/curvature.py --data-dir $(DATA_DIR)
 	$(BIN)/python benchmarks/tracking.py --data-dir $(DATA_DIR)
 
 .PHONY: plan
-plan: $(STAMP)  ## Say what PROFILE would take, by figure, without running it (GPU_TFLOPS=… for hours of such a GPU)
+plan: $(STAMP)  ## Estimate the cost of PROFILE, by figure, without running it (GPU_TFLOPS=… also estimates GPU hours)
 	@$(ANALYSIS) plan --profile '$(PROFILE)' $(if $(GPU_TFLOPS),--gpu-tflops '$(GPU_TFLOPS)')
 
 .PHONY: tree
@@ -161,11 +162,11 @@ tree: $(STAMP)  ## Count PROFILE's segments and the steps that sharing them save
 	@$(ANALYSIS) tree --profile '$(PROFILE)'
 
 .PHONY: stale
-stale: $(STAMP)  ## List results that nothing of PROFILE refers to any more (REMOVE=yes removes them)
+stale: $(STAMP)  ## List results that PROFILE no longer uses (REMOVE=yes removes them)
 	@$(ANALYSIS) stale --profile '$(PROFILE)' $(if $(filter yes,$(REMOVE)),--remove)
 
 .PHONY: schema
-schema: $(STAMP)  ## Write the JSON schemas with which editors check the configuration (after changing a model of it)
+schema: $(STAMP)  ## Write the JSON schemas with which editors check the configuration (after changing its models)
 	@$(ANALYSIS) schema
 
 # Pages are made by .venv, the site by an environment of its own.
@@ -182,7 +183,7 @@ docs: $(STAMP) .docs/.installed  ## Build the documentation site in site (after 
 	@touch $@
 
 .PHONY: lock
-lock:  ## Resolve the dependencies anew (versions and hashes only)
+lock:  ## Resolve the dependencies again (versions and hashes only)
 	$(BIN)/uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements.lock
 	$(BIN)/uv pip compile --group docs --universal --python-version 3.11 --generate-hashes \

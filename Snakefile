@@ -1,4 +1,4 @@
-# Trains, measures and draws what a profile asks for: `make reproduce`, or by hand
+# Trains, measures and draws a profile. Start it with `make reproduce`, or by hand with
 #   snakemake --workflow-profile workflow/profiles/local --config profile=quick
 from snakemake.utils import min_version
 

@@ -1,4 +1,4 @@
-"""Command line: what is not a rule of the workflow. The Makefile's targets call these."""
+"""Command line for everything that is not a rule of the workflow. The targets of the Makefile call these commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from analysis.store.atomic import write_text
 from analysis.store.filesystems import HDF5_LOCKS
 from sharpflat.errors import InputError
 
-# What the end of a run counts: files of each kind, below a profile's results.
+# Files that the summary at the end of a run counts, by kind, below the results of a profile.
 MADE = {
     ("segment", "segments"): "segments/*/trajectory.nc",
     ("energies file", "energies files"): "energies/*.nc",
@@ -37,7 +37,7 @@ MADE = {
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command; returns its exit status."""
+    """Runs one command and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(required=True)
     for command, help_ in _COMMANDS.items():
@@ -49,14 +49,18 @@ def main(words: list[str] | None = None) -> int:
         if command is _stale:
             own.add_argument("--remove", action="store_true", help="remove them")
         if command is _verify:
-            own.add_argument("--only-archive", action="store_true", help="not the results of a run")
+            own.add_argument("--only-archive", action="store_true", help="do not check the results of a run")
         if command is _plan:
-            own.add_argument("--gpu-tflops", type=float, help="10¹² operations a second of a GPU, for its hours")
+            own.add_argument(
+                "--gpu-tflops", type=float, help="speed of a GPU in 10¹² operations per second, to estimate GPU hours"
+            )
         if command is _run:
             own.add_argument("--only", action="append", default=[], help="a figure, claim or segment; may be repeated")
             own.add_argument("--draw", action="store_true", help="also draw, judge and write the report")
-            own.add_argument("--jobs", type=int, default=1, help="tasks at once, each in a process of its own")
-            own.add_argument("--device", default="cpu", help="cpu, cuda (the GPU with the fewest jobs) or as in cuda:1")
+            own.add_argument("--jobs", type=int, default=1, help="number of tasks at once, each in its own process")
+            own.add_argument(
+                "--device", default="cpu", help="cpu, cuda (the GPU with the fewest jobs) or one GPU, as in cuda:1"
+            )
     arguments = parser.parse_args(words)
     os.environ.setdefault(HDF5_LOCKS, "FALSE")  # files are written whole, and some file systems have no locks
     try:
@@ -68,7 +72,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _check_code() -> None:
-    """A project's folder gets results of its own code, or none."""
+    """Refuses to write the results of one project's code into another project's folder."""
     here = Path("analysis/__init__.py")
     if here.is_file() and Path("Snakefile").is_file() and not here.samefile(ROOT / here):
         raise InputError(f"this is the code in {ROOT}, not that of this folder, {Path.cwd()}; {ANOTHERS_CODE}")
@@ -95,7 +99,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _summary(arguments: argparse.Namespace) -> int:
-    """No plan here: it would take a second whenever nothing had to be made."""
+    """Prints the summary without making a plan, which would take a second even if nothing had to be made."""
     results, lock = arguments.results / arguments.profile, Path(".snakemake") / f"{arguments.profile}.lock"
     since = lock.stat().st_mtime if lock.exists() else 0.0
     made = []
@@ -120,12 +124,14 @@ def _tree(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from analysis.costs.estimate import estimate  # here: it imports torch, seconds that the other commands do not need
+    from analysis.costs.estimate import (
+        estimate,
+    )  # imported here, because torch takes seconds that other commands do not need
     from analysis.costs.table import lines
 
     plan = load_plan(arguments.profile, arguments.config_dir)
     if arguments.gpu_tflops is not None and not arguments.gpu_tflops > 0:
-        raise InputError(f"--gpu-tflops: found {arguments.gpu_tflops}; a positive number is needed")
+        raise InputError(f"--gpu-tflops: found {arguments.gpu_tflops}; it must be a positive number")
     estimated = estimate(
         plan,
         arguments.results / plan.profile,
@@ -151,7 +157,7 @@ def _stale(arguments: argparse.Namespace) -> int:
 def _claims(arguments: argparse.Namespace) -> int:
     path = arguments.results / arguments.profile / "claims.json"
     if not path.exists() and not load_plan(arguments.profile, arguments.config_dir).claims.inputs:
-        raise InputError(f"claims: profile {arguments.profile} has none")
+        raise InputError(f"claims: profile {arguments.profile} has no claims")
     rows = _verdicts(path)
     width = shutil.get_terminal_size((120, 24)).columns
     claim = None
@@ -213,13 +219,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _agree(arguments: argparse.Namespace) -> int:
     if not (_reference(arguments) / archive.MANIFEST).exists():
-        archive.read_archive(_reference(arguments))  # says what is archived
+        archive.read_archive(_reference(arguments))  # its error says what is archived
     print("\n".join(_agreement(arguments)[1:]))
     return 0
 
 
 def _agreement(arguments: argparse.Namespace) -> list[str]:
-    """The line for the end of a run, and all lines; none if nothing is archived. They are kept until a file changes."""
+    """The line for the end of a run, and then all lines; empty if nothing is archived. They are kept until a file
+    changes."""
     reference, results = _reference(arguments), arguments.results / arguments.profile
     if not (reference / archive.MANIFEST).exists():
         return []
@@ -236,7 +243,7 @@ def _agreement(arguments: argparse.Namespace) -> list[str]:
 
 
 def _key(reference: Path, results: Path) -> str:
-    """Of what a comparison reads: the files, by size and time, and the code."""
+    """A key of everything that a comparison reads: the files (by size and time) and the code."""
     patterns = ("segments/*/trajectory.nc", "energies/*.nc", "distances/*.nc", "claims.json")
     files = [path for pattern in patterns for path in sorted(results.glob(pattern))]
     seen = [
@@ -284,24 +291,24 @@ def _redrawn(arguments: argparse.Namespace) -> Path:
 
 
 _COMMANDS: dict[Callable[[argparse.Namespace], int], str] = {
-    _plan: "say what a profile would take, by figure, without running it",
-    _run: "train and measure without the workflow engine, which then finds it done",
+    _plan: "estimate the cost of a profile, by figure, without running it",
+    _run: "train and measure without the workflow engine, which then finds the results",
     _tree: "count the segments, and the steps that sharing them saves",
-    _status: "say what of a profile is there, runs and is missing, and about how long it will take",
-    _summary: "say what the last run made, how many claims hold, and where to look",
-    _stale: "list results that nothing of a profile refers to any more",
+    _status: "show which parts of a profile exist, run or are missing, and about how long the rest will take",
+    _summary: "show what the last run made, how many claims hold, and where to look",
+    _stale: "list results that the profile no longer uses",
     _claims: "print the verdicts",
     _archive: "copy the datasets of figures and claims to results/reference, with a manifest",
-    _record: "write the hashes of what was made from an archive into its manifest",
+    _record: "write the hashes of the files made from an archive into its manifest",
     _verify: "check an archive against its manifest, and the results of a run",
-    _agree: "compare a run with the archived one: verdicts, numbers, and where curves part",
+    _agree: "compare a run with the archived one: verdicts, numbers, and where curves diverge",
     _schema: "write the JSON schemas of the configuration files, for editors",
-    _compare: "say which files made from an archive are those that were recorded",
+    _compare: "compare the files made from an archive with the recorded hashes",
 }
 
 
 def stale(plan: Plan, results: Path) -> list[Path]:
-    """Results below `results` that the plan does not name."""
+    """Results in `results` that are not in the plan."""
     named = {
         "segments": set(plan.segments),
         "checkpoints": set(plan.segments),

@@ -1,6 +1,6 @@
-"""Whether a run agrees with the archived one: verdicts, and where curves leave those of the archive.
+"""Whether a run agrees with the archived one: verdicts, and where curves diverge from those of the archive.
 
-Not in `analysis.archive`, which planning imports and which therefore waits for no heavy library.
+It is not in `analysis.archive`, because planning imports that package, which must not import heavy libraries.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec, ReportSpec
 from analysis.store.netcdf import read_dataset
 from sharpflat.errors import InputError
 
-# Relative, in float32. Rounding is 6e-8 at each operation; runs whose sums were taken in another order, and which are
-# not chaotic, came apart by up to 1.1e-5 within 300 steps (docs/determinism.md, "Threads"), and by 1e-7 as a rule.
+# Relative difference in float32. Rounding is 6e-8 at each operation. Runs that are not chaotic, with sums in another
+# order, differed by up to 1.1e-5 within 300 steps (docs/determinism.md, "Threads"), and usually by 1e-7.
 ROUNDING = 1e-5
-SMALL = 1e-3  # of a curve's median size: what is smaller is compared as if it were of that size
-# What is compared: measured quantities that a rounding error moves by about as much. Residuals, standard errors,
-# accuracies (which move by a whole example) and quotients of small numbers are left out.
+SMALL = 1e-3  # of a curve's median size; smaller values are compared as if they had that size
+# The compared quantities, which a rounding error changes by about its own size. Residuals, standard errors, accuracies
+# (which change by a whole example) and quotients of small numbers are left out.
 CURVES = (
     *("loss", "gradient_norm", "distance", "test_loss", "eigenvalues", "alignment"),
     *("energy_dominant", "energy_total", "fraction_dominant"),
@@ -39,12 +39,12 @@ _DECIDES = ("problem", "rule", "filter", "seed", "stop")  # parts of a segment's
 
 @dataclass(frozen=True)
 class Departure:
-    """Where a dataset leaves the archived one.
+    """The point at which a dataset diverges from the archived one.
 
     Attributes:
-        step: the first at which a curve differs beyond rounding.
-        variable: that curve.
-        largest: relative difference of any curve, at any step.
+        step: the first step at which a curve differs beyond rounding.
+        variable: the name of that curve.
+        largest: the largest relative difference of any curve at any step.
     """
 
     step: int
@@ -54,13 +54,13 @@ class Departure:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run of the plan beside the archived one.
+    """One run of the plan, compared with the archived one.
 
     Attributes:
-        setting, label, varied: what figures and claims call it.
-        departure: of the first of its datasets that leaves the archived one; None if none does.
-        largest: relative difference of any curve, at any step.
-        otherwise: whether it was configured otherwise, so that its numbers are not compared.
+        setting, label, varied: its name in figures and claims.
+        departure: the departure of its first dataset that diverges from the archived one; None if none does.
+        largest: the largest relative difference of any curve at any step.
+        otherwise: whether it was configured differently, so that its numbers are not compared.
     """
 
     setting: str
@@ -78,7 +78,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class ComparedVerdict:
-    """One claim in one setting: verdicts and what was measured, here and in the archive."""
+    """One claim in one setting: the verdicts and measurements here and in the archive."""
 
     claim: str
     setting: str
@@ -91,7 +91,7 @@ class ComparedVerdict:
 
     @cached_property
     def difference(self) -> float:
-        """The largest relative difference of the measured numbers; infinite if they are not as many."""
+        """The largest relative difference of the measured numbers; infinite if their numbers differ."""
         one, other = ([float(n.replace("−", "-").replace(",", "")) for n in _NUMBER.findall(m[1])] for m in self._both)
         if len(one) != len(other):
             return np.inf
@@ -112,13 +112,13 @@ _NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 @dataclass(frozen=True)
 class Agreement:
-    """A run beside the archived one.
+    """A run compared with the archived one.
 
     Attributes:
-        profile: of both.
-        verdicts: those that both have.
-        runs: those that both have, each once.
-        alone: how many runs have no counterpart, or are not there yet.
+        profile: the profile of both.
+        verdicts: the verdicts that both have.
+        runs: the runs that both have, without repetitions.
+        alone: number of runs without a counterpart, or that do not exist yet.
     """
 
     profile: str
@@ -128,27 +128,27 @@ class Agreement:
 
     @property
     def departed(self) -> tuple[ComparedRun, ...]:
-        """Runs that differ beyond rounding, those that leave the archived ones first in front."""
+        """Runs that differ beyond rounding, in the order of the steps at which they diverge."""
         found = [run for run in self.runs if run.departure is not None and not run.otherwise]
         return tuple(sorted(found, key=lambda run: (run.departure.step if run.departure else 0, run.name)))
 
     @property
     def otherwise(self) -> tuple[ComparedRun, ...]:
-        """Runs that are configured otherwise than the archived ones."""
+        """Runs whose configuration differs from that of the archived ones."""
         return tuple(run for run in self.runs if run.otherwise)
 
     @property
     def other_verdicts(self) -> tuple[ComparedVerdict, ...]:
-        """Those that do not agree."""
+        """Verdicts that do not agree."""
         return tuple(verdict for verdict in self.verdicts if not verdict.agrees)
 
     @property
     def other_numbers(self) -> tuple[ComparedVerdict, ...]:
-        """Those that agree, with other numbers."""
+        """Verdicts that agree but have different numbers."""
         return tuple(v for v in self.verdicts if v.agrees and v.own[1] != v.archived[1])
 
     def in_one_line(self) -> str:
-        """As at the end of `make reproduce`."""
+        """The line at the end of `make reproduce`."""
         agree = len(self.verdicts) - len(self.other_verdicts)
         compared = [run for run in self.runs if not run.otherwise]
         text = f"agrees with the archived run: {agree} of {len(self.verdicts)} verdicts; "
@@ -162,7 +162,7 @@ class Agreement:
         return f"{text}: see make agree"
 
     def lines(self) -> Iterator[str]:
-        """All of it, for people."""
+        """The whole comparison as text."""
         yield f"{self.profile}: {self.in_one_line().removesuffix(': see make agree')}."
         yield f"Beyond rounding: a relative difference above {ROUNDING:g}. What to expect: docs/determinism.md."
         if self.other_verdicts:
@@ -188,9 +188,10 @@ class Agreement:
 
 
 def for_report(report: ReportSpec, results: Path) -> Agreement | str | None:
-    """What a run's own report says of the archived run, beside `results`: the reason, if they cannot be compared.
+    """The comparison with the archived run for a run's own report, or the reason why they cannot be compared.
 
-    None where nothing is archived, and for a report that is made from the archive: its bytes are those of any machine.
+    It is None if nothing is archived. It is also None for a report made from the archive, whose bytes are the same on
+    every machine.
     """
     archive = results.parent / REFERENCE / report.profile
     if report.base or not (archive / MANIFEST).is_file():
@@ -202,13 +203,13 @@ def for_report(report: ReportSpec, results: Path) -> Agreement | str | None:
 
 
 def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) -> Agreement:
-    """Compare the runs that a report is about with the archived ones of the same profile; nothing is written.
+    """Compares the runs of a report with the archived ones of the same profile. It writes nothing.
 
-    Runs are matched by what figures and claims call them (setting, label and the numbers in which they vary), since
-    their ids differ if the archive was made by other code.
+    Runs are matched by their names in figures and claims (setting, label and the numbers in which they vary), since
+    their ids differ if other code made the archive.
 
     Raises:
-        InputError: if nothing was run, or a dataset or the verdicts are damaged.
+        InputError: nothing was run, or a dataset or the verdicts are damaged.
     """
     seen: dict[tuple[str, str], tuple[Departure | None, float, bool]] = {}
 
@@ -243,7 +244,9 @@ def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) 
             )
     alone -= {run[:3] for run in runs}
     if not runs:
-        raise InputError(f"{results}: holds no run that is archived in {archive}; run it first (make reproduce)")
+        raise InputError(
+            f"{results}: holds no run that is archived in {archive}; run the profile first (make reproduce)"
+        )
     return Agreement(report.profile, _verdicts(results, manifest, archive), tuple(runs.values()), len(alone))
 
 
@@ -252,7 +255,7 @@ def _panels(drawn: list[FigureSpec | ClaimSpec]) -> dict[tuple[str, str], PanelS
 
 
 def _files(panel: PanelSpec) -> dict[tuple[str, tuple[tuple[str, float], ...]], tuple[str, ...]]:
-    """The datasets of each run, by its label and what it varies in; those of two runs together count to both."""
+    """The datasets of each run, by its label and its varied numbers. A dataset of two runs together belongs to both."""
     found = {}
     for label, varied, path in panel.members():
         files = [f"segments/{segment}/trajectory.nc" for segment in path]
@@ -280,7 +283,8 @@ def _verdicts(results: Path, manifest: Manifest, archive: Path) -> tuple[Compare
 
 
 def _compare(own: xr.Dataset, archived: xr.Dataset) -> tuple[Departure | None, float, bool]:
-    """Where one dataset leaves the other, the largest relative difference, whether it was configured otherwise."""
+    """The departure of one dataset from the other, the largest relative difference, and whether the configurations
+    differ."""
     one, other = (json.loads(dataset.attrs["specification"]) for dataset in (own, archived))
     if any(_differ(one, other, part) for part in _DECIDES):
         return None, 0.0, True
@@ -301,7 +305,7 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], part: str) -> bool
 
 
 def _differences(own: xr.DataArray, archived: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, in order, and the relative difference at each: infinite where only one was measured, or is finite."""
+    """The steps in order, and the relative difference at each. It is infinite if only one was measured or is finite."""
     dimension = str(own.dims[0])
     one, other = (_rows(curve, dimension) for curve in (own, archived))
     steps = sorted(one.keys() | other.keys())

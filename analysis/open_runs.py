@@ -1,4 +1,4 @@
-"""All runs of a figure, a claim or a family as one dataset: a question of one's own is then a line of xarray."""
+"""Opens all runs of a figure, a claim or a family as one dataset, so that most questions take one line of xarray."""
 
 from __future__ import annotations
 
@@ -46,22 +46,23 @@ def open_runs(
     results: Path = Path("results"),
     config_dir: Path = CONFIG_DIR,
 ) -> xr.Dataset:
-    """The runs of a figure, a claim or a family, put together from their segments, along a dimension `run`.
+    """The runs of a figure, a claim or a family, assembled from their segments, along a dimension `run`.
 
-    Coordinates along `run` are `label`, `segment`, `status`, and whatever the runs vary in (`seed`, `learning_rate`,
-    `alpha_dom`, …), NaN where a run does not vary in it. Steps are those of all runs together; what a run did not
-    measure at one is NaN.
+    The coordinates along `run` are `label`, `segment`, `status` and the numbers in which the runs vary (`seed`,
+    `learning_rate`, `alpha_dom`, …), which are NaN for a run that does not vary in them. The dataset has the steps of
+    all runs, and a value is NaN where its run was not measured.
 
     Args:
         profile: as in `make reproduce PROFILE=…`.
-        name: of a figure or claim, or of a segment of `experiments.yaml`: the runs that end in it.
-        setting: one of its settings; it may be left out where there is one.
-        archived: whether to read the archived datasets, which know figures and claims alone, not the run's own.
-        results: the folder that holds those of all profiles.
+        name: the name of a figure or claim, or of a segment of `experiments.yaml` (for the runs that end in it).
+        setting: one of its settings. It may be omitted if there is only one.
+        archived: whether to read the archived datasets instead of those of a run. The archive knows only figures and
+            claims.
+        results: the folder with the results of all profiles.
         config_dir: the folder of the profile.
 
     Raises:
-        InputError: if there is no such profile, name or setting, or a dataset is missing or damaged.
+        InputError: there is no such profile, name or setting, or a dataset is missing or damaged.
     """
     folder = results / REFERENCE / profile if archived else results / profile
     plan = read_archive(folder).plan() if archived else load_plan(profile, config_dir)
@@ -76,7 +77,7 @@ def open_runs(
 
 
 def _panels(plan: Plan, name: str) -> list[PanelSpec]:
-    """One for each setting."""
+    """The panel of each setting."""
     drawn: dict[str, ClaimSpec] = {one.name: one for one in plan.claims.claims}
     drawn |= {figure.name: figure.spec for figure in plan.figures.values()}
     if name in drawn:

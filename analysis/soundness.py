@@ -1,4 +1,4 @@
-"""Whether the files of a run are what they were when they were written."""
+"""Checks that the files of a run have not changed since they were written."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sharpflat.errors import InputError
 
 @dataclass(frozen=True)
 class Soundness:
-    """Of a run's files: how many are sound, and what is wrong with the others, a line each."""
+    """The number of intact files of a run, and one line for each file that is not."""
 
     sound: int
     problems: tuple[str, ...]
 
 
 def check_results(results: Path) -> Soundness:
-    """Check every file below the results of a profile, whether the plan still names it or not.
+    """Checks every file in the results of a profile, whether it is still in the plan or not.
 
-    A dataset ends with its SHA-256 and has the name that its specification and code make; a state holds its SHA-256;
-    what is drawn has the bytes of its record.
+    A dataset must end with its SHA-256 and have the name that follows from its specification and code. A state must
+    contain its SHA-256. A drawn file must have the bytes of its record.
     """
     checks: list[tuple[str, Callable[[Path], object]]] = [
         ("data/*.nc", read_dataset),
@@ -46,7 +46,7 @@ def check_results(results: Path) -> Soundness:
 
 
 class _Dataset:
-    """Reads a dataset that hashes what decided it."""
+    """Reads a dataset whose name hashes what determined it."""
 
     def __init__(self, results: Path, read: Callable[[Path], object]) -> None:
         self._results, self._read = results, read

@@ -1,12 +1,13 @@
-"""The two-dimensional toys of Song et al., appendix A: their formulas, for numbers, arrays and tensors alike.
+"""The two-dimensional toys of Song et al., appendix A. Their formulas work for numbers, arrays and tensors.
 
-With s = ±1 the side of an example, and L the mean of both sides' losses (s = 0):
+s = ±1 is the side of an example, and L is the mean of both sides' losses (s = 0):
 
     quadratic (A.2)   ℓ_s(x, y) = ½ (sharp x² + flat y²) + s noise x y
     valley    (A.3)   ℓ_s(x, y) = ½ (sharp a² + flat y²) + s noise a      with a = x − bend y², the way across
 
-The paper has no formula for the valley. Here its bottom a = 0 is a parabola that descends towards y = 0, it is steep
-across, and the two examples see it shifted by ∓noise/sharp. With bend 0 L is the quadratic.
+The paper has no formula for the valley. Here its bottom a = 0 is a parabola that descends towards y = 0. The valley
+is steep in the direction across, and for the two examples it is shifted by ∓noise/sharp. With bend 0, L is the
+quadratic.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 
 class Toy(Protocol):
-    """The numbers of a toy (`analysis.models.quadratic`, `analysis.models.valley`); a valley's have a `bend` too."""
+    """The numbers of a toy (`analysis.models.quadratic`, `analysis.models.valley`); a valley also has a `bend`."""
 
     @property
     def kind(self) -> str: ...
@@ -30,7 +31,7 @@ class Toy(Protocol):
 
 
 def loss(toy: Toy, x: Any, y: Any, side: Any = 0) -> Any:
-    """ℓ_side(x, y), or L(x, y) without a side: numbers, arrays or tensors, of shapes that broadcast."""
+    """ℓ_side(x, y), or L(x, y) without a side. The arguments are numbers, arrays or tensors whose shapes broadcast."""
     a = across(toy, x, y)
     mean = 0.5 * (toy.sharp * a * a + toy.flat * y * y)
     return mean + side * toy.noise * (a * y if toy.kind == "quadratic" else a)

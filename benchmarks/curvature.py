@@ -3,7 +3,7 @@
     python benchmarks/curvature.py --data-dir DIR        # DIR holds MNIST/raw/*-ubyte; see --help
 
 It takes about ten minutes on one core. With `--device` (cpu, cuda) only our own engine is timed, on that device: a warm
-refresh and a Dom-SGD run, each beside the least time that its matrix products take.
+refresh and a Dom-SGD run, each compared with the least time that its matrix products take.
 
 Refreshes: along consecutive SGD steps of an MLP on MNIST, every method finds the 10 largest eigenvalues of
 the loss Hessian at the same θ, one method after the other at each step, each timed next to its accuracy
@@ -70,7 +70,7 @@ def mlp(width: int, generator: torch.Generator) -> nn.Module:
 class HalfSquaredError(nn.Module):
     """Mean over examples of ½‖f(x) − y‖² for class indices: our "mse", for libraries that take a module."""
 
-    reduction = "mean"  # curvlinops asks
+    reduction = "mean"  # curvlinops needs it
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return 0.5 * (outputs - nn.functional.one_hot(targets, 10)).square().sum(1).mean()
@@ -489,7 +489,8 @@ def peak(device: torch.device) -> float:
 
 
 def on_device(args: argparse.Namespace) -> dict[str, Any]:
-    """A warm refresh of the full MLP's subspace, and Dom-SGD steps as the pipeline makes them, beside their floors."""
+    """A warm refresh of the full MLP's subspace, and Dom-SGD steps as the pipeline makes them, compared with their
+    lower bounds."""
     device = prepare(args.device, args.threads)
     generator = torch.Generator().manual_seed(args.seed)
     inputs, targets = load(args.data_dir, args.examples)

@@ -61,7 +61,8 @@ DYNAMICS = {
 
 
 def one_thread() -> None:
-    """Starts the program anew with one thread, unless it has one: BLAS libraries read these when they load."""
+    """Restarts the program with one thread, unless it has one, because BLAS libraries read these settings when they
+    load."""
     fixed = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     if any(os.environ.get(name) != value for name, value in fixed.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | fixed)
@@ -167,7 +168,8 @@ class Run:
         self._tight: Tensor | None = None
 
     def advance(self, watched: bool = False) -> None:
-        """Makes one step. At every tenth, and where `watched`, looks at the subspace it used and at the loss after."""
+        """Makes one step. At every tenth, and if `watched`, examines the subspace that it used and the loss after
+        it."""
         step, weights = self.first + self.made, WEIGHTS.get(self.branch or "", (1.0, 1.0))
         indices = self.sampler.indices(step)
         begun = time.process_time()

@@ -1,4 +1,5 @@
-"""Refreshes by an accuracy beside a refresh at each step, along the papers' dynamics: the numbers of docs/refresh.md.
+"""Compares refreshes by an accuracy with a refresh at each step, along the papers' dynamics: the numbers of
+docs/refresh.md.
 
     python benchmarks/refresh_budget.py run --data-dir DIR     # DIR holds MNIST/raw/*-ubyte; an hour or two on one core
     python benchmarks/refresh_budget.py draw                   # docs/refresh.json, the table, the figure
@@ -108,7 +109,7 @@ def gathered(folder: Path) -> list[dict[str, Any]]:
         }
         for r in tracked() + files
     ]
-    # What was measured with an earlier rule stands until it is measured anew.
+    # Numbers measured with an earlier rule stay until they are measured again.
     before = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else []
     newest = {(r["dynamics"], r["branch"], r["way"]): r for r in sorted(before + records, key=_is_stepped)}
     names = list(DYNAMICS)
@@ -212,7 +213,7 @@ def figure(records: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Refreshes by an accuracy beside a refresh at each step.")
+    parser = argparse.ArgumentParser(description="Compare refreshes by an accuracy with a refresh at each step.")
     parser.add_argument("command", choices=("run", "draw"))
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder with MNIST/raw/*-ubyte")
     parser.add_argument("--folder", type=Path, default=Path("results/refresh-budget"), help="of the runs' files")

@@ -1,7 +1,8 @@
 """What the spectrum's tolerances cost, and what they change in figures: `python benchmarks/spectrum_tolerance.py`.
 
 Trains settings of `quick` by SGD, and at the spectrum's interval measures the 2k largest eigenvalues to several
-tolerances, each started from its own last measurement, beside tight ones. Writes `spectrum.json` and `spectrum.md`.
+tolerances, each started from its own last measurement, compared with tight ones. Writes `spectrum.json` and
+`spectrum.md`.
 """
 
 from __future__ import annotations

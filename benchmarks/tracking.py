@@ -5,8 +5,8 @@
 It takes about an hour on one core. Every method makes runs of its own from the same state (the full-size MLP after
 2,000 SGD steps), with the same minibatches. The runs take turns: each makes one step, then each the next, so that
 whatever else the machine does falls on all of them alike. A method too slow for 200 steps makes fewer; its time for 200
-is extrapolated, and marked so. `--methods` measures some methods anew, beside our refresh at each step, and keeps the
-other rows.
+is extrapolated, and marked so. `--methods` measures some methods again, together with our refresh at each step, and
+keeps the other rows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ YARDSTICK = "ours, a refresh each step"
 
 
 class Library(Plain):
-    """Another library's eigenvectors, found anew at each step."""
+    """Another library's eigenvectors, recomputed at each step."""
 
     def __init__(self, solve: Callable[[Tensor], tuple[Tensor, Tensor, int | None]]) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def whole(seconds: list[float]) -> float:
 
 
 def relative(record: dict[str, Any] | None) -> float:
-    """CPU time for all steps over that of our refresh at each step, measured beside it over the same steps."""
+    """CPU time for all steps relative to that of our refresh at each step, measured together over the same steps."""
     return nan if record is None else whole(record["seconds"]) / whole(record["seconds_each_step"])
 
 
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--folder", type=Path, default=Path("results/refresh-budget"), help="of the starting state")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps at most")
-    parser.add_argument("--methods", nargs="+", choices=list(methods()), help="those to measure anew")
+    parser.add_argument("--methods", nargs="+", choices=list(methods()), help="methods to measure again")
     parser.add_argument("--branches", nargs="+", choices=BRANCHES, default=BRANCHES, help="likewise")
     args = parser.parse_args()
     one_thread()
@@ -241,7 +241,7 @@ def main() -> None:
     measured = measure(args)
     kept = json.loads(path.read_text())["runs"] if path.exists() and not anew else []
     runs = {(r["method"], r["branch"]): r for r in kept}
-    for r in measured:  # beside few others our refresh at each step made fewer steps than before
+    for r in measured:  # with few other methods, our refresh at each step made fewer steps than before
         old = runs.get((r["method"], r["branch"]))
         if r["method"] != YARDSTICK or old is None or old["steps"] <= r["steps"]:
             runs[r["method"], r["branch"]] = r

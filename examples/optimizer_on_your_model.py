@@ -29,7 +29,7 @@ class Yours(nn.Module):
 
 # %% [markdown]
 # The three runs have the same initialisation and the same minibatches. Each is plain SGD for 100 steps; from there on,
-# it keeps both components, the dominant one, or the bulk one. `refresh_every=10` finds the subspace anew at every tenth
+# it keeps both components, the dominant one, or the bulk one. `refresh_every=10` recomputes the subspace at every tenth
 # step.
 
 

@@ -1,4 +1,4 @@
-"""Checks that several functions make of their arguments."""
+"""Checks of arguments that several functions share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sharpflat.errors import InputError
 
 
 def check_counts(*, at_least: int = 1, **counts: int | None) -> None:
-    """Refuses a count that is too small or no integer; None is a default and passes.
+    """Refuses a count that is too small or is not an integer. None stands for a default and passes.
 
     Raises:
-        InputError: Names the first such argument.
+        InputError: Names the first wrong argument.
     """
     for name, count in counts.items():
         if count is None:
@@ -29,7 +29,7 @@ def check_counts(*, at_least: int = 1, **counts: int | None) -> None:
 
 
 def check_tolerance(tolerance: float) -> None:
-    """Refuses a tolerance that is negative, infinite or no number.
+    """Refuses a tolerance that is negative, infinite or not a number.
 
     Raises:
         InputError: Says what was found.
@@ -43,18 +43,18 @@ def check_tolerance(tolerance: float) -> None:
 
 
 def check_picklable(name: str, value: object) -> None:
-    """Refuses to pickle a function that has no name to be found by.
+    """Refuses to pickle a function that pickle cannot find by its name.
 
     Raises:
-        InputError: It is a lambda, or defined inside of another function.
+        InputError: It is a lambda, or it is defined inside another function.
     """
     function = getattr(value, "func", value)  # of a functools.partial
     where = function.__qualname__ if isinstance(function, FunctionType) else ""
     if "<lambda>" in where or "<locals>" in where:
         raise InputError(
-            f"{name} cannot be pickled: it is a lambda or a function defined inside of another one ({where}). Hand "
-            "over a function of a module, a functools.partial of one or, as curvature, an Objective; or save "
-            "state_dict() instead"
+            f"{name} cannot be pickled: it is a lambda or a function defined inside another one ({where}). Pass a "
+            "function of a module, a functools.partial of one or, as curvature, an Objective; or save state_dict() "
+            "instead"
         )
 
 
@@ -62,10 +62,10 @@ Made = TypeVar("Made")
 
 
 class NamedWhenPickled:
-    """Copies as any object does; when pickled, says which of its functions pickle could not find again."""
+    """An object that can be copied as usual, and whose pickling fails with the name of the function at fault."""
 
     def functions(self) -> dict[str, object]:
-        """The functions among its attributes, by the name of the argument that brought them."""
+        """The functions among its attributes, by the name of the argument that passed them."""
         raise NotImplementedError
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -1,14 +1,15 @@
-"""The one exception whose message a person is meant to read without a traceback, and the one warning."""
+"""The exception whose message is meant to be read without a traceback, and the library's warning."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """Something given from outside (a key, a file, a flag) is wrong.
+    """An input from outside (a key, a file, a flag or an argument) is wrong.
 
-    The message says where (the path of the key or file), what was found, and what is allowed or to be done.
+    The message says where the mistake is (the path of the key or file), what was found, and what is allowed or what to
+    do.
     """
 
 
 class CurvatureWarning(UserWarning):
-    """Curvature that is used although it is not what was asked for: not converged, or from products that are wrong."""
+    """Curvature is used although it is inaccurate: it did not converge, or it comes from wrong products."""

@@ -18,7 +18,7 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         outputs: [N, C] (or any shape that starts with N).
-        targets: class indices [N] (integers), made one-hot, or floats of the shape of `outputs`.
+        targets: class indices [N] (integers), which become one-hot vectors, or floats of the shape of `outputs`.
 
     Returns:
         [N]
@@ -50,7 +50,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int | None = N
     Args:
         outputs: Logits [N, C].
         targets: Class indices [N] (integers) or probabilities [N, C] (floats).
-        ignore_index: The loss of examples of this class index is 0.
+        ignore_index: Examples with this class index have the loss 0.
 
     Returns:
         [N]
@@ -87,10 +87,10 @@ def value(outputs: Tensor, targets: Tensor) -> Tensor:
         [N]
 
     Raises:
-        InputError: There is not one output per example.
+        InputError: The outputs are not one number per example.
     """
     if outputs.ndim != 2 or outputs.shape[1] != 1:
-        raise InputError(f"loss 'value': outputs have shape {list(outputs.shape)}; it must be [N, 1]")
+        raise InputError(f"loss 'value': outputs have shape {list(outputs.shape)}; they must have shape [N, 1]")
     return outputs[:, 0]
 
 

@@ -1,8 +1,8 @@
-"""Run the workflow engine as the only one in this folder: `python locked.py LOCKFILE ENGINE ARGUMENTS…`
+"""Runs the workflow engine as the only one in this folder: `python locked.py LOCKFILE ENGINE ARGUMENTS…`
 
-The engine's own lock outlives an engine that was killed; this one ends with its process, so whoever holds it may
-remove the other. ENGINE is a module of Python's; it runs in this process, and until it has jobs to stop, a signal
-just ends it.
+The engine's own lock remains if the engine is killed. This lock ends with its process, so its holder may remove the
+engine's lock. ENGINE is a Python module. It runs in this process, and until it has jobs to stop, a signal simply ends
+it.
 """
 
 import os
@@ -20,7 +20,7 @@ def stop(number, frame):
 
 
 for number in (signal.SIGINT, signal.SIGTERM):
-    if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C by what a shell runs in the background
+    if signal.getsignal(number) is not signal.SIG_IGN:  # background processes of a shell ignore Ctrl-C
         signal.signal(number, stop)
 
 import runpy  # noqa: E402

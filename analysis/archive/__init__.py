@@ -1,7 +1,8 @@
-"""Archives: the datasets that a profile's figures and claims are made from, and a manifest that says what they are.
+"""Archives, with the datasets from which a profile's figures and claims are made, and a manifest that describes them.
 
-An archive is a folder: datasets as the pipeline wrote them, under the names that it gave them, and `manifest.json`.
-What is made from them stands there too: figures can be redrawn when nothing else of a run is left, and by later code.
+An archive is a folder with `manifest.json` and the datasets as the pipeline wrote them, under their original names. The
+manifest also lists what is made from them. So figures can be redrawn when nothing else of a run is left, and by later
+code.
 """
 
 from analysis.archive.checks import verify

@@ -1,4 +1,4 @@
-"""Whether datasets are what their names and the manifest say."""
+"""Checks datasets against their names and the manifest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _OF_ONE_RUN = ("fingerprint", "seconds", "chunk_halvings")  # the rest of a prov
 
 
 def verify(archive: Path) -> Manifest:
-    """As `read_archive`, and each dataset is what the manifest and its own name say.
+    """Checks the archive as `read_archive` does, and each dataset against the manifest and its own name.
 
     Raises:
-        InputError: naming the file and what is wrong with it.
+        InputError: a file is wrong. The message names it and says what is wrong.
     """
     manifest = read_archive(archive)
     for file, entry in manifest.datasets.items():
@@ -36,12 +36,12 @@ def verify(archive: Path) -> Manifest:
 
 
 def describe(path: Path) -> tuple[Entry, dict[str, Any]]:
-    """A dataset's entry, and the environment it was made in.
+    """A dataset's entry, and the environment in which it was made.
 
     Raises:
-        InputError: if it is none of this pipeline's.
+        InputError: it is not a dataset of this pipeline.
     """
-    import netCDF4  # here: planning does not wait for it
+    import netCDF4  # imported here, because planning must not wait for it
 
     try:
         with netCDF4.Dataset(path) as file:
@@ -50,7 +50,7 @@ def describe(path: Path) -> tuple[Entry, dict[str, Any]]:
         provenance, specification = json.loads(found["provenance"]), json.loads(found["specification"])
         code = provenance["fingerprint"]
     except (OSError, AttributeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: is no dataset of this pipeline ({error})") from error
+        raise InputError(f"{path}: is not a dataset of this pipeline ({error})") from error
     environment = {k: v for k, v in provenance.items() if k not in _OF_ONE_RUN}
     entry = Entry(
         bytes=len(content),
@@ -66,16 +66,16 @@ def describe(path: Path) -> tuple[Entry, dict[str, Any]]:
 
 
 def check_name(file: str, entry: Entry, path: Path) -> None:
-    """What a dataset says of itself makes its name.
+    """Checks that a dataset's name follows from its attributes.
 
     Raises:
-        InputError: if not.
+        InputError: it does not.
     """
     named = Path(file).parent.name if file.startswith("segments/") else Path(file).stem
     if entry.id != named:
         raise InputError(f"{path}: is dataset {entry.id}, not {named}")
     if not named.endswith(f"-{entry.name}"):
-        raise InputError(f"{path}: its specification and code make the name …-{entry.name}, not {named}")
+        raise InputError(f"{path}: its specification and code give the name …-{entry.name}, not {named}")
 
 
 def specification_hash(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The manifest of an archive: what it holds, read and written."""
+"""Reads and writes the manifest of an archive, which lists its contents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFERENCE, REDRAWN = RESERVED  # folders of archives, and of what is made from t
 MANIFEST = "manifest.json"
 _BATCH = 10  # figures that share a process
 
-# Patterns: nothing that a manifest names leads out of the archive.
+# These patterns ensure that no name in a manifest leads out of the archive.
 DatasetFile = Annotated[
     str,
     StringConstraints(pattern=r"^(segments/[\w.-]*\w[\w.-]*/(trajectory|snapshots)|(energies|distances)/[\w.-]+)\.nc$"),
@@ -35,7 +35,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Entry(Frozen):
-    """One dataset: its bytes, and what its attributes say.
+    """One dataset: its bytes and its attributes.
 
     Attributes:
         dataset: its schema.
@@ -56,14 +56,14 @@ class Entry(Frozen):
 
 
 class Manifest(Frozen):
-    """What an archive holds.
+    """The contents of an archive.
 
     Attributes:
-        complete: whether all is here that the profile's figures and claims need.
-        figures, claims: what is made from the datasets; what was not run is `absent`.
+        complete: whether it has everything that the profile's figures and claims need.
+        figures, claims: what is made from the datasets. Parts that were not run are `absent`.
         environments: versions and machines of the runs.
-        outputs: SHA-256 of all that was made from the datasets; empty until it was.
-        made_with: versions with which.
+        outputs: SHA-256 of everything that was made from the datasets; empty before that.
+        made_with: versions with which the outputs were made.
     """
 
     schema_version: Literal["archive-1"] = "archive-1"
@@ -78,7 +78,7 @@ class Manifest(Frozen):
     made_with: dict[str, str]
 
     def plan(self) -> Plan:
-        """What is made from the archive, by the present code."""
+        """The plan of what the current code makes from the archive."""
         figures = {figure.name: planned_figure(figure) for figure in self.figures}
         claims = planned_claims(self.claims)
         nothing: dict[Any, Any] = {}
@@ -101,16 +101,16 @@ class Manifest(Frozen):
 
 
 def read_archive(archive: Path) -> Manifest:
-    """The manifest, once all datasets are there with the bytes that it says.
+    """The manifest, after checking that all datasets exist and have the recorded bytes.
 
     Raises:
-        InputError: naming the file and what is wrong with it.
+        InputError: a file is wrong. The message names it and says what is wrong.
     """
     path = archive / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; archived are: {_archived(archive.parent)}") from None
+        raise InputError(f"{path}: there is no such file; archived profiles: {_archived(archive.parent)}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     manifest = validate(content, Manifest, str(path))
@@ -135,22 +135,22 @@ def read_archive(archive: Path) -> Manifest:
             raise InputError(f"{archive / file}: has SHA-256 {found}; the manifest says {entry.sha256}")
     for file in stored(archive):
         if file not in manifest.datasets:
-            raise InputError(f"{archive / file}: is not in the manifest; nothing enters an archive unnoticed")
+            raise InputError(f"{archive / file}: is not in the manifest, and an archive may contain only listed files")
     return manifest
 
 
 def write_manifest(manifest: Manifest, archive: Path) -> None:
-    """Write it.
+    """Writes the manifest.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     content = manifest.model_dump(exclude_none=True)
     write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", archive / MANIFEST)
 
 
 def stored(archive: Path) -> list[str]:
-    """The datasets that are really there."""
+    """The datasets that exist."""
     return sorted(path.relative_to(archive).as_posix() for path in archive.rglob("*.nc"))
 
 

@@ -1,4 +1,4 @@
-"""What was made from an archive: its hashes, recorded and compared."""
+"""Records and compares the hashes of what is made from an archive."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MADE_WITH = ("matplotlib", "numpy", "pillow", "seaborn", "xarray")
 
 
 def record(archive: Path, made: Path, results: Path) -> Manifest:
-    """Write the hashes of all that was made from the archive (below `made`) into its manifest.
+    """Writes the hashes of everything that was made from the archive (in `made`) into its manifest.
 
     Raises:
-        InputError: if something was not made, or differs from what the run itself left in `results`.
+        InputError: a file was not made, or differs from what the run itself wrote to `results`.
     """
     manifest = read_archive(archive)
     plan, outputs = manifest.plan(), {}
@@ -24,7 +24,7 @@ def record(archive: Path, made: Path, results: Path) -> Manifest:
         if (found := _sha256(made / file)) is None:
             raise InputError(f"{made / file}: is missing; it is made from {archive}")
         own = _sha256(results / file)
-        # The run's own report leads to other folders.
+        # The run's own report links to other folders.
         if manifest.complete and file not in plan.report.files and own not in (None, found):
             raise InputError(f"{results / file}: differs from {made / file}, which was made from the archive")
         outputs[file] = found
@@ -34,7 +34,7 @@ def record(archive: Path, made: Path, results: Path) -> Manifest:
 
 
 def compare(manifest: Manifest, made: Path) -> dict[str, str]:
-    """What became of each recorded output: "identical", "differs" or "missing", by file."""
+    """The state of each recorded output, by file: "identical", "differs" or "missing"."""
     found = {file: _sha256(made / file) for file in manifest.outputs}
     return {
         file: "missing" if found[file] is None else "identical" if found[file] == recorded else "differs"
@@ -43,13 +43,13 @@ def compare(manifest: Manifest, made: Path) -> dict[str, str]:
 
 
 def outputs_of(manifest: Manifest) -> tuple[str, ...]:
-    """All that is made from an archive, relative to the results."""
+    """Everything that is made from an archive, relative to the results."""
     plan = manifest.plan()
     return tuple(file for drawn in (*plan.figures.values(), plan.claims, plan.report) for file in drawn.files)
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the bytes of figures."""
+    """Versions of the libraries that determine the bytes of figures."""
     return {name: version(name) for name in _MADE_WITH}
 
 

@@ -1,4 +1,4 @@
-"""Filling an archive."""
+"""Fills an archive."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Kept = Mapping[tuple[str, str], PanelSpec]  # (figure or claim, setting) -> pane
 
 
 def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
-    """Copy what the plan's figures and claims are made from, as far as it was run, and write the manifest.
+    """Copies the existing datasets from which the plan's figures and claims are made, and writes the manifest.
 
-    So parts can be run one after the other, on several machines, or by later code, which names segments anew: what an
-    archive has of a figure or claim in one setting stays there until the present plan's was run in full.
+    So parts can be run one after the other, on several machines, or by later code, which gives segments new names. The
+    archived datasets of a figure or claim in one setting stay until all its runs in the current plan exist.
 
     Raises:
-        InputError: if nothing was run; if a dataset or the archive is damaged, or a dataset not what its name says; if
-            the folder is not writable.
+        InputError: nothing was run, a dataset or the archive is damaged, a dataset does not match its name, or the
+            folder is not writable.
     """
 
     def source(file: str) -> Path:
@@ -56,7 +56,9 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
         check_name(file, datasets[file], source(file))
         environments[datasets[file].environment] = environment
     if not datasets:
-        raise InputError(f"{results}: holds no dataset of profile {plan.profile}; run it first (make reproduce)")
+        raise InputError(
+            f"{results}: holds no dataset of profile {plan.profile}; run the profile first (make reproduce)"
+        )
     manifest = manifest.model_copy(update={"datasets": datasets, "environments": environments})
     try:
         for file in datasets:
@@ -66,7 +68,7 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
         for old in set(stored(archive)) - set(datasets):
             (archive / old).unlink()
     except OSError as error:
-        raise InputError(f"{archive}: cannot be written ({error}); it must be writable and have room") from error
+        raise InputError(f"{archive}: cannot be written ({error}); it must be writable and have free space") from error
     write_manifest(manifest, archive)
     return manifest
 
@@ -77,7 +79,7 @@ def _panels(manifest: Manifest) -> Kept:
 
 
 def _as_run(spec: Spec, was_run: WasRun, kept: Kept) -> Spec:
-    """A figure or claim with the panels that were run, or that are archived; its other settings are absent."""
+    """A figure or claim with the panels that were run or are archived. Its other settings are absent."""
     panels, absent = [], dict(spec.absent)
     for planned in spec.panels:
         panel = _run_of_panel(planned, was_run)
@@ -91,7 +93,7 @@ def _as_run(spec: Spec, was_run: WasRun, kept: Kept) -> Spec:
 
 
 def _run_of_panel(panel: PanelSpec, was_run: WasRun) -> PanelSpec | None:
-    """The panel with those members of its families that were run; None if a run, or a whole family, was not."""
+    """The panel with those members of its families that were run; None if a single run or a whole family is missing."""
 
     def ran(path: Ids) -> bool:
         alone = panel.model_copy(update={"runs": (("", path),), "families": ()})

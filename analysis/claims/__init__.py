@@ -1,4 +1,4 @@
-"""Claims of the papers, judged from datasets: one function a claim, each with a threshold fixed before the runs."""
+"""Claims of the papers, judged from datasets. Each claim is one function, with a threshold fixed before the runs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CLAIMS: dict[str, tuple[str, str, Judge]] = {
         zakarin_singh.energy_concentrates,
     ),
     "zs-energy-ggn": ("H_o carries it, H_f does not", zakarin_singh.GGN, zakarin_singh.gauss_newton_carries),
-    # What the papers leave open: our statements
+    # Our statements on what the papers leave open
     "open-regularisation": (
         "a remedy stops the growth of sharpness under Bulk-SGD at little cost",
         open_questions.REGULARISED,
@@ -146,15 +146,15 @@ class Verdict:
 
 
 def judge(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path], outputs: Mapping[str, Path]) -> list[Verdict]:
-    """Judge every claim in every setting and write the verdicts as JSON and CSV.
+    """Judges every claim in every setting and writes the verdicts as JSON and CSV.
 
     Args:
-        claims: what is judged.
-        datasets: the files of the datasets that the claims name (`analysis.runs.panels.by_name`).
+        claims: the claims to judge.
+        datasets: the files of the claims' datasets (`analysis.runs.panels.by_name`).
         outputs: path by format, "json" and "csv".
 
     Raises:
-        InputError: if a dataset is missing or damaged, or an output cannot be written.
+        InputError: a dataset is missing or damaged, or an output cannot be written.
     """
     verdicts = verdicts_of(claims, datasets)
     rows = [asdict(v) for v in verdicts]
@@ -164,10 +164,10 @@ def judge(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path], outputs: Ma
 
 
 def verdicts_of(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path]) -> list[Verdict]:
-    """As `judge`, without writing them.
+    """Judges as `judge` does, without writing the verdicts.
 
     Raises:
-        InputError: if a dataset is missing or damaged.
+        InputError: a dataset is missing or damaged.
     """
     read = {name: read_dataset(path) for name, path in datasets.items()}
     verdicts = []
@@ -186,7 +186,7 @@ def verdicts_of(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path]) -> li
 
 def _judge(claim: str, panel: Panel, absent: Sequence[str] = ()) -> Verdict:
     says, threshold, function = CLAIMS[claim]
-    # Of families each claim says itself what a diverged run means.
+    # For families, each claim decides what a diverged run means.
     diverged = [label for label, run in panel.runs.items() if run.attrs["status"] == "diverged"]
     if diverged:
         verdict, measured = "not measured", f"{', '.join(diverged)} diverged"
@@ -204,7 +204,8 @@ def _judge(claim: str, panel: Panel, absent: Sequence[str] = ()) -> Verdict:
 
 
 def _unconverged(panel: Panel) -> str:
-    """Of each label's runs in which an eigensolver missed its tolerance, how often: in words, to go on with."""
+    """A text that says, for each label, how often an eigensolver missed its tolerance; it is appended to the
+    verdict."""
     runs = list(panel.runs.items())
     runs += [(label, member.run) for label, family in panel.families.items() for member in family]
     missed, made = Counter[str](), Counter[str]()

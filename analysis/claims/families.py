@@ -1,4 +1,4 @@
-"""What claims take from families: runs that differ in a few numbers, and the seeds that a claim is judged with."""
+"""Helpers for claims about families of runs that differ in a few numbers, and for claims that are judged by seed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SYMBOLS = {
 
 
 def in_words(varied: Mapping[str, float]) -> str:
-    """What a run of a family has in particular, e.g. "seed 1, α_dom 0.5"."""
+    """The numbers of a run of a family, e.g. "seed 1, α_dom 0.5"."""
     return ", ".join(f"{SYMBOLS.get(name, name)} {value:.10g}" for name, value in varied.items())
 
 
 @contextmanager
 def locating_gaps(where: str) -> Iterator[None]:
-    """Say where a measurement is missing: `NotMeasured` gets this prefix."""
+    """Adds the place of a missing measurement: `NotMeasured` gets this prefix."""
     try:
         yield
     except NotMeasured as gap:
@@ -37,10 +37,10 @@ def locating_gaps(where: str) -> Iterator[None]:
 
 
 def alike(panel: Panel, names: Sequence[str], labels: Sequence[str]) -> list[tuple[dict[str, float], Panel]]:
-    """`Panel.alike` of the families of these labels; a run that one of them has and another lacks is a gap.
+    """`Panel.alike` of the families of these labels. A run that one of them has and another lacks is a gap.
 
     Raises:
-        ValueError: if a family varies in something else.
+        ValueError: a family varies in another number.
     """
     for label in labels:
         if not panel.families.get(label):
@@ -61,7 +61,7 @@ def diverged_at(panel: Panel, label: str) -> int | None:
 
 
 def completed(panel: Panel, *labels: str) -> None:
-    """Refuse runs that diverged."""
+    """Refuses runs that diverged."""
     for label in labels:
         if (step := diverged_at(panel, label)) is not None:
             raise NotMeasured(f"{label} diverged at step {step:,}")
@@ -77,7 +77,7 @@ def mean_with_interval(samples: Sequence[float]) -> str:
 
 
 def standard_error(samples: Sequence[float]) -> float:
-    """Of the mean of at least two samples."""
+    """Standard error of the mean of at least two samples."""
     return float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
 
 
@@ -87,10 +87,10 @@ def every_seed(
     """Whether a claim holds with every seed.
 
     Args:
-        panel: its families of these labels vary in the seed; or it has one run of each.
-        labels: what the claim is about.
-        judged: gives the parts of the claim with one seed, from plain runs, and numbers by name. Of several seeds those
-            that all of them have are given as means with intervals.
+        panel: its families of these labels vary in the seed, or it has one run of each label.
+        labels: the labels of the claim.
+        judged: gives the parts of the claim with one seed, from single runs, and numbers by name. With several seeds,
+            numbers that all seeds have are reported as means with intervals.
     """
     if not panel.families:
         alone, _ = judged(panel)

@@ -1,5 +1,5 @@
-"""What claims take from the runs of a panel. Whatever a claim needs and is not there raises `NotMeasured`, so a gap in
-the data is never a verdict."""
+"""Helpers for claims that read the runs of a panel. If something that a claim needs is missing, they raise
+`NotMeasured`, so missing data never lead to a verdict."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Part = tuple[bool, str]  # whether it holds, and its numbers
 
 
 class NotMeasured(Exception):
-    """A claim cannot be judged; the message says which run lacks what."""
+    """A claim cannot be judged. The message says which run lacks what."""
 
 
 def all_of(*parts: Part) -> Part:
-    """Whether every part of a claim holds, and the numbers of each; where some do not, those come first."""
+    """Whether every part of a claim holds, and the numbers of each. Parts that fail come first."""
     held, failed = ([text for holds, text in parts if holds is wanted] for wanted in (True, False))
     if not failed:
         return True, "; ".join(held)
@@ -48,12 +48,12 @@ def values(
     """A variable of a run along its own steps, finite and never empty.
 
     Args:
-        panel: holds the run.
-        label: the run.
-        name: the variable.
-        skip: fraction of the run's steps that are left out at its beginning.
+        panel: the panel with the run.
+        label: the label of the run.
+        name: the name of the variable.
+        skip: fraction of the run's steps that is left out at its beginning.
         after_switch: the run's steps are those after its switch.
-        gaps: NaN means that nothing was to be measured, and is left out; otherwise it is refused.
+        gaps: whether NaN means that nothing was to be measured and is left out. Otherwise NaN is refused.
     """
     dataset = run(panel, label)
     if name not in dataset or dataset[name].size == 0:
@@ -73,7 +73,7 @@ def values(
 
 
 def eigenvalue(panel: Panel, label: str, i: int, skip: float = 0.0) -> xr.DataArray:
-    """λ_i (1-based), as `values` gives it."""
+    """λ_i (1-based) in the form of `values`."""
     eigenvalues = values(panel, label, "eigenvalues", skip)
     if i not in eigenvalues.index:
         raise NotMeasured(f"{label}: λ_{i} was not measured, only the {eigenvalues.sizes['index']} largest")
@@ -81,7 +81,7 @@ def eigenvalue(panel: Panel, label: str, i: int, skip: float = 0.0) -> xr.DataAr
 
 
 def rates(panel: Panel, label: str) -> EffectiveRates:
-    """The effective learning rates over the first steps, as the tables have them."""
+    """The effective learning rates over the first steps, as in the tables."""
     try:
         found = mean_effective_rates(run(panel, label))
     except InputError as error:
@@ -97,7 +97,7 @@ def common_steps(*curves: xr.DataArray) -> list[int]:
 
 
 def since_switch(panel: Panel, branch: str, *curves: xr.DataArray) -> tuple[int, int]:
-    """The branch's switch and the last step, of those that all `curves` (along `step`) have."""
+    """The branch's switch and the last step that all `curves` (along `step`) have."""
     begin = switch(panel, branch)
     common = common_steps(*curves)
     if begin not in common or common[-1] == begin:

@@ -1,5 +1,5 @@
 """Statements on what the papers leave open. Each function takes the families of runs of one setting, which vary in the
-seed; what stays undecided raises `NotMeasured`, whose text says so."""
+seed. An undecided statement raises `NotMeasured`, whose text says so."""
 
 from __future__ import annotations
 
@@ -89,21 +89,21 @@ REMEMBERED = f"momentum and Adam, every seed: {_COMPONENTS}. Undecided if that d
 
 # ---------------------------------------------------------------- numbers of a branch
 def drop(panel: Panel, label: str) -> float:
-    """`branches.drop`, where there is one."""
+    """`branches.drop`, if it exists."""
     completed(panel, label)
     values(panel, label, "loss", after_switch=True)
     return _there(branches.drop(panel.runs[label]), label, "drop in log-loss")
 
 
 def growth(panel: Panel, label: str) -> float:
-    """`branches.growth`, where there is one."""
+    """`branches.growth`, if it exists."""
     completed(panel, label)
     values(panel, label, "eigenvalues", after_switch=True)
     return _there(branches.growth(panel.runs[label]), label, "growth of λ_1")
 
 
 def lead(panel: Panel, bulk: str, sgd: str) -> float:
-    """By how much more the loss fell under Bulk-SGD."""
+    """How much more the loss fell under Bulk-SGD than under SGD."""
     return drop(panel, bulk) - drop(panel, sgd)
 
 

@@ -1,5 +1,5 @@
-"""Claims of Song, Ahn, Yun on SGD against GD. Each function takes the runs of one setting and returns whether the claim
-holds and the numbers measured."""
+"""Claims of Song, Ahn, Yun on SGD compared with GD. Each function takes the runs of one setting and returns whether the
+claim holds and the numbers measured."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def aligns(panel: Panel) -> Part:
 
 
 def low_rank(panel: Panel) -> Part:
-    """song-lowrank: the k largest eigenvalues stand apart from the rest."""
+    """song-lowrank: the k largest eigenvalues are separated from the rest."""
 
     def judged(single: Panel) -> Judged:
         completed(single, "SGD")
@@ -84,17 +84,17 @@ def low_rank(panel: Panel) -> Part:
 
 
 def dom_stops(panel: Panel) -> Part:
-    """song-2-dom: within the dominant subspace the loss does not go down."""
+    """song-2-dom: training in the dominant subspace does not reduce the loss."""
     return _dropped(panel, "Dom-SGD", at_most=MAX_DOM_DROP)
 
 
 def bulk_trains(panel: Panel) -> Part:
-    """song-2-bulk: outside the dominant subspace it goes down as under SGD."""
+    """song-2-bulk: training outside the dominant subspace reduces the loss as SGD does."""
     return _dropped(panel, "Bulk-SGD", at_least=MIN_BULK_DROP)
 
 
 def _dropped(panel: Panel, branch: str, **within: float) -> Part:
-    """The branch's drop in log-loss beside SGD's, with every seed."""
+    """The branch's drop in log-loss compared with SGD's, with every seed."""
 
     def judged(single: Panel) -> Judged:
         completed(single, "SGD", branch)
@@ -127,13 +127,13 @@ def distance(panel: Panel) -> Part:
 
 
 def switched_off(panel: Panel) -> Part:
-    """song-3-off: without the noise of minibatches the alignment goes."""
+    """song-3-off: without the noise of minibatches the alignment disappears."""
     median = _after_switch(panel, "SGD to GD")
     return median <= MAX_ALIGNMENT, f"median χ_k {median:.3f}"
 
 
 def switched_on(panel: Panel) -> Part:
-    """song-3-on: with it the alignment comes back."""
+    """song-3-on: with the noise of minibatches the alignment returns."""
     median = _after_switch(panel, "GD to SGD")
     return median >= MIN_ALIGNMENT, f"median χ_k {median:.3f}"
 

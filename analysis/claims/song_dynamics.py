@@ -59,7 +59,7 @@ def sam_edge(panel: Panel) -> Part:
 
 
 def plain_rates(panel: Panel) -> Part:
-    """song-gd-lr: plain GD has the learning rate as effective learning rates."""
+    """song-gd-lr: both effective learning rates of plain GD equal the learning rate."""
     found, eta = rates(panel, PLAIN_GD), float(specification(run(panel, PLAIN_GD))["rule"]["learning_rate"])
     holds, measured = all_of(
         *(

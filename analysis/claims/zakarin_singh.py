@@ -1,5 +1,6 @@
 """Claims of Zakarin, Singh. Each function takes the families of runs of one setting, all of which begin with SGD up to
-a switch, and returns whether the claim holds and the numbers measured. What a diverged run means, each says itself."""
+a switch, and returns whether the claim holds and the numbers measured. Each function decides what a diverged run
+means."""
 
 from __future__ import annotations
 
@@ -91,7 +92,7 @@ def unstable(panel: Panel) -> Part:
 
 
 def holdout_matters_little(panel: Panel) -> Part:
-    """zs-holdout: Bulk-SGD ends with much the same loss, whatever the number l of held-out examples."""
+    """zs-holdout: Bulk-SGD's final loss hardly depends on the number l of held-out examples."""
     members = {varied["holdout"]: single for varied, single in alike(panel, ["holdout"], [BULK_SGD])}
     if len(members) < 2:
         raise NotMeasured("there is one holdout size, and so no spread")
@@ -149,7 +150,7 @@ def _ahead(pair: Panel) -> Part:
 def _growth(
     panel: Panel, label: str, passes: Callable[[GrowthRate], bool], *, if_diverged: bool
 ) -> tuple[Part, dict[str, float]]:
-    """Whether the slope of ln λ_1 after the switch is as `passes` wants it; beside it, that of ln ‖∇L‖."""
+    """Whether the slope of ln λ_1 after the switch meets `passes`, with the slope of ln ‖∇L‖ for information."""
     begin, diverged = switch(panel, label), diverged_at(panel, label)
     where = f"{label}, learning rate {rules(run(panel, label))[-1]['learning_rate']:g}"
     if diverged is not None:
@@ -186,7 +187,7 @@ def _slope(fit: GrowthRate) -> str:
 # ---------------------------------------------------------------- the grid of α_dom and β_bulk
 @dataclass(frozen=True)
 class _Grid:
-    """What the cells end with: variables [seed, cell] by name, NaN where a cell diverged."""
+    """The final values of the cells: variables [seed, cell] by name, NaN where a cell diverged."""
 
     seeds: list[float]
     alpha: np.ndarray  # [cell]
@@ -195,7 +196,7 @@ class _Grid:
     final: dict[str, np.ndarray]
 
     def only(self, seed: int) -> _Grid:
-        """One seed's, by its index."""
+        """The values of one seed, by its index."""
         row = slice(seed, seed + 1)
         final = {name: ends[row] for name, ends in self.final.items()}
         return _Grid(self.seeds[row], self.alpha, self.beta, self.diverged[row], final)
@@ -245,7 +246,7 @@ def grid_accuracy(panel: Panel) -> Part:
 
 
 def _grid(panel: Panel, *names: str) -> _Grid:
-    """The cells, and these variables at their end; all seeds have to have the same cells."""
+    """The cells and the final values of these variables. All seeds must have the same cells."""
     members = alike(panel, ["seed", "alpha_dom", "beta_bulk"], [INTERPOLATED])
     seeds = list(dict.fromkeys(varied["seed"] for varied, _ in members))
     cells = list(dict.fromkeys((varied["alpha_dom"], varied["beta_bulk"]) for varied, _ in members))
@@ -339,7 +340,7 @@ def gauss_newton_carries(panel: Panel) -> Part:
 
 
 def _energies(panel: Panel, name: str) -> Callable[[str], xr.DataArray]:
-    """Over the last half of SGD's snapshots, by operator."""
+    """The energies over the last half of SGD's snapshots, by operator."""
     completed(panel, SGD)
     window = values(panel, SGD, name, 0.5)
 

@@ -1,1 +1,1 @@
-"""What a plan would take, without running it: `python -m analysis plan`."""
+"""Estimates the cost of a plan without running it: `python -m analysis plan`."""

@@ -1,7 +1,7 @@
-"""What one of each kind of work costs here: a short measurement on data of the right shape, and no download.
+"""Measures the cost of each kind of work on this machine, in a short run on random data of the right shape.
 
-Times depend on the sizes of data and model, not on the values: pixels, words and labels are random. Where an evaluation
-of all examples takes long, some of them are evaluated, and the cost is scaled to all.
+Times depend on the sizes of data and model and not on the values, so pixels, words and labels are random and nothing is
+downloaded. If an evaluation of all examples takes long, only some of them are evaluated, and the cost is scaled to all.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import GaussNewton, Hessian, joint_products
 from sharpflat.curvature.spectrum import spectral_density
 
-ENOUGH = 0.03  # seconds that an evaluation of the examples measured takes, so that what it costs to begin hardly counts
-REPEATS, LONG = 3, 0.5  # measured so often, or until that many seconds are
+ENOUGH = 0.03  # seconds that a measured evaluation takes, so that the start-up cost hardly counts
+REPEATS, LONG = 3, 0.5  # number of measurements, or seconds after which they stop
 VERY_LONG = 5.0
 STEERED = 10  # eigenvectors
 LANCZOS_PROBES, LANCZOS_STEPS = 4, 40  # of a spectral density, about as profiles have them
@@ -37,8 +37,8 @@ FEWEST = {"image": 50, "text": 50}  # examples; of text, enough for all its word
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one piece of work: seconds of one core's own time here, whatever else runs, and floating-point operations (of
-    products of matrices and convolutions, which are nearly all; a multiplication with an addition counts two)."""
+    """The cost of one piece of work: seconds of processor time of one core, and floating-point operations. They are
+    those of matrix products and convolutions, which are nearly all. A multiplication with an addition counts as two."""
 
     seconds: float = 0.0
     operations: float = 0.0
@@ -64,13 +64,13 @@ class Rates:
 
 
 def measure(problem: ProblemSpec, rules: set[RuleNumbers], *, energies: bool = False, threads: int = 1) -> Rates:
-    """Measure the rates of a problem and of update rules on it; takes seconds.
+    """Measures the rates of a problem and of update rules on it, which takes seconds.
 
     Args:
-        problem: at its full size.
-        rules: whose updates to measure; of those that are `alike`, one is.
-        energies: whether products with the operators alone are asked for, as spectral densities make them.
-        threads: of torch, as jobs have.
+        problem: the problem at its full size.
+        rules: the rules whose updates are measured. Only one of several that are `alike` is measured.
+        energies: whether to measure products with single operators, as spectral densities need them.
+        threads: number of torch threads, as in jobs.
     """
     torch.set_num_threads(threads)
     info = describe(problem.data.train)
@@ -101,7 +101,7 @@ def measure(problem: ProblemSpec, rules: set[RuleNumbers], *, energies: bool = F
 
 
 def alike(rule: RuleNumbers) -> RuleNumbers:
-    """The rule with numbers that change no cost set to 1, so that rules that cost the same are equal."""
+    """The rule, with all numbers that do not affect the cost set to 1, so that rules with the same cost are equal."""
     same = {"learning_rate": 1.0, "rho": 1.0, "beta2": 0.5, "epsilon": 1.0}
     return rule.model_copy(update={name: value for name, value in same.items() if hasattr(rule, name)})
 
@@ -111,7 +111,7 @@ def _evaluation(objective: Objective) -> Callable[[], object]:
 
 
 class _Diagonal:
-    """An operator that costs next to nothing."""
+    """An operator with almost no cost."""
 
     def __init__(self, theta: torch.Tensor) -> None:
         self.size, self.dtype, self.device = theta.numel(), theta.dtype, theta.device
@@ -122,30 +122,30 @@ class _Diagonal:
 
 
 def _solver(theta: torch.Tensor, k: int) -> Cost:
-    """What the eigensolver adds to a product: the same for one example as for thousands."""
+    """The cost that the eigensolver adds to a product. It does not depend on the number of examples."""
     operator, products = _Diagonal(theta), min(2 * (k + 2), theta.numel())
     return _cost(lambda: top_eigenspace(operator, k, tolerance=1e-12, max_products=products)) * (1 / products)
 
 
 def _separate(objective: Objective, vectors: torch.Tensor) -> Cost:
-    """One vector's product with H, H_o or H_f alone; H_f's is taken to cost as much as H's."""
+    """One vector's product with H, H_o or H_f alone. A product with H_f is assumed to cost as much as one with H."""
     of = [_cost(partial(kind(objective, objective.theta).matmat, vectors)) for kind in (Hessian, GaussNewton)]
     return (of[0] * 2 + of[1]) * (1 / (3 * vectors.shape[1]))
 
 
 def _lanczos(theta: torch.Tensor) -> Cost:
-    """What Lanczos' orthogonalisation adds to a product."""
+    """The cost that Lanczos orthogonalisation adds to a product."""
     steps = min(LANCZOS_STEPS, theta.numel())
     density = partial(spectral_density, _Diagonal(theta), probes=LANCZOS_PROBES, steps=steps)
     return _cost(density) * (1 / (LANCZOS_PROBES * steps))
 
 
 def _update(training: Objective, rule: RuleNumbers, full: float) -> Cost:
-    """Of a minibatch as it is; of the full batch scaled to all examples."""
+    """The cost of an update: measured for a minibatch, and scaled to all examples for the full batch."""
     built, theta = build_rule(rule), training.theta
     size = None if rule.batch_size is None else min(rule.batch_size, len(training.inputs))
     sampler = Sampler(len(training.inputs), size, seed=0, replacement=rule.replacement)
-    # What the probe `steering` would hand over; its eigenvectors are no part of an update's cost.
+    # What the probe `steering` would pass. Its eigenvectors are not part of the cost of an update.
     given = {"pieces": training.vector.pieces, "steered": (theta.new_zeros(len(theta), STEERED), 0.0, 1.0)}
     for name in given.keys() & vars(built).keys():
         setattr(built, name, given[name])
@@ -160,7 +160,7 @@ def _update(training: Objective, rule: RuleNumbers, full: float) -> Cost:
 
 
 def _cost(work: Callable[[], object]) -> Cost:
-    """Of calling it once. The first call counts operations, and warms up."""
+    """The cost of one call. The first call counts operations and warms up."""
     begun = time.process_time()
     with FlopCounterMode(display=False) as counted:
         work()
@@ -177,7 +177,7 @@ def _cost(work: Callable[[], object]) -> Cost:
 
 
 def _part(problem: ProblemSpec, count: int) -> Problem:
-    """The problem with `count` examples at most to train on, to hold out (if any are) and to test."""
+    """The problem with at most `count` examples for training, for the holdout (if there is one) and for testing."""
     data = problem.data
     held_out = min(data.holdout, count)
     count, tested = min(count, data.examples - data.holdout) + held_out, min(data.test_examples, count)
@@ -187,7 +187,7 @@ def _part(problem: ProblemSpec, count: int) -> Problem:
 
 
 def _random(name: str, count: int, length: int) -> xr.Dataset:
-    """As `analysis.data.load`'s dataset of that name, with `count` random examples."""
+    """A dataset like that of `analysis.data.load` with this name, but with `count` random examples."""
     info, random = describe(name), np.random.default_rng(0)
     attributes = {"name": name, "title": "random", "classes": info.classes, "collection": info.collection}
     labels = ("example", random.integers(info.classes, size=count).astype(np.uint8))

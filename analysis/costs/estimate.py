@@ -1,7 +1,7 @@
-"""What a plan would take, without running it: work counted, rates measured, products a refresh as earlier runs used.
+"""Estimates the cost of a plan from counted work, measured rates, and products per refresh of earlier runs.
 
-How many products a refresh takes depends on how far θ moved since the last one, and on the spectrum: nothing short
-tells. So it is read from trajectories that there are, of the nearest kind.
+The number of products of a refresh depends on how far θ moved since the last one, and on the spectrum. No short
+measurement gives it, so it is read from existing trajectories of the nearest kind.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Refreshes:
     model: str
     every: int
     tolerance: float
-    vectors: int  # eigenpairs asked for, in all refreshes
+    vectors: int  # number of requested eigenpairs in all refreshes
     products: int
 
 
 class Experience:
-    """Products a refresh, by what it was for."""
+    """Products per refresh, by the use of the refresh."""
 
     def __init__(self, found: Iterable[Refreshes]) -> None:
         self.found: dict[str, list[Refreshes]] = defaultdict(list)
@@ -46,18 +46,18 @@ class Experience:
                 self.found[refreshes.use].append(refreshes)
 
     def products(self, solve: Solve, model: str) -> float:
-        """Of all refreshes of the kind: as many for each eigenpair as the nearest runs used: the model's own if there
-        are any, then those of the nearest tolerance and interval (on a logarithmic scale). Of a kind that no run had,
-        runs of any kind tell.
+        """The products of all refreshes of this kind, with as many per eigenpair as in the nearest runs. These are runs
+        of the same model if there are any, and among them those with the nearest tolerance and interval (on a
+        logarithmic scale). If no run has this kind, runs of any kind are used.
 
         Raises:
-            InputError: if there is no run to go by.
+            InputError: there is no such run.
         """
         if not solve.count:
             return 0.0
         everything = [one for uses in self.found.values() for one in uses]
         if not (known := self.found.get(solve.use) or everything):
-            raise InputError(f"no trajectory on disk tells how many products a refresh for {solve.use} takes")
+            raise InputError(f"no trajectory on disk shows how many products a refresh for {solve.use} takes")
 
         def distance(one: Refreshes) -> tuple[bool, float]:
             apart = abs(math.log(one.tolerance / solve.tolerance)) + abs(math.log(one.every / solve.every))
@@ -70,7 +70,7 @@ class Experience:
 
 
 def experience(folders: Iterable[Path]) -> Experience:
-    """From all trajectories and energies below `folders` (of results, or archived)."""
+    """The experience from all trajectories and energies in `folders` (of results or archives)."""
     return Experience(
         one
         for folder in folders
@@ -139,7 +139,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Estimate:
-    """By id of segments and energies; `figures` has the ids of each figure and of the claims."""
+    """The estimates by id of segments and energies. `figures` has the ids of each figure and of the claims."""
 
     items: dict[str, Item]
     figures: dict[str, tuple[str, ...]]
@@ -165,17 +165,17 @@ def estimate(
     tell: Callable[[str], None] = lambda text: None,
     measured: Callable[..., Rates] = measure,
 ) -> Estimate:
-    """Estimate all training and measuring of a plan (not the drawing, which takes minutes whatever the plan).
+    """Estimates all training and measuring of a plan, but not the drawing, which takes minutes for any plan.
 
     Args:
-        plan: whatever of it is done already counts as well.
-        results: the plan's own, for what their runs took.
-        references: the archives' folder.
-        tell: called with a line of progress.
-        measured: as `measure`.
+        plan: the plan. Work that is already done counts too.
+        results: the plan's results, for the time that their runs took.
+        references: the folder of the archives.
+        tell: function that is called with a line of progress.
+        measured: a function like `measure`.
 
     Raises:
-        InputError: if there are no trajectories to go by.
+        InputError: there are no trajectories on which to base the estimate.
     """
     folders = [results, *sorted(path for path in references.glob("*") if path.is_dir())]
     known = experience(folders)
@@ -228,7 +228,7 @@ def _cost(work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> tup
 
 
 def _seconds(results: Path, ids: Iterable[str]) -> dict[str, float]:
-    """What those that are there took, as their provenance says."""
+    """The time that existing results took, from their provenance."""
     found = {}
     for name in ids:
         for file in (results / "segments" / name / "trajectory.nc", results / "energies" / f"{name}.nc"):

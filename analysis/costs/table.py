@@ -1,4 +1,4 @@
-"""The estimate as text: by figure, the whole, and what those that are there really took."""
+"""The estimate as text: by figure, in total, and compared with the time that existing results took."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def lines(plan: Plan, estimate: Estimate, gpu_tflops: float | None = None) -> It
     """The lines of `make plan`.
 
     Args:
-        plan: what is estimated.
+        plan: the estimated plan.
         estimate: the estimate.
-        gpu_tflops: 10¹² floating-point operations a second that a GPU is taken to do; None leaves its hours out.
+        gpu_tflops: assumed speed of a GPU in 10¹² floating-point operations per second; None leaves GPU hours out.
     """
     head = f"{'':<24} {'jobs':>5} {'steps':>9} {'refreshes':>9} {'products':>11} {'operations':>10} {'core hours':>10}"
     head += f" {'GPU hours':>9}" if gpu_tflops else ""

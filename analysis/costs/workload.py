@@ -1,6 +1,6 @@
-"""How much work a plan is, counted from specifications alone: steps, evaluations, Hessian products, memory, disk.
+"""Counts the work of a plan from specifications alone: steps, evaluations, Hessian products, memory, disk space.
 
-Free of torch, as all planning. What one of each costs is measured (`analysis.costs.calibration`).
+Like all planning, it does not import torch. `analysis.costs.calibration` measures the cost of each kind of work.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Solve:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done, in counts.
+    """Counts of work.
 
     Attributes:
-        updates: steps of the update rule, with the gradients that they take.
-        evaluations: values with gradients of the full batch, beyond those of the updates.
+        updates: steps of the update rule, with their gradients.
+        evaluations: values with gradients of the full batch, without those of the updates.
         tests: evaluations of the test data.
         joint_products: vectors multiplied by H, H_o and H_f at once.
         separate_products: vectors multiplied by one of the three, one after the other.
         snapshots: copies of θ that are written.
-        probe_products: vectors multiplied by H by probes that know how many beforehand.
+        probe_products: vectors multiplied by H in probes that know their number beforehand.
     """
 
     updates: int = 0
@@ -58,12 +58,12 @@ class Work:
 
     @property
     def refreshes(self) -> int:
-        """Eigenspaces computed, by whomever asked for."""
+        """Number of eigenspaces computed for any purpose."""
         return sum(solve.count for solve in self.solves)
 
 
 def training_work(spec: SegmentSpec, steps: int) -> Work:
-    """The work of a segment that lasts `steps`."""
+    """The work of a segment with `steps` steps."""
     problem = spec.problem
     parameters = parameter_count(problem)
     solves = []
@@ -89,7 +89,7 @@ def training_work(spec: SegmentSpec, steps: int) -> Work:
 
 
 def energies_work(spec: EnergiesSpec, snapshots: int, every: int) -> Work:
-    """The work of the curvature stage at that many snapshots."""
+    """The work of the curvature stage for this number of snapshots."""
     k = min(spec.problem.k, parameter_count(spec.problem))
     steps = min(spec.density_steps, parameter_count(spec.problem))
     return Work(
@@ -100,12 +100,12 @@ def energies_work(spec: EnergiesSpec, snapshots: int, every: int) -> Work:
 
 
 def _times(steps: int, numbers: ProbeNumbers) -> int:
-    """How often a probe measures: also at the first step, and at the last one unless it is of updates."""
+    """The number of a probe's measurements, including the first step and, unless it measures updates, the last step."""
     return math.ceil(steps / numbers.every) + (numbers.place != "update")
 
 
 def _evaluations(spec: SegmentSpec, steps: int) -> int:
-    """At how many steps some probe needs the full batch's loss or gradient."""
+    """The number of steps at which a probe needs the full batch's loss or gradient."""
     needing = [numbers for numbers in spec.probes.values() if numbers.measurement().gradient]
     at = {step for numbers in needing for step in range(0, steps, numbers.every)}
     return len(at | {steps})
@@ -115,7 +115,8 @@ def _evaluations(spec: SegmentSpec, steps: int) -> int:
 
 
 def memory_bytes(spec: SegmentSpec | EnergiesSpec) -> float:
-    """About what a process needs: libraries, data, one chunk's graph, the eigensolver's vectors with their images."""
+    """Approximate memory of a process: libraries, data, one chunk's graph, the eigensolver's vectors with their
+    images."""
     problem, k = spec.problem, spec.problem.k
     vector = _vector_bytes(problem)
     width = 2 * k if isinstance(spec, SegmentSpec) else k
@@ -126,7 +127,8 @@ def memory_bytes(spec: SegmentSpec | EnergiesSpec) -> float:
 
 
 def disk_bytes(spec: SegmentSpec, work: Work) -> float:
-    """About what a segment leaves, before compression: its state, with the starts of the next refreshes; snapshots."""
+    """Approximate size of a segment's files before compression: its state, with the starts of the next refreshes, and
+    its snapshots."""
     k = spec.problem.k
     widths = [numbers.measurement().eigenpairs for numbers in spec.probes.values()] + [int(spec.filter is not None)]
     blocks = sum(width * k + GUARD for width in widths if width)

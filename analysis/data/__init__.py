@@ -1,6 +1,6 @@
-"""Data sets by name, each with the same bytes whatever its source.
+"""Data sets by name. Each has the same bytes whatever its source.
 
-Nothing heavy is imported here: names and descriptions are read while the workflow is parsed.
+Nothing heavy is imported here, because names and descriptions are read while the workflow is parsed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def default_data_dir() -> Path:
 
 
 def load(name: str, data_dir: Path | str | None = None, download: bool = True) -> xr.Dataset:
-    """One data set, from files if they are there, else by download, the wheel or the generator.
+    """Loads one data set from files if they exist, and otherwise by download, from the wheel or from the generator.
 
     Args:
         name: one of `names()`.
         data_dir: folder with the layouts of the data sets' own sites (`MNIST/raw/`,
             `cifar-10-batches-bin/` or `cifar-10-batches-py/`, `SST-2/`); downloads go there too.
-            Default: `default_data_dir()`. Not looked at for data that need no download.
+            Default: `default_data_dir()`. It is not used for data that need no download.
         download: whether missing files may be downloaded.
 
     Returns:
@@ -41,11 +41,11 @@ def load(name: str, data_dir: Path | str | None = None, download: bool = True) -
         number.
 
     Raises:
-        InputError: unknown name; data missing, cut short, unreadable or with another checksum; unusable
-            folder.
+        InputError: the name is unknown, the folder is unusable, or the data are missing, truncated, unreadable or have
+            another checksum.
     """
     entry = describe(name)
-    # By name, so that the code of one source is no dependency of another's.
+    # Imported by name, so that the code of one source is not a dependency of another.
     module = importlib.import_module(f"analysis.data.{entry.module}")
     folder = default_data_dir() if data_dir is None else Path(data_dir)
     try:

@@ -1,7 +1,6 @@
-"""What data sets there are: names, sizes and checksums, known without loading anything.
+"""The catalogue of data sets: names, sizes and checksums, which are known without loading anything.
 
-The configuration layer reads this page while the workflow is parsed, so it imports nothing but the standard
-library.
+The configuration layer reads this module while the workflow is parsed, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ class Description:
     """One data set.
 
     Attributes:
-        name: the name configurations use.
-        title: the name people read in figures; it says "synthetic" where the data are.
-        kind: "image", "text", or "toy" (an example is a sign and nothing more).
+        name: the name in configurations.
+        title: the name in figures. It contains "synthetic" for synthetic data.
+        kind: "image", "text", or "toy" (an example is only a sign).
         examples: number of examples.
         classes: number of classes; labels are 0 … classes − 1.
         shape: shape of one example as stored: (row, column), (channel, row, column), (position,) of ids, or () for
             sentences and toys.
-        synthetic: whether the data were made up by a program.
-        sha256: of the canonical bytes. Images: uint8 pixels in C order, then uint8 labels. Text: the lines
+        synthetic: whether a program generated the data.
+        sha256: SHA-256 of the canonical bytes. Images: uint8 pixels in C order, then uint8 labels. Text: the lines
             `label<TAB>sentence`, joined by newlines, in UTF-8. Ids: int64 in C order, then uint8 labels. Toys: int8
             sides, then uint8 labels.
         needs_download: whether the data come neither with the dependencies nor from a generator.
         module: the module of this package that loads it.
         split: which part of its collection this is.
-        words: distinct words of all examples, of text; of ids, the padding is one of them.
-        collection: the one of `pixel_statistics` that it is a part of, if any.
+        words: number of distinct words in all examples of text. For ids, the padding is one of them.
+        collection: the collection of `pixel_statistics` to which it belongs, if any.
     """
 
     name: str
@@ -239,7 +238,7 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> Description:
-    """The catalogue's entry for `name`; nothing is loaded.
+    """The catalogue's entry for `name`. It loads nothing.
 
     Raises:
         InputError: there is no data set of that name.

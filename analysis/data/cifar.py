@@ -1,8 +1,8 @@
 """CIFAR-10 from its published binary version, or from the Python version that torchvision keeps.
 
-The binary version is preferred, and is the one that is downloaded: torchvision's CIFAR10 unpickles what it
-has downloaded, and no pickle is loaded here. The one exception is a Python version that is already there:
-its file is read only after its published MD5 is confirmed, by an unpickler that knows only numpy's arrays.
+The binary version is preferred, and only this version is downloaded, because torchvision's CIFAR10 unpickles its
+download and this project does not load pickles. The one exception is a Python version that already exists. Its file is
+read only after its published MD5 is confirmed, with an unpickler that accepts only numpy arrays.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
     """The first `entry.examples` images of the first training batch, or of the test batch.
 
     Raises:
-        InputError: missing and not to be had, cut short, or with another checksum.
+        InputError: the data are missing and unavailable, truncated, or have another checksum.
     """
     batch = BATCH[entry.split]
     binary, python = data_dir / BINARY / f"{batch}.bin", data_dir / PYTHON / batch
@@ -98,7 +98,7 @@ def _read_python(path: Path, shape: tuple[int, ...]) -> tuple[Pixels, Pixels]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows only what a numpy array is put together from."""
+    """An unpickler that accepts only the parts of a numpy array."""
 
     # numpy's module is `numpy.core` in files written before numpy 2, which these are.
     _ALLOWED = frozenset(

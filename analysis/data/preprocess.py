@@ -1,4 +1,4 @@
-"""From datasets to tensors: scaled images, token ids, labels, the first n examples."""
+"""Converts datasets to tensors: scaled images, token ids, labels, the first n examples."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SPECIAL = ("<padding>", "<unknown>")
 
 
 def first(ds: xr.Dataset, examples: int) -> xr.Dataset:
-    """The first examples, with a title that says so; the dataset itself if it has just as many.
+    """The first examples, with a title that says so; the dataset itself if it has exactly that many.
 
-    A class that the subset lacks is allowed; its number then stands in the attribute `missing_classes`.
-    The attribute `sha256` stays that of the whole set, which together with `first` identifies the subset.
+    The subset may lack classes. The attribute `missing_classes` then lists their numbers. The attribute `sha256` stays
+    that of the whole set, which together with `first` identifies the subset.
 
     Raises:
-        InputError: fewer than one, or more than there are.
+        InputError: the number is less than one, or larger than the number of examples.
     """
     total = ds.sizes["example"]
     if not 1 <= examples <= total:
         raise InputError(
-            f"{ds.attrs['title']} ({ds.attrs['name']}): {examples:,} examples asked for, "
+            f"{ds.attrs['title']} ({ds.attrs['name']}): {examples:,} examples were requested, "
             f"but it has {total:,}. Allowed: 1 to {total:,}."
         )
     subset = ds.isel(example=slice(None, examples)).copy(deep=True)
@@ -51,7 +51,7 @@ def side_tensor(ds: xr.Dataset, dtype: torch.dtype) -> torch.Tensor:
     """A toy's sides +1 and −1 as [N, 1].
 
     Raises:
-        InputError: images or text instead of sides.
+        InputError: the data are images or text instead of sides.
     """
     if "sides" not in ds:
         raise InputError(f"{ds.attrs['name']} holds no sides: a toy cannot read it.")
@@ -61,22 +61,22 @@ def side_tensor(ds: xr.Dataset, dtype: torch.dtype) -> torch.Tensor:
 def image_tensors(
     train: xr.Dataset, test: xr.Dataset, scaling: str, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of both splits, scaled alike.
+    """The images of both splits, with the same scaling.
 
     Args:
-        train: image dataset with N examples. It alone gives the statistics, but for "pixel-all".
+        train: image dataset with N examples. Only this split gives the statistics, except with "pixel-all".
         test: image dataset with M examples of the same shape.
-        scaling: "unit": to [0, 1]; "channel": less the channel's mean, divided by its standard deviation;
-            "pixel": the same for each pixel of each channel; "pixel-all": likewise, by all images of the
-            collection that the training split is the beginning of. What is constant becomes 0 in both.
+        scaling: "unit" scales to [0, 1]. "channel" subtracts the channel's mean and divides by its standard deviation.
+            "pixel" does this for each pixel of each channel. "pixel-all" does the same with the statistics of all
+            images of the collection from which the training split is taken. Constant pixels become 0 in both splits.
         dtype: floating-point type of the result.
 
     Returns:
         [N, C, H, W] and [M, C, H, W]; C = 1 for MNIST.
 
     Raises:
-        InputError: unknown scaling, text instead of images, splits of different shapes, or "pixel-all" of a
-            data set of which the project has no such statistics.
+        InputError: the scaling is unknown, the data are text, the splits have different shapes, or "pixel-all" is used
+            with a data set for which the project has no statistics.
     """
     if scaling not in SCALINGS:
         raise InputError(f'Unknown image scaling "{scaling}". Allowed: {", ".join(SCALINGS)}.')
@@ -87,7 +87,7 @@ def image_tensors(
             f"{test.attrs['name']} of shape {test_pixels.shape[1:]}: they are no splits of one data set."
         )
     if scaling == "unit":
-        # A division: exactly 1 for white, which multiplying by 1/255 does not promise.
+        # The division gives exactly 1 for white. Multiplying by 1/255 might not.
         train_inputs, test_inputs = (torch.from_numpy(p).to(dtype) / 255 for p in (train_pixels, test_pixels))
         return train_inputs, test_inputs
     if scaling == "pixel-all":
@@ -120,7 +120,8 @@ def _of_collection(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 def _standardisation(pixels: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 1/deviation (0 where constant) over `axes`, float64, with `axes` kept as 1.
 
-    Sums of integers are exact: no order of summation shows, and "constant" is no matter of rounding.
+    Sums of integers are exact, so they do not depend on the order of summation, and "constant" does not depend on
+    rounding.
     """
     count = int(np.prod([pixels.shape[axis] for axis in axes]))
     squares = np.square(np.arange(256, dtype=np.uint32))[pixels]
@@ -137,19 +138,20 @@ def token_tensors(
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Sentences of both splits as word ids, padded at the end to `max_length`.
 
-    Words are what stands between whitespace. 0 is padding, 1 an unknown word; the training split's words
-    follow in order of first appearance. A test sentence that is longer is cut.
+    Words are separated by whitespace. 0 is padding, and 1 is an unknown word. The words of the training split follow in
+    order of first appearance. Longer test sentences are cut.
 
     Args:
-        train: text dataset with N examples; it alone gives the vocabulary.
+        train: text dataset with N examples. Only this split gives the vocabulary.
         test: text dataset with M examples.
-        max_length: words a sentence, T.
+        max_length: words per sentence, T.
 
     Returns:
-        int64 [N, T], int64 [M, T], and the vocabulary: each id's word, "<padding>" and "<unknown>" first.
+        int64 [N, T], int64 [M, T], and the vocabulary, which has the word of each id, "<padding>" and "<unknown>"
+        first.
 
     Raises:
-        InputError: a training sentence has more than `max_length` words, or images instead of text.
+        InputError: a training sentence has more than `max_length` words, or the data are images.
     """
     train_words, test_words = _words(train), _words(test)
     _check_longest(train, max(len(words) for words in train_words), max_length, "words")
@@ -165,12 +167,12 @@ def token_tensors(
 
 
 def id_tensors(train: xr.Dataset, test: xr.Dataset, max_length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids of both splits, filled up with padding or cut to `max_length` positions.
+    """The ids of both splits, padded or cut to `max_length` positions.
 
     Args:
         train: id dataset with N examples.
-        test: id dataset with M examples; what is longer is cut.
-        max_length: positions a sentence, T.
+        test: id dataset with M examples. Longer sentences are cut.
+        max_length: positions per sentence, T.
 
     Returns:
         int64 [N, T] and [M, T].

@@ -24,7 +24,7 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
     """The first `entry.examples` sentences of a split.
 
     Raises:
-        InputError: missing and not to be had, cut short, malformed, or with another checksum.
+        InputError: the data are missing and unavailable, truncated, malformed, or have another checksum.
     """
     path = data_dir / LAYOUT / FILE[entry.split]
     files = [f"{LAYOUT}/{name}" for name in FILE.values()]
@@ -43,9 +43,9 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
 
 
 def _read(path: Path, entry: Description) -> tuple[list[str], list[int]]:
-    """The first rows of a table, which must have as many as were published.
+    """The first rows of a table, which must have the published number of rows.
 
-    Rows are counted, not bytes: copies differ in the spaces at the end of a line.
+    Rows are counted rather than bytes, because copies differ in the spaces at the end of a line.
     """
     content, rows = path.read_bytes(), PUBLISHED_ROWS[entry.split]
     try:
@@ -57,7 +57,7 @@ def _read(path: Path, entry: Description) -> tuple[list[str], list[int]]:
         raise InputError(f"{path}, line 1: found {lines[0][:80]!r}, expected {HEADER!r}. {_ADVICE}")
     del lines[0]
     whole = [line for line in lines if line.count("\t") == 1 and line.split("\t")[1].strip()]
-    if len(whole) < rows and lines[: len(whole)] == whole:  # what is missing is missing at the end
+    if len(whole) < rows and lines[: len(whole)] == whole:  # missing rows are missing at the end
         raise InputError(
             f"{path}: cut short. Found {len(whole):,} sentences in {len(content):,} bytes, "
             f"expected {rows:,} sentences. {_ADVICE}"

@@ -1,4 +1,4 @@
-"""Data sets as files of the results."""
+"""Writes data sets as files of the results."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from analysis.store.netcdf import write_dataset
 
 
 def write_subsets(outputs: Iterable[str | Path]) -> None:
-    """Write data sets as netCDF, from the folder that the environment variable DATA_DIR names, or the default one.
+    """Writes data sets as netCDF, from the folder in the environment variable DATA_DIR or from the default folder.
 
     Args:
-        outputs: paths, each named `<name>-<8 hex of its content's hash>.nc`; that says what is in it, so that the
-            folder is no parameter of the workflow.
+        outputs: paths, each named `<name>-<8 hex of its content's hash>.nc`; The name determines the content, so
+            the folder is not a parameter of the workflow.
 
     Raises:
-        InputError: as `load`; also if an output cannot be written.
+        InputError: as for `load`, or an output cannot be written.
     """
     folder = os.environ.get("DATA_DIR") or None
     for output in map(Path, outputs):

@@ -1,6 +1,6 @@
 """The two "examples" of a two-dimensional toy: the signs +1 and −1 of the noise in their losses.
 
-Training and test set at once; what an example's loss is, `analysis.toys` says.
+They are both the training and the test set. `analysis.toys` defines the loss of an example.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ SIDES = (1, -1)
 
 
 def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
-    """The two sides; `data_dir` and `download` are not needed.
+    """The two sides. `data_dir` and `download` are not used.
 
     Raises:
-        InputError: the module gave other sides than it should.
+        InputError: the module gave wrong sides.
     """
     return toy_dataset(
         entry,

@@ -28,8 +28,8 @@ def load(entry: Description, *, data_dir: Path, download: bool) -> xr.Dataset:
     """The ids of the split's sentences.
 
     Raises:
-        InputError: sentences or vocabulary missing and not to be had, or with another checksum; other ids than they
-            should be.
+        InputError: the sentences or the vocabulary are missing and unavailable or have another checksum, or the ids are
+            wrong.
     """
     from tokenizers import BertWordPieceTokenizer
 

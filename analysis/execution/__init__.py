@@ -1,1 +1,1 @@
-"""Making what a plan asks for."""
+"""Runs the jobs that a plan needs."""

@@ -1,7 +1,7 @@
-"""The function of each rule, under the rule's name: what a job does between files.
+"""The function of each rule, under the rule's name, which does the work of a job from files to files.
 
-Each takes what it is to make, and the files of its task (`analysis.execution.tasks`) with their folders, by the task's
-names. Imports are inside, since each job needs few and they take seconds.
+Each function takes what it should make and the files of its task (`analysis.execution.tasks`) with their folders, by
+the names that the task uses. Imports are inside the functions, because each job needs only a few and they take seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Files = Mapping[str, Sequence[str]]
 
 
 def data(planned: Sequence[None], inputs: Files, outputs: Files) -> None:
-    """Data sets, from files, a wheel, a generator or by download."""
+    """Loads data sets from files, a wheel, a generator or a download."""
     from analysis.data.subsets import write_subsets
 
     write_subsets(outputs["files"])
@@ -39,7 +39,7 @@ def segments(
     device: str,
     interrupted: Callable[[], bool],
 ) -> None:
-    """Sibling segments, one after the other."""
+    """Trains sibling segments, one after the other."""
     check_code(planned)
     from analysis.training.batch import train_batch
 
@@ -57,7 +57,7 @@ def segments(
 
 
 def energies(planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, *, threads: int, device: str) -> None:
-    """Energies and spectral densities along segments, from their snapshots."""
+    """Measures energies and spectral densities along segments, from their snapshots."""
     check_code(planned)
     from analysis.measurement.energies import measure_energies
 
@@ -72,7 +72,7 @@ def energies(planned: Sequence[PlannedEnergies], inputs: Files, outputs: Files, 
 
 
 def distances(planned: Sequence[PlannedDistances], inputs: Files, outputs: Files) -> None:
-    """Distances of runs from each other and from their start, from snapshots."""
+    """Measures the distances of runs from each other and from their start, from snapshots."""
     check_code(planned)
     from analysis.measurement.distances import write_distances
 
@@ -80,7 +80,7 @@ def distances(planned: Sequence[PlannedDistances], inputs: Files, outputs: Files
 
 
 def figures(planned: Sequence[PlannedFigure], inputs: Files, outputs: Files) -> None:
-    """Figures and tables, each from its datasets."""
+    """Draws figures and tables, each from its datasets."""
     check_code(planned)
     from analysis.figures import draw_figures
     from analysis.runs.panels import by_name
@@ -90,7 +90,7 @@ def figures(planned: Sequence[PlannedFigure], inputs: Files, outputs: Files) -> 
 
 
 def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> None:
-    """Every claim in every setting, from datasets."""
+    """Judges every claim in every setting, from datasets."""
     check_code(planned)
     from analysis.claims import judge
     from analysis.runs.panels import by_name
@@ -101,7 +101,7 @@ def claims(planned: Sequence[PlannedClaims], inputs: Files, outputs: Files) -> N
 
 
 def report(planned: Sequence[PlannedReport], inputs: Files, outputs: Files) -> None:
-    """The report, from figures, verdicts and the datasets behind them; what it shows is what was recorded."""
+    """Writes the report from the recorded figures, the verdicts and the datasets behind them."""
     check_code(planned)
     from analysis.agreement import for_report
     from analysis.plan.outputs import DEVIATIONS

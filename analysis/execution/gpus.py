@@ -1,4 +1,4 @@
-"""Which GPU a job works on, where several jobs share several."""
+"""Chooses the GPU of a job when several jobs share several GPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from analysis.execution.locks import take
 from sharpflat.errors import InputError
 
-# Of a job of the workflow: its profile says what there is.
+# The advice for a job of the workflow, whose profile decides about GPUs.
 WITHOUT_GPU = (
     "on this machine, give snakemake --workflow-profile workflow/profiles/local (make: WORKFLOW=local), or --resources "
     "gpu=0; on a cluster, set gpu: 0, or a partition with GPUs, in workflow/profiles/slurm/stages.yaml"
@@ -21,18 +21,19 @@ WITHOUT_GPU = (
 
 @contextmanager
 def share(device: str, otherwise: str = "--device cpu takes the CPU") -> Iterator[str]:
-    """The device to work on, within the context: for "cuda" the GPU with the fewest jobs, any other as it is.
+    """The device to use within the context. For "cuda", it is the GPU with the fewest jobs; any other device is
+    unchanged.
 
-    A job holds the lock of a place on a GPU, the first that is free: first places first, so that GPUs fill up evenly.
-    The system frees the place of one that is killed. How many jobs there are at once is for whoever starts them
-    (the workflow engine's resource `gpu`, `--jobs`).
+    A job holds the lock of the first free place on a GPU. All first places come before the second ones, so that GPUs
+    fill up evenly. If a job is killed, the system frees its place. Whoever starts the jobs limits their number (the
+    workflow engine's resource `gpu`, or `--jobs`).
 
     Args:
         device: as in `python -m analysis run --device`.
-        otherwise: what to do where there is no GPU, for whoever started the job.
+        otherwise: advice for the message if there is no GPU.
 
     Raises:
-        InputError: for "cuda" where there is no GPU, or if the locks' folder is not writable.
+        InputError: the device is "cuda" and there is no GPU, or the folder of the locks is not writable.
     """
     if device != "cuda":
         yield device

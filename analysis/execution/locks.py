@@ -1,4 +1,4 @@
-"""Locks on files: they end with the process that holds them, however it ends."""
+"""Locks on files, which end with the process that holds them, however it ends."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _HELD: dict[Path, int] = {}  # for the rest of this process
 
 
 class NoLocks(InputError):
-    """The file system has none."""
+    """The file system has no locks."""
 
 
 def take(path: Path) -> int | None:
-    """Lock a file, which is made if it is not there.
+    """Locks a file, which is created if it does not exist.
 
     Returns:
         The open file that holds the lock, until it is closed or the process ends; None if another holds it.
 
     Raises:
-        NoLocks: if the file system has no locks.
-        InputError: if the file cannot be made or locked.
+        NoLocks: the file system has no locks.
+        InputError: the file cannot be created or locked.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,12 +48,12 @@ def take(path: Path) -> int | None:
 
 
 def only_pipeline(path: Path) -> int:
-    """Be the only one that holds this lock of a folder's pipelines; returns the open file.
+    """Takes the lock of a folder's pipelines, which only one process can hold, and returns the open file.
 
-    On a file system without locks, the lock is one in the folder for temporary files, which only this machine sees.
+    On a file system without locks, it locks a file in the folder for temporary files, which only this machine sees.
 
     Raises:
-        InputError: if another is, with its process; or as `take`.
+        InputError: another process holds the lock, which the message names; or as for `take`.
     """
     try:
         file = take(path)
@@ -63,34 +63,35 @@ def only_pipeline(path: Path) -> int:
         print(f"{error} Pipelines of other machines in this folder are not noticed: run one.", file=sys.stderr)
     if file is None:
         holder = path.read_text().strip() or "unknown"
-        raise InputError(f"another pipeline runs in this folder (process {holder}). Wait for its end, or stop it.")
+        raise InputError(f"another pipeline runs in this folder (process {holder}). Wait until it ends, or stop it.")
     os.truncate(file, 0)
     os.write(file, str(os.getpid()).encode())
     return file
 
 
 def hold(path: Path) -> None:
-    """As `only_pipeline`, for the rest of this process, which may hold it already.
+    """Takes the lock as `only_pipeline` does, for the rest of this process, which may hold it already.
 
     Raises:
-        InputError: as `only_pipeline`.
+        InputError: as for `only_pipeline`.
     """
     if path.resolve() not in _HELD:
         _HELD[path.resolve()] = only_pipeline(path)
 
 
 def held_since(path: Path) -> float | None:
-    """When the pipeline began that holds this lock, as files' times are; None if none does. Takes no lock."""
+    """The start of the pipeline that holds this lock, as a file time; None if no pipeline holds it. It takes no
+    lock."""
     import psutil  # type: ignore[import-untyped]  # here: a machine that only trains may lack it
 
     try:
         since, holder = path.stat().st_mtime, psutil.Process(int(path.read_text()))
-        return since if holder.create_time() <= since + 1 else None  # its number may be another's by now
+        return since if holder.create_time() <= since + 1 else None  # another process may have its number by now
     except (OSError, ValueError, psutil.NoSuchProcess):
         return None
 
 
 def on_this_machine(path: Path) -> Path:
-    """The lock that stands for one on a file system without locks."""
+    """The lock that replaces one on a file system without locks."""
     name = sha256(str(path.resolve()).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"sharp-and-flat-{os.getuid()}" / f"{name}.lock"

@@ -1,4 +1,4 @@
-"""The settings of `--config`, and the engine's own options that the workflow has to answer itself."""
+"""The settings of `--config`, and options of the engine that the workflow must handle itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.plan.plan import Plan
 from analysis.specs import Frozen
 from sharpflat.errors import InputError
 
-# Options of the engine with which it makes nothing.
+# Options with which the engine makes nothing.
 ONLY_LOOKS = (
     *("dryrun", "lint", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph"),
     *("filegraph", "d3dag", "print_compilation", "unlock", "report", "archive", "generate_unit_tests", "containerize"),
@@ -24,12 +24,12 @@ class Options(Frozen):
     """The keys of `--config`.
 
     Attributes:
-        profile: a file of `config_dir`.
-        results: the folder that holds those of all profiles.
+        profile: the name of a file in `config_dir`.
+        results: the folder with the results of all profiles.
         archived: whether to redraw from the archive.
-        config_dir: "" for the project's own.
-        stages: what a cluster's jobs ask for.
-        force: what to make again, though it is there: names, with commas or spaces between them.
+        config_dir: the configuration folder; "" for the project's own.
+        stages: the resources that a cluster's jobs request.
+        force: names of what to make again although it exists, separated by commas or spaces.
     """
 
     profile: Any = "quick"
@@ -41,7 +41,7 @@ class Options(Frozen):
 
 
 class EngineArguments(Protocol):
-    """The engine's command line, as far as it is used here."""
+    """The part of the engine's command line that is used here."""
 
     targets: Iterable[str]
     force: bool
@@ -50,12 +50,12 @@ class EngineArguments(Protocol):
 
 
 def wanted_again(plan: Plan, results: str, force: str, arguments: EngineArguments) -> list[str]:
-    """What to make again, though it is there, as names for `analysis.plan.part.again`.
+    """Names of what to make again although it exists, for `analysis.plan.part.again`.
 
-    The engine's own --forceall, --force and --forcerun find no rule for what is there, so they are answered here.
+    The engine's own --forceall, --force and --forcerun find no rule for existing files, so they are handled here.
 
     Raises:
-        InputError: if --force comes without a target.
+        InputError: --force is given without a target.
     """
     names = force.replace(",", " ").split()
     if arguments.forceall:
@@ -63,7 +63,7 @@ def wanted_again(plan: Plan, results: str, force: str, arguments: EngineArgument
     forced = [word for word in arguments.forcerun or () if word != "all"]
     if arguments.force:
         if not arguments.targets:
-            raise InputError("--force: says what to make again only with a target; or --config force=song-fig01")
+            raise InputError("--force needs a target to make again; you can also use --config force=song-fig01")
         forced += arguments.targets
     for word in forced:
         file = os.path.relpath(word, results)

@@ -1,6 +1,6 @@
-"""How far a run is: from what the logs of its jobs say, and from rough costs of what is planned.
+"""The progress of a run, from the logs of its jobs and from rough costs of the planned work.
 
-Nothing is written for this. A segment's log says its step every few seconds, and how long it took when it is done.
+Nothing extra is written for this. A segment's log gives its step every few seconds, and its total time at the end.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from analysis.plan.missing import expected_refreshes
 from analysis.plan.plan import Drawn, Plan, PlannedDistances, PlannedSegment
 from analysis.plan.problems import parameter_count
 
-# A first guess on one core, for a fully connected network: the first from the archived quick profile, whose settings
-# need from 0.02 to 0.6; the second, for each parameter and example, from the archived laptop profile.
+# A first estimate on one core for a fully connected network. The first number comes from the archived quick profile,
+# whose settings need 0.02 to 0.6. The second is for each parameter and example, from the archived laptop profile.
 SECONDS_A_REFRESH, SECONDS_AN_EXAMPLE = 0.15, 5e-10
-# About, of one piece of a rule that is not trained or measured along a segment.
+# Approximate seconds of one piece of a rule that is not training or measuring along a segment.
 SECONDS = {"data": 5.0, "distances": 5.0, "figures": 2.0, "claims": 8.0, "report": 10.0}
-USUAL_PACE = 30.0  # seconds of a run that count as much as the expectation that work takes what it should
+USUAL_PACE = 30.0  # seconds of a run that weigh as much as the prior that the estimate is right
 BAR = 20  # characters
-TRUST = 3.0  # guessed seconds of one setting's measured work that count as much as what is known of all settings
+TRUST = 3.0  # estimated seconds of one setting's measured work that weigh as much as the average of all settings
 
 _LINE = re.compile(r"^\d\d:\d\d:\d\d (\S+): (.*)$")
 _BEGUN = re.compile(r"(?:begins|continues from its checkpoint) at step (\d+)$")
@@ -38,13 +38,13 @@ _DONE = re.compile(r".*, ([\d.]+) s$")
 
 @dataclass(frozen=True)
 class Piece:
-    """One thing that a plan makes.
+    """One result that a plan makes.
 
     Attributes:
-        rule: that makes it.
-        id: its own, or a figure's name.
-        file: relative to the results; it is there if the piece is done.
-        seconds: a first guess.
+        rule: the rule that makes it.
+        id: its id, or the name of a figure.
+        file: a file relative to the results, which exists if the piece is done.
+        seconds: a first estimate of its time.
     """
 
     rule: str
@@ -58,7 +58,7 @@ class Piece:
 
 
 def pieces(plan: Plan, planned: Iterable[Planned] | None = None) -> list[Piece]:
-    """What a plan makes, or some of it."""
+    """The pieces that a plan makes, or some of them."""
     lengths = plan.lengths()
 
     def piece(one: Planned) -> Piece:
@@ -82,14 +82,14 @@ def pieces(plan: Plan, planned: Iterable[Planned] | None = None) -> list[Piece]:
 
 
 def pieces_of(plan: Plan, tasks: Iterable[Task]) -> list[Piece]:
-    """What tasks make."""
+    """The pieces that tasks make."""
     data = [Piece("data", task.id, task.outputs["files"][0], SECONDS["data"]) for task in tasks if task.rule == "data"]
     return data + pieces(plan, [one for task in tasks for one in task.arguments])
 
 
 @dataclass(frozen=True)
 class At:
-    """Where a job is: in the segment `id`, which began at step `first`; `step` is 0 until it says more."""
+    """The position of a job: in the segment `id`, which began at step `first`. `step` is 0 until the log gives one."""
 
     id: str
     first: int
@@ -106,11 +106,11 @@ class At:
 
 
 class Logs:
-    """The logs of segments and energies below a folder of results, read on from where the last look ended.
+    """The logs of segments and energies in a folder of results. Each reading continues where the last one ended.
 
     Attributes:
-        took: seconds of what was finished, by id.
-        at: where the job of each log was when it last said so.
+        took: seconds of finished work, by id.
+        at: the last position of each log's job.
     """
 
     def __init__(self, results: Path) -> None:
@@ -120,7 +120,7 @@ class Logs:
         self._read: dict[str, int] = {}
 
     def all(self) -> list[str]:
-        """Relative to the results."""
+        """All logs, relative to the results."""
         found = [path for rule in ("segments", "energies") for path in self._results.glob(f"logs/{rule}/*.log")]
         return sorted(path.relative_to(self._results).as_posix() for path in found)
 
@@ -149,11 +149,11 @@ class Logs:
 
 
 class Left(NamedTuple):
-    """Of pieces that are not all done.
+    """The remaining work of some pieces.
 
     Attributes:
-        fraction: of their work that is done.
-        seconds: about how many are left, of work at once on all slots.
+        fraction: fraction of their work that is done.
+        seconds: estimated seconds left, with work on all slots at once.
         work: seconds of work that is done.
     """
 
@@ -165,14 +165,14 @@ class Left(NamedTuple):
 def left(
     pieces: Collection[Piece], done: Collection[str], took: Mapping[str, float], running: Collection[At], slots: int
 ) -> Left:
-    """What is left to do. Whatever was measured tells how long the rest of its setting takes.
+    """The remaining work. Measured times determine the estimate for the rest of their setting.
 
     Args:
-        pieces: all that has to be done.
-        done: the files of those that are.
+        pieces: everything that has to be done.
+        done: the files of the finished pieces.
         took: seconds, by id.
-        running: segments that are under way.
-        slots: jobs at once.
+        running: segments that are running.
+        slots: number of jobs at once.
     """
     now = {at.id: at for at in running}
     known = dict(took) | {at.id: at.left / (1 - at.fraction) for at in running if 0 < at.fraction < 1}
@@ -183,7 +183,7 @@ def left(
                 sums[key] = sums[key][0] + known[piece.id], sums[key][1] + piece.seconds
 
     def ratio(key: str, otherwise: float) -> float:
-        """Of what was measured to what was guessed."""
+        """The ratio of measured to estimated time."""
         measured, guessed = sums[key]
         return (measured + TRUST * otherwise) / (guessed + TRUST)
 
@@ -199,20 +199,22 @@ def left(
 
 
 def clock(seconds: float) -> str:
-    """As in 0:07, 12:30 or 3:05:00."""
+    """A time, for example 0:07, 12:30 or 3:05:00."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 class Run:
-    """What this process makes. The engine tells it which tasks begin and end."""
+    """The tasks that this process performs. The engine reports which tasks begin and end."""
 
     def __init__(self, plan: Plan, tasks: Sequence[Task], results: Path, slots: int) -> None:
         before = Logs(results)
         before.look(before.all())
         self._took = before.took
         for task in tasks:
-            (results / task.log).unlink(missing_ok=True)  # of an earlier run, which is not to be taken for this one
+            (results / task.log).unlink(
+                missing_ok=True
+            )  # the log of an earlier run must not be mistaken for this one's
         self._plan, self._slots, self._logs = plan, slots, Logs(results)
         self._running: dict[str, Task] = {}
         self._ended: set[str] = set()
@@ -220,7 +222,7 @@ class Run:
         self.only(tasks)
 
     def only(self, tasks: Iterable[Task]) -> None:
-        """These are all that is performed."""
+        """Restricts the run to these tasks."""
         self.tasks = {task.name: task for task in tasks}
         self._pieces = pieces_of(self._plan, self.tasks.values())
 
@@ -234,17 +236,17 @@ class Run:
             self._ended |= {file for files in task.outputs.values() for file in files}
 
     def far(self) -> str:
-        """As in "34 %, 4:12 left"."""
+        """The progress, for example "34 %, 4:12 left"."""
         took, elapsed = self._logs.took, time.monotonic() - self._begun
         done = self._ended | {piece.file for piece in self._pieces if piece.id in took}
         found = left(self._pieces, done, self._took | took, self._logs.at.values(), self._slots)
-        # What starting jobs, a busy machine and idle slots add to the work itself.
+        # The factor by which starting jobs, a busy machine and idle slots slow down the work.
         pace = (elapsed + USUAL_PACE) / (found.work / self._slots + USUAL_PACE)
-        self._shown = max(self._shown, found.fraction)  # an estimate that grows takes nothing back
+        self._shown = max(self._shown, found.fraction)  # the shown progress never decreases, even if the estimate grows
         return f"{int(100 * self._shown)} %, {clock(found.seconds * pace)} left"
 
     def line(self) -> str:
-        """As `far`, with what runs and where it is."""
+        """The progress as in `far`, with the running jobs and their positions."""
         self._logs.look(task.log for task in self._running.values())
         far, at = self.far(), self._logs.at
         bar = "#" * round(BAR * self._shown)
@@ -258,15 +260,15 @@ def _brief(task: Task) -> str:
     return f"{first} and {len(more)} more" if more else first
 
 
-RUN: Run | None = None  # of this process, once it has jobs to run
-LOOKS = False  # whether this process only looks, so that all that the engine says is wanted
+RUN: Run | None = None  # the run of this process, once it has jobs
+LOOKS = False  # whether this process only inspects, so that all messages of the engine are shown
 
 
 def status(plan: Plan, results: Path, since: float | None) -> Iterator[str]:
-    """Lines that say what of a plan is there, runs and is missing, and about how long it will take.
+    """Lines that say which parts of a plan exist, run or are missing, and about how long the rest will take.
 
     Args:
-        since: when the pipeline began that runs now; None if none does.
+        since: start of the pipeline that runs now; None if none runs.
     """
     absent, whole, logs = missing(plan, results), pieces(plan), Logs(results)
     logs.look(logs.all())
@@ -291,7 +293,7 @@ def status(plan: Plan, results: Path, since: float | None) -> Iterator[str]:
     for job in jobs:
         yield f"running: {running[job.name] or _brief(job)}"
     if since is None:
-        yield f"Nothing runs. make reproduce PROFILE={plan.profile} goes on from here."
+        yield f"Nothing runs. make reproduce PROFILE={plan.profile} continues from here."
 
 
 def _begun(plan: Plan, results: Path) -> list[Task]:
@@ -304,7 +306,7 @@ def _begun(plan: Plan, results: Path) -> list[Task]:
 
 
 def _runs(job: Task, results: Path, since: float, absent: Collection[str]) -> bool:
-    """Whether a job has begun a log, and not made everything."""
+    """Whether a job has begun its log but has not made all its files."""
     log = results / job.log
     return (
         log.exists()

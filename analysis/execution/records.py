@@ -1,4 +1,4 @@
-"""Records of what plainly named results were made from, and of their bytes."""
+"""Records of the sources and the bytes of results whose names have no hash."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from sharpflat.errors import InputError
 
 @contextmanager
 def recorded(drawn: Sequence[Drawn], records: Sequence[str], files: Sequence[str]) -> Iterator[None]:
-    """Around the making of results: each has at most one record `<name>-<8 hex>.json`, and only once it is made.
+    """A context for making results. Each result has at most one record `<name>-<8 hex>.json`, and only after it is
+    made.
 
     Args:
         drawn: the results.
-        records: the file of each one's record; other records of the same name go before anything is made.
-        files: all that is made.
+        records: the file of each result's record. Other records of the same name are removed before anything is made.
+        files: all files that are made.
 
     Raises:
-        InputError: if a record cannot be written.
+        InputError: a record cannot be written.
     """
     paths = [Path(record) for record in records]
     for path in paths:
@@ -38,7 +39,7 @@ def recorded(drawn: Sequence[Drawn], records: Sequence[str], files: Sequence[str
 
 
 def is_made(drawn: Drawn, results: Path) -> bool:
-    """Whether there is a record that says that the result was made from just this, and has these bytes."""
+    """Whether a record shows that the result was made from exactly this and has these bytes."""
     try:
         text = (results / drawn.record).read_text(encoding="utf-8")
         return text == _record(drawn, {file: results / file for file in drawn.files})
@@ -47,22 +48,22 @@ def is_made(drawn: Drawn, results: Path) -> bool:
 
 
 def missing(plan: Plan, results: Path) -> set[str]:
-    """Files of the plan that are not there, and the records of results that were made from something else, or whose
-    bytes are others. Both are relative to the results."""
+    """Missing files of the plan, and the records of results that were made from something else or whose bytes
+    differ. Both are relative to the results."""
     absent = {file for file in plan.files if not (results / file).exists()}
     return absent | {drawn.record for drawn in plan.drawn if not is_made(drawn, results)}
 
 
 def check(record: Path) -> None:
-    """The result's files are those that were recorded.
+    """Checks that the result's files are those that were recorded.
 
     Raises:
-        InputError: if one is missing or its bytes are others, or the record is damaged.
+        InputError: a file is missing, its bytes differ, or the record is damaged.
     """
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))["sha256"].items()
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise InputError(f"{record}: is no readable record ({error}); delete it and run again") from error
+        raise InputError(f"{record}: is not a readable record ({error}); delete it and run again") from error
     for file, expected in recorded:
         path = record.parent.parent / file
         try:
@@ -70,7 +71,7 @@ def check(record: Path) -> None:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); run again") from error
         if actual != expected:
-            raise InputError(f"{path}: has SHA-256 {actual}, not the one of its record, {record}; run again")
+            raise InputError(f"{path}: has SHA-256 {actual}, which differs from its record, {record}; run again")
 
 
 def _name(record: Path) -> str:

@@ -1,4 +1,5 @@
-"""What a job of each stage asks a cluster for: a table beside the workflow profile, read at every start."""
+"""The resources that a job of each stage requests from a cluster: a table in the workflow profile, read at every
+start."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ Resource = int | str | Callable[[object, int], int]
 
 
 class Needs(Frozen):
-    """Of a stage's jobs at their first attempt. The n-th asks for n times the memory and the time."""
+    """The needs of a stage's jobs at their first attempt. The n-th attempt requests n times the memory and the time."""
 
-    mem_mb: Count | None = None  # of all processes of a job; None: as estimated
+    mem_mb: Count | None = None  # of all processes of a job; None means the estimate
     runtime: Count = 60  # minutes
     refreshes_per_minute: Positive | None = None  # the expected work, at this rate, is added to the minutes
-    gpu: Size = 1  # 0: the job takes the CPU
+    gpu: Size = 1  # 0: the job runs on the CPU
     gpu_model: str | None = None
     gres: str | None = None
     slurm_partition: str | None = None
@@ -26,13 +27,13 @@ class Needs(Frozen):
     slurm_extra: str | None = None
 
     def resources(self, refreshes: float, memory: float) -> dict[str, Resource]:
-        """Of a job with this much expected work, as a rule of the workflow takes them.
+        """The resources of a job with this much expected work, in the form that a rule of the workflow takes.
 
-        What grows is a function of (wildcards, attempt).
+        Resources that grow with the attempt are functions of (wildcards, attempt).
 
         Args:
-            refreshes: expected, or what costs as much.
-            memory: bytes, estimated (`analysis.costs.workload`).
+            refreshes: expected number of refreshes, or of work that costs as much.
+            memory: estimated bytes (`analysis.costs.workload`).
         """
         minutes, mem_mb = self.runtime, self.mem_mb or math.ceil(memory / 1e6)
         if self.refreshes_per_minute is not None:
@@ -45,7 +46,7 @@ class Needs(Frozen):
 
 
 class Stages(Frozen):
-    """The rules whose jobs a cluster runs; the jobs of all others run beside the engine."""
+    """The rules whose jobs a cluster runs. The jobs of all other rules run on the engine's node."""
 
     segments: Needs = Needs()
     energies: Needs = Needs()

@@ -1,6 +1,6 @@
-"""Making what a plan asks for without the workflow engine: the same tasks, functions, files and checkpoints.
+"""Runs the jobs of a plan without the workflow engine, with the same tasks, functions, files and checkpoints.
 
-The workflow finds done what is done here, and the reverse. Where one stopped, both continue.
+The workflow finds what was made here, and the reverse. Either can continue where the other stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from analysis.plan.part import chosen
 from analysis.plan.plan import Plan
 from sharpflat.errors import InputError
 
-DRAWING = ("figures", "claims", "report")  # rules whose libraries a machine for training may lack
+DRAWING = ("figures", "claims", "report")  # rules whose libraries a training machine may lack
 
 
 def run(
@@ -31,21 +31,21 @@ def run(
     device: str = "cpu",
     draw: bool = False,
 ) -> int:
-    """Make what is missing of a plan's data sets, segments, energies and distances.
+    """Makes the missing data sets, segments, energies and distances of a plan.
 
     Args:
-        plan: of a profile.
-        results: its folder; the one above holds those of all profiles.
-        only: figures, claims or segments (see `analysis.plan.part.chosen`); none is everything.
-        jobs: tasks at once; with more than one, each in a process of its own.
-        device: "cpu", "cuda:1", or "cuda": of the GPUs the one with the fewest jobs.
+        plan: the plan of a profile.
+        results: the folder of its results. The folder above contains those of all profiles.
+        only: figures, claims or segments (see `analysis.plan.part.chosen`). If it is empty, everything is made.
+        jobs: number of tasks at once. With more than one, each runs in its own process.
+        device: "cpu", "cuda:1", or "cuda" for the GPU with the fewest jobs.
         draw: also draw the figures, judge the claims and write the report.
 
     Returns:
-        The exit status: 0, 1 after an error that was reported, 130 if it was asked to stop.
+        The exit status: 0, or 1 after a reported error, or 130 if it was interrupted.
 
     Raises:
-        InputError: if a name of `only` is unknown, or another pipeline runs in this folder.
+        InputError: a name in `only` is unknown, or another pipeline runs in this folder.
     """
     if jobs < 1:
         raise InputError(f"--jobs: found {jobs}; allowed: 1 or more")

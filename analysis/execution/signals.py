@@ -1,6 +1,6 @@
-"""What every job does around its one function: it logs, reports errors and stops when asked.
+"""The surroundings of every job's function: logging, error reports, and stopping on request.
 
-Light: `workflow/locked.py` needs the text before anything that takes time to import.
+It imports nothing heavy, because `workflow/locked.py` needs its text before anything slow is imported.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ from sharpflat.errors import InputError
 
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 ANOTHERS_CODE = "unset PYTHONPATH, or uninstall what puts that code first"
-ERASE = "\r\x1b[K"  # of a terminal, the line that stands there (that of the progress)
+ERASE = "\r\x1b[K"  # erases the current line of a terminal (the progress line)
 # Signals within this time count as one: Ctrl-C reaches a job from the terminal and from the engine.
 ONE_SIGNAL_SECONDS = 1.0
-PARENT_SECONDS = 0.5  # between looks at whether the parent is still there
-CHILDREN_SECONDS = 0.1  # between looks for jobs that have to be stopped
+PARENT_SECONDS = 0.5  # between checks whether the parent still exists
+CHILDREN_SECONDS = 0.1  # between checks for jobs that have to be stopped
 
 
 @contextmanager
 def job(log_file: str | Path, script: str | Path, *, cooperative: bool = False) -> Iterator[Callable[[], bool]]:
-    """A job of the workflow: log to the file, and warnings and errors to standard error too; an `InputError` ends the
-    process with its message alone.
+    """The context of a job of the workflow. It logs to the file, and warnings and errors also go to standard error. An
+    `InputError` ends the process with only its message.
 
-    Enter it before the imports that take seconds, so that a signal meanwhile finds its handler. When the parent
-    process, the engine, is gone (killed), the job is asked to stop: nothing goes on behind the back of the next run.
+    Enter it before the imports that take seconds, so that the handler is ready for a signal during them. If the parent
+    process, the engine, is killed, the job receives a request to stop, so that it does not run alongside the
+    next run.
 
     Args:
-        log_file: written anew.
-        script: the folder of the job's script, two below the project's: the packages have to be that project's.
+        log_file: the log, which is overwritten.
+        script: the folder of the job's script, two levels below the project. The packages must be those of that
+            project.
         cooperative: whether the work calls the yielded function and stops by itself, so that it can continue later. A
-            second signal ends it at once, as the first ends any other work; files are written atomically.
+            second signal ends it at once, as the first one does for any other work. Files are written atomically.
 
     Yields:
-        A function that says whether the process was asked to stop (SIGINT, SIGTERM).
+        A function that returns whether the process received a request to stop (SIGINT or SIGTERM).
     """
     stop = Stop(cooperative=cooperative)
     stop_without_parent()
@@ -54,10 +56,10 @@ def job(log_file: str | Path, script: str | Path, *, cooperative: bool = False) 
 
 
 class Stop:
-    """Once made, it decides what SIGINT and SIGTERM do to this process: they are a request, or interrupt it.
+    """Handles SIGINT and SIGTERM for this process. They either request it to stop or interrupt it.
 
     Attributes:
-        cooperative: whether what runs now calls `asked` and stops by itself; otherwise a signal raises
+        cooperative: whether the current work calls `asked` and stops by itself. Otherwise a signal raises
             KeyboardInterrupt, as a second one does in any case.
     """
 
@@ -68,7 +70,7 @@ class Stop:
             signal.signal(number, self._handle)
 
     def asked(self) -> bool:
-        """Whether the process was asked to stop."""
+        """Whether the process received a request to stop."""
         return self._at is not None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -82,17 +84,17 @@ class Stop:
 
 @contextmanager
 def logged(log_file: str | Path, said: int = logging.INFO) -> Iterator[None]:
-    """Log to the file, anew, and from level `said` on to standard error; what ends the work ends in `SystemExit`.
+    """Logs to a new file and, from level `said` on, to standard error. Whatever ends the work becomes a `SystemExit`.
 
     Raises:
-        SystemExit: 1 after an error, which is an `InputError` or one of the code, 130 after an interruption.
+        SystemExit: 1 after an error (an `InputError` or an error of the code), 130 after an interruption.
     """
     file, screen = logging.FileHandler(log_file, mode="w", encoding="utf-8"), logging.StreamHandler()
     screen.setLevel(said)
     style = "%(asctime)s %(message)s"
     logging.basicConfig(level=logging.WARNING, format=style, datefmt="%H:%M:%S", handlers=[file, screen], force=True)
     screen.setFormatter(logging.Formatter((ERASE if sys.stderr.isatty() else "") + style, "%H:%M:%S"))
-    logging.getLogger("analysis").setLevel(logging.INFO)  # libraries tell their details (fonts!) at this level too
+    logging.getLogger("analysis").setLevel(logging.INFO)  # libraries log details (such as fonts) at this level too
     try:
         yield
     except InputError as error:
@@ -107,8 +109,8 @@ def logged(log_file: str | Path, said: int = logging.INFO) -> Iterator[None]:
 
 
 def stop_without_parent() -> None:
-    """Have this process asked to stop once its parent is another: that one's end leaves it to init, or to a
-    subreaper."""
+    """Requests this process to stop once its parent has changed, because a process whose parent ended goes to init or
+    a subreaper."""
     threading.Thread(target=_stop_without, args=[os.getppid()], daemon=True).start()
 
 
@@ -119,12 +121,12 @@ def _stop_without(parent: int) -> None:
 
 
 def pass_on(number: int, *, cancel: bool = False) -> None:
-    """Have a signal to the workflow engine also stop its jobs. The engine alone would wait for their end, which may be
-    hours away; a terminal sends Ctrl-C to all processes, `kill` to one.
+    """Makes a signal to the workflow engine also stop its jobs. Otherwise the engine would wait for their end, which
+    may be hours away. A terminal sends Ctrl-C to all processes, but `kill` reaches only one.
 
     Args:
-        number: of the signal.
-        cancel: whether SIGTERM does to the engine what Ctrl-C does, which cancels a cluster's jobs.
+        number: the number of the signal.
+        cancel: whether SIGTERM acts on the engine as Ctrl-C does, which cancels a cluster's jobs.
     """
     before = signal.getsignal(number)
     if number == signal.SIGTERM and cancel:
@@ -135,7 +137,7 @@ def pass_on(number: int, *, cancel: bool = False) -> None:
         if callable(before):
             before(number, frame)
 
-    if callable(before):  # otherwise it is ignored, as a shell has Ctrl-C ignored by what runs in the background
+    if callable(before):  # otherwise it is ignored, as a shell makes background processes ignore Ctrl-C
         signal.signal(number, handle)
 
 
@@ -143,7 +145,7 @@ def _stop_jobs() -> None:
     import psutil  # type: ignore[import-untyped]  # here: a machine that only trains may lack it
 
     stopped: set[psutil.Process] = set()
-    while True:  # until the engine ends: a job may be starting just now
+    while True:  # until the engine ends, because a job may be starting just now
         for child in set(psutil.Process().children()) - stopped:
             with suppress(psutil.NoSuchProcess):
                 if ".snakemake/scripts/" in " ".join(child.cmdline()):  # others cancel a cluster's jobs
@@ -153,6 +155,6 @@ def _stop_jobs() -> None:
 
 
 def remove_temporary_files(results: str | Path) -> None:
-    """Remove what killed writers left; to be called while no other pipeline runs there."""
+    """Removes temporary files of killed writers. Call it only while no other pipeline runs there."""
     for path in Path(results).rglob(".*.tmp"):
         path.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
-"""The jobs that make what is missing of a plan: the one description of them. Each rule of the workflow is a loop over
-its tasks, `python -m analysis run` performs them, and tests ask which there would be after a change."""
+"""The jobs that make the missing parts of a plan, described in one place. Each rule of the workflow is a loop over its
+tasks, `python -m analysis run` performs them, and tests check which tasks follow from a change."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Task:
 
     Attributes:
         rule: also the name of its script (`workflow/scripts`) and its function (`analysis.execution.functions`).
-        id: of the first thing that it makes; unique within the rule.
-        message: what it does, for people.
+        id: the id of the first result that it makes, which is unique within the rule.
+        message: a description for people.
         arguments: what the function makes.
-        inputs: files that have to be there; "datasets" are relative to the folder of the datasets (an archive's).
+        inputs: files that must exist. "datasets" are relative to the folder of the datasets (or of an archive).
         outputs: files that it makes.
-        priority: refreshes' worth of work that waits for it.
-        refreshes: expected, of the dominant subspace, or what costs as much.
-        memory: bytes, estimated; 0 where nobody asks.
-        cooperative: whether it stops by itself when asked, so that it can continue later.
+        priority: the work that waits for it, in refreshes.
+        refreshes: expected number of refreshes of the dominant subspace, or of work that costs as much.
+        memory: estimated bytes; 0 if no one needs the estimate.
+        cooperative: whether it stops by itself on request, so that it can continue later.
         on_device: whether it works on a device, and a cluster runs it.
     """
 
@@ -51,7 +51,7 @@ class Task:
     memory: float = 0.0
     cooperative: bool = False
     on_device: bool = False
-    threads: int = field(default=1, init=False)  # another number would round otherwise
+    threads: int = field(default=1, init=False)  # another number would change the rounding
 
     @property
     def name(self) -> str:
@@ -67,13 +67,13 @@ class Task:
 
 
 def tasks(plan: Plan, there: Exists, asked: Collection[str] = ()) -> list[Task]:
-    """What has to be done, each task after those whose files it needs.
+    """The tasks to do, each after those whose files it needs.
 
     Args:
-        plan: all that is wanted.
-        there: whether a file, relative to the results, is there; of a record, whether it is right
+        plan: everything that is requested.
+        there: whether a file, relative to the results, exists. For a record, whether it is right
             (`analysis.execution.records.missing`).
-        asked: files that are wanted though nothing needs them: states, snapshots, data.
+        asked: files that are requested although nothing needs them: states, snapshots, data.
     """
     todo = [drawn for drawn in plan.drawn if not there(drawn.record)]
     measured = [*_segments(plan, there, {*asked, *(f for d in todo for f in d.inputs)}), *_energies(plan, there)]
@@ -83,12 +83,13 @@ def tasks(plan: Plan, there: Exists, asked: Collection[str] = ()) -> list[Task]:
 
 
 def write_at_start(results: Path, missing: Collection[str], asked: Collection[str], again: Collection[str]) -> None:
-    """Leave what a pipeline found missing, was asked for and makes again, for whoever has to list its tasks."""
+    """Writes what a pipeline found missing, what was requested and what it makes again, so that others can list its
+    tasks."""
     write_text(json.dumps([sorted(missing), sorted(asked), sorted(again)]), results / AT_START)
 
 
 def read_at_start(results: Path) -> tuple[set[str], set[str], set[str]]:
-    """What `write_at_start` left."""
+    """Reads what `write_at_start` wrote."""
     missing, asked, again = json.loads((results / AT_START).read_text(encoding="utf-8"))
     return set(missing), set(asked), set(again)
 
@@ -160,7 +161,8 @@ def _distances(plan: Plan, there: Exists) -> Iterator[Task]:
 
 
 def _drawn(plan: Plan, todo: Sequence[Drawn]) -> Iterator[Task]:
-    """Figures and tables, several in one process, whose imports take longer than a figure; claims; the report."""
+    """Tasks for figures and tables, claims and the report. One process draws several figures, because its imports take
+    longer than a figure."""
     figures = [figure for figure in plan.figures.values() if figure in todo]
     for i in range(0, len(figures), plan.batch_figures):
         batch = figures[i : i + plan.batch_figures]

@@ -1,4 +1,4 @@
-"""Performing tasks: in this process, or in several that each perform one after the other."""
+"""Performs tasks in this process, or in several processes that each perform one task after the other."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from analysis.execution.gpus import share
 from analysis.execution.signals import Stop, logged, stop_without_parent
 from analysis.execution.tasks import Files, Task
 
-STOP_SECONDS = 0.2  # between looks at whether to stop
-INTERRUPTED = 130  # exit status, of a process that was asked to stop
+STOP_SECONDS = 0.2  # between checks whether to stop
+INTERRUPTED = 130  # exit status of a process that was requested to stop
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where tasks are performed: the folder of the results, and the device."""
+    """The place where tasks are performed: the folder of the results, and the device."""
 
     results: Path
     device: str
 
 
 class Waiting:
-    """Tasks that are not begun, and the files that they wait for."""
+    """Tasks that have not begun, and the files for which they wait."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self._tasks = list(tasks)
@@ -34,7 +34,7 @@ class Waiting:
         self.count = len(tasks)
 
     def next(self) -> Task | None:
-        """Of the tasks that can begin, the one that most work waits for; None if all wait for others."""
+        """Of the tasks that can begin, the one for which most work waits; None if all wait for other tasks."""
         ready = [task for task in self._tasks if self._to_come.isdisjoint(_files(task.inputs))]
         if not ready:
             return None
@@ -52,7 +52,7 @@ def _files(named: Files) -> list[str]:
 
 
 def alone(waiting: Waiting, place: Place, stop: Stop) -> int:
-    """Perform all tasks in this process; returns the exit status."""
+    """Performs all tasks in this process and returns the exit status."""
     while (task := waiting.next()) is not None:
         if stop.asked():
             return INTERRUPTED
@@ -63,7 +63,7 @@ def alone(waiting: Waiting, place: Place, stop: Stop) -> int:
 
 
 def together(waiting: Waiting, place: Place, stop: Stop, jobs: int) -> int:
-    """Perform tasks in so many processes; returns the exit status."""
+    """Performs tasks in this many processes and returns the exit status."""
     workers = [_Worker(place) for _ in range(min(jobs, waiting.count))]
     passed_on, status = False, 0
     try:
@@ -77,7 +77,7 @@ def together(waiting: Waiting, place: Place, stop: Stop, jobs: int) -> int:
             if stop.asked() and not passed_on:
                 passed_on = True
                 for worker in workers:
-                    worker.process.terminate()  # which asks it to stop
+                    worker.process.terminate()  # this requests it to stop
             ended = wait([worker.connection for worker in busy], timeout=STOP_SECONDS)
             for worker in busy:
                 if worker.connection in ended:
@@ -92,7 +92,7 @@ def together(waiting: Waiting, place: Place, stop: Stop, jobs: int) -> int:
 
 
 def perform(task: Task, place: Place, stop: Stop) -> int:
-    """Perform a task in this process; returns the exit status, as that of the workflow's job."""
+    """Performs a task in this process and returns the exit status that the workflow's job would have."""
     from analysis.execution import functions
 
     log = place.results / task.log
@@ -124,7 +124,7 @@ class _Worker:
     """A process that performs one task after the other."""
 
     def __init__(self, place: Place) -> None:
-        context = get_context("spawn")  # a fork would copy only half of threads and CUDA
+        context = get_context("spawn")  # a fork would not copy threads and CUDA completely
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, place))
         self.process.start()
@@ -136,7 +136,7 @@ class _Worker:
         self.connection.send(task)
 
     def end(self) -> tuple[Task, int]:
-        """Its task and the exit status; 1 if the process is gone."""
+        """Its task and the exit status, which is 1 if the process no longer exists."""
         assert self.task is not None
         task, self.task = self.task, None
         try:
@@ -153,4 +153,4 @@ def _work(connection: Connection, place: Place) -> None:
             task = connection.recv()
             connection.send(perform(task, place, stop))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        return  # it is no longer wanted
+        return  # it is no longer needed

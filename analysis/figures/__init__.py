@@ -1,5 +1,5 @@
-"""Figures and tables from datasets alone. A family is a module of this package with `draw(panels)`, and for tables
-`table(panels)`."""
+"""Figures and tables, made from datasets alone. Each kind of figure is a module of this package with `draw(panels)`
+and, for tables, `table(panels)`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from analysis.specs.panels import FigureSpec
 
 
 def draw_figures(figures: Sequence[FigureSpec], datasets: Mapping[str, Path], outputs: Sequence[Path]) -> None:
-    """Draw several figures and write each in the formats that `outputs` has under its name.
+    """Draws several figures and writes each in the formats that `outputs` lists under its name.
 
     Args:
-        figures: what is drawn.
-        datasets: the files of the datasets that the figures name (`analysis.runs.panels.by_name`).
+        figures: the figures to draw.
+        datasets: the files of the figures' datasets (`analysis.runs.panels.by_name`).
         outputs: paths <folder>/<name>.<format> with formats "pdf", "png" and, of tables, "csv".
 
     Raises:
-        InputError: if a dataset is missing or damaged, or an output cannot be written.
+        InputError: a dataset is missing or damaged, or an output cannot be written.
     """
     from analysis.figures import style
     from analysis.runs.panels import read_panels

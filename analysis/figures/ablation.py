@@ -1,4 +1,4 @@
-"""Runs that differ in one number: their training loss, and where they end (Zakarin & Singh)."""
+"""Training loss and final values of runs that differ in one number (Zakarin & Singh)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ WIDTHS, GAP = (1.5, 1.0), 0.06  # of curves relative to where they end; between 
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One row a setting: on the left training loss over steps (log axis), on the right the last training loss and the
-    last test accuracy over what varies, which is found from the families.
+    """One row for each setting: on the left training loss over steps (log axis), on the right the last training loss
+    and the last test accuracy over the varied number, which is determined from the families.
 
     Raises:
-        InputError: if the families vary in nothing or in several numbers besides the seed.
+        InputError: the families do not vary in exactly one number besides the seed.
     """
     scale = families.scale_of(panels)
     figure = style.empty_figure(2 * style.PANEL_WIDTH, sum(HEIGHT + families.height(panel) for panel in panels))
@@ -34,8 +34,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def curves_and_ends(cells: Sequence[Axes], panel: Panel, scale: families.Scale) -> None:
-    """Three panels of a setting: training loss over steps, and below each other its last value and the last test
-    accuracy over what varies."""
+    """Three panels for each setting: training loss over steps and, one below the other, its last value and the last
+    test accuracy over the varied number."""
     curves, losses, accuracies = cells
     lines = families.lines_of(panel, scale)
     families.losses(curves, lines, scale)

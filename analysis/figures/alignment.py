@@ -13,8 +13,8 @@ AVERAGE: style.Look = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "li
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """χ_k(∇L) and, dashed, its exponential moving average, one panel a setting. Of several seeds the first has lines;
-    shaded is the range of χ_k(∇L) over all."""
+    """χ_k(∇L) and, dashed, its exponential moving average, one panel for each setting. With several seeds, the lines
+    show the first one, and the shading shows the range of χ_k(∇L) over all."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     factors = set()
     for axes, panel in zip(all_axes, panels, strict=True):

@@ -11,7 +11,7 @@ from analysis.runs.panels import Panel, specification
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """χ_k(∇L) of each run, one panel a setting; the run named first lies on top."""
+    """χ_k(∇L) of each run, one panel for each setting; the first run is on top."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         looks = style.looks_of(panel.runs)
@@ -19,7 +19,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             look = looks[label] | {"linewidth": 1.0}
             axes.plot(run.spectrum_step, run.alignment, label=label, **look, zorder=5 - i)
             style.mark_divergence(axes, run, looks[label]["color"])
-        axes.set_ylim(-0.03, 1.03)  # a run at 0 is seen above the axis
+        axes.set_ylim(-0.03, 1.03)  # so that a run at 0 is visible above the axis
         k = specification(run)["problem"]["k"]
         style.describe(axes, f"{panel.title} (k = {k})", panel.runs)
     all_axes[0].set_ylabel("alignment χₖ(∇L)")

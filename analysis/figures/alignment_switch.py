@@ -11,7 +11,7 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """χ_k(∇L) with the switch marked, one panel a setting."""
+    """χ_k(∇L) with the switch marked, one panel for each setting."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         (run,) = panel.runs.values()

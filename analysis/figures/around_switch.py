@@ -1,4 +1,4 @@
-"""What changes when the update rule is switched, and what does not (Song et al., figures 20, 21)."""
+"""Quantities around a switch of the update rule (Song et al., figures 20, 21)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """χ_k(∇L), training loss (log axis) and top eigenvalues with the switch marked, one row a setting."""
+    """χ_k(∇L), training loss (log axis) and top eigenvalues with the switch marked, one row for each setting."""
     figure, rows = style.rows_of_panels(len(panels), 3)
     for (left, middle, right), panel in zip(rows, panels, strict=True):
         (run,) = panel.runs.values()

@@ -1,4 +1,4 @@
-"""Alignment along SGD, and what its branches do, by batch size (what reviewers of Song et al. asked for)."""
+"""Alignment along SGD, and what its branches do, by batch size (a question of reviewers of Song et al.)."""
 
 from __future__ import annotations
 

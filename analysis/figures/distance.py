@@ -11,7 +11,8 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """‖θ_t − θ_switch‖ over the steps since the switch, one panel a setting; of several seeds a thin line each."""
+    """‖θ_t − θ_switch‖ over the steps since the switch, one panel for each setting; of several seeds with a thin line
+    for each."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         seeds = drawing.of_seeds(panel)

@@ -1,4 +1,4 @@
-"""What several figures draw: one quantity in one panel, without titles and labels."""
+"""Drawing of one quantity in one panel, without titles and labels, for several figures."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def k_of(run: xr.Dataset) -> int:
 
 
 def every_run(panel: Panel) -> dict[str, list[Member]]:
-    """All runs of a panel by label: a run of its own is a family of one, which varies in nothing."""
+    """All runs of a panel by label. A single run is a family of one, which does not vary."""
     alone = {label: [Member({}, run, panel.segments.get(label, []))] for label, run in panel.runs.items()}
     return alone | panel.families
 
 
 def title_of(panel: Panel) -> str:
-    """The setting's title with the dimension of the dominant subspace and, if there are several, how many seeds."""
+    """The setting's title with the dimension of the dominant subspace and, if there are several seeds, their number."""
     members = [member for family in every_run(panel).values() for member in family]
     seeds = len({member.varied.get("seed") for member in members})
     return f"{panel.title} (k = {k_of(members[0].run)}{f', {seeds} seeds' if seeds > 1 else ''})"
 
 
 def of_seeds(panel: Panel) -> list[Panel]:
-    """The panel once for each seed, if its families vary in the seed; itself, if it has none.
+    """The panel once for each seed, if its families vary in the seed. Without families, the panel itself.
 
     Raises:
-        ValueError: if a family varies in something else.
+        ValueError: a family varies in another number.
     """
     return [one for _, one in panel.alike("seed")] if panel.families else [panel]
 
@@ -63,7 +63,7 @@ def runs_of_seeds(panel: Panel) -> list[xr.Dataset]:
 
 
 def seeds_in_words(panel: Panel, how: str) -> list[str]:
-    """Which seeds a panel shows, and how it tells them apart: no line where it has one run of each label."""
+    """Which seeds a panel shows and how they are distinguished, in one line; no line with one run per label."""
     if not panel.families:
         return []
     seeds = [f"{varied['seed']:g}" for varied, _ in panel.alike("seed")]
@@ -88,9 +88,9 @@ def spread(axes: Axes, runs: Sequence[xr.Dataset], variable: str, color: str) ->
 
     Args:
         axes: the panel.
-        runs: one a seed; of a single one there is nothing to shade.
-        variable: along steps, and perhaps an index: then each index has its range.
-        color: of the shade.
+        runs: one run for each seed. A single run has no shading.
+        variable: along steps, and possibly an index. Each index then has its own range.
+        color: colour of the shading.
     """
     if len(runs) == 1:
         return
@@ -102,8 +102,8 @@ def spread(axes: Axes, runs: Sequence[xr.Dataset], variable: str, color: str) ->
 
 
 def eigenvalues(axes: Axes, run: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> None:
-    """The k largest eigenvalues of the loss Hessian in blue, the next k in orange; shaded, their range over the run
-    and `others`, which differ in the seed."""
+    """The k largest eigenvalues of the loss Hessian in blue, and the next k in orange. The shading is their range over
+    the run and `others`, which differ in the seed."""
     k = k_of(run)
     for index, color in ((slice(k + 1, None), style.NEXT_K), (slice(None, k), style.FIRST_K)):
         spread(axes, [one.sel(index=index) for one in (run, *others)], "eigenvalues", color)
@@ -115,7 +115,7 @@ def eigenvalues(axes: Axes, run: xr.Dataset, others: Sequence[xr.Dataset] = ()) 
 
 
 def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment", others: Sequence[xr.Dataset] = ()) -> None:
-    """χ_k of the gradient, or of the update made (`update_alignment`); shaded, its range over the run and `others`,
+    """χ_k of the gradient, or of the update (`update_alignment`). The shading is its range over the run and `others`,
     which differ in the seed."""
     spread(axes, [run, *others], variable, style.SKY)
     axes.plot(run.spectrum_step, run[variable], label=CHI[variable], **MEASURED)
@@ -125,7 +125,8 @@ def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment", others: 
 
 
 def since_switch(run: xr.Dataset, variable: str) -> xr.DataArray:
-    """A variable along steps from where the run's last segment begins; all of it, if there is one segment."""
+    """A variable along steps from the beginning of the run's last segment; the whole variable if there is one
+    segment."""
     (dimension,) = run[variable].dims
     return run[variable].sel({dimension: run[dimension] >= max(run.attrs["switches"], default=0)})
 
@@ -143,13 +144,13 @@ def traces(
 
 
 def losses(axes: Axes, panel: Panel, *, branches: bool) -> None:
-    """Training loss of all runs on a log axis, of several seeds a thin line each.
+    """Training loss of all runs on a log axis, of several seeds with a thin line for each.
 
     Args:
         axes: the panel.
         panel: its runs, or families that vary in the seed.
-        branches: whether the runs share their beginning: then it is drawn as the first run's, the others from the
-            switch on, and the switch is marked.
+        branches: whether the runs share their beginning. It is then drawn for the first run only, the others are drawn
+            from the switch on, and the switch is marked.
     """
     seeds = of_seeds(panel)
     for one in seeds:
@@ -161,7 +162,7 @@ def losses(axes: Axes, panel: Panel, *, branches: bool) -> None:
 
 
 def short_branches(panels: Sequence[Panel]) -> bool:
-    """Whether the branches of some panel take so little of its axis that one does not see them."""
+    """Whether the branches of a panel take so little of its axis that they are hardly visible."""
     runs = [member.run for panel in panels for family in every_run(panel).values() for member in family]
     return any(0 < last_step(run) - last_switch(run) < SHORT * last_step(run) for run in runs)
 
@@ -177,7 +178,7 @@ def last_switch(run: xr.Dataset) -> int:
 
 
 def branches(axes: Axes, panel: Panel) -> None:
-    """As `losses`, from the switch on, over the steps since then."""
+    """Draws losses as `losses` does, but from the switch on, over the steps since the switch."""
     seeds = of_seeds(panel)
     for one in seeds:
         since_the_switch(axes, one, "loss", width=THIN if len(seeds) > 1 else None)
@@ -185,7 +186,7 @@ def branches(axes: Axes, panel: Panel) -> None:
 
 
 def since_the_switch(axes: Axes, panel: Panel, variable: str, *, width: float | None = None) -> None:
-    """A variable along steps of all runs from the switch on, over the steps since then."""
+    """A variable of all runs from the switch on, over the steps since the switch."""
     looks = style.looks_of(panel.runs)
     for label, run in panel.runs.items():
         own, look = since_switch(run, variable), looks[label] | ({} if width is None else {"linewidth": width})
@@ -199,13 +200,15 @@ def _name(label: str, run: xr.Dataset, width: float | None) -> str:
 
 
 def since_in_words(panel: Panel) -> str:
-    """The label of such an axis, with the step of the switch; over seeds the first and the last of them."""
+    """The label of such an axis, with the step of the switch, or with the first and the last step over several
+    seeds."""
     steps = {last_switch(member.run) for family in every_run(panel).values() for member in family}
     return f"steps after the switch (at {' to '.join(f'{step:,}' for step in sorted({min(steps), max(steps)}))})"
 
 
 def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
-    """Mark the switch of runs, of one a seed at several steps, its text away from where they may diverge."""
+    """Marks the switch of runs (at several steps, if each seed has its own), with its text away from possible
+    divergences."""
     begun = [run for run in runs if run.attrs.get("stopped_by") != StoppedBy.EARLIER_DIVERGENCE]
     if begun:
         low, high = axes.get_xlim()
@@ -215,7 +218,7 @@ def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
 
 
 def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:
-    """The log axis of training losses drawn before, out of which a diverged run leaves through the top."""
+    """Sets the log axis of training losses that are already drawn. A diverged run leaves it through the top."""
     axes.set_yscale("log")
     seen, diverged = [], False
     for run in runs:

@@ -1,4 +1,4 @@
-"""Training at the edge of stability, and there on within and without the dominant subspace (Song et al.,
+"""Training at the edge of stability, and its branches inside and outside the dominant subspace (Song et al.,
 figures 9, 10)."""
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ THRESHOLD: style.Look = {"color": style.BLACK, "linestyle": style.DASHED, "linew
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One row a setting: top eigenvalues of the first run with its stability threshold (2/η; SAM's edge under SAM),
-    its χ_k (of the gradient; of the update under SAM), and the training loss of all runs, branches from the switch on.
-    Where these are short beside what precedes them, a fourth panel shows them alone.
+    """One row for each setting: top eigenvalues of the first run with its stability threshold (2/η; SAM's edge under
+    SAM), its χ_k (of the gradient; of the update under SAM), and the training loss of all runs, branches from the
+    switch on. If the branches are short compared with what precedes them, a fourth panel shows them alone.
     """
     short = drawing.short_branches(panels)
     figure, rows = style.rows_of_panels(len(panels), 3 + short)

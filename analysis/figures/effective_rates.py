@@ -1,4 +1,4 @@
-"""Mean effective learning rates of several methods (Song et al., tables 1–3), beside the published ones."""
+"""Mean effective learning rates of several methods (Song et al., tables 1–3), next to the published ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ SMALL: dict[str, Any] = {"fontsize": 6.8, "color": "#404040"}
 
 
 def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
-    """A row for each method in each setting: what was measured (NaN: nothing), and what the paper has ("": nothing)."""
+    """A row for each method in each setting, with the measured values (NaN if there are none) and the published ones
+    ("" if there are none)."""
     rows: list[dict[str, Value]] = []
     for panel in panels:
         published = effective_rates_of(panel.setting)
@@ -59,7 +60,7 @@ def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """The table of each setting, one below another: ours on white, the paper's on grey."""
+    """The tables of all settings, one below the other, with our numbers on white and the paper's on grey."""
     lines = [HEAD + len(panel.runs) + FOOT for panel in panels]
     figure = Figure(figsize=(WIDTH, sum(lines) * LINE))
     FigureCanvasAgg(figure)
@@ -73,7 +74,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def _measured(run: xr.Dataset) -> EffectiveRates:
-    """Those of the first steps; NaN where none was measured, as when the run diverged at once."""
+    """The rates of the first steps; NaN if none was measured, for example because the run diverged at once."""
     try:
         return mean_effective_rates(run, steps=RATE_STEPS)
     except InputError:
@@ -127,13 +128,13 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
 
 
 def _steps(run: xr.Dataset, measured: Value) -> str:
-    """How many steps were measured, of how many that count."""
+    """The number of measured steps, and the number of steps that count."""
     made = f"{measured:,} of {min(RATE_STEPS, int(run.attrs['last_step'])):,}"
     return f"{made} ({style.DIVERGED})" if run.attrs["status"] == "diverged" else made
 
 
 def _with_deviation(mean: Value, deviation: Value) -> str:
-    """As the paper prints it; a dash where there is nothing."""
+    """The number in the paper's format; a dash if there is none."""
     if isinstance(mean, str) or isinstance(deviation, str) or isnan(mean):
         return "–"
     return "{} ({})".format(*(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}" for x in (mean, deviation)))

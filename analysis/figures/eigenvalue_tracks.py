@@ -13,8 +13,9 @@ from analysis.runs.tracks import follow
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Of the first seed, a column a run: eigenvalues by track from the switch on, coloured by their rank there (light:
-    the largest), and below, the rank of each track. A dot ends a track that was lost; grey are all eigenvalues."""
+    """The first seed, with one column for each run. Above are the eigenvalues of each track from the switch on,
+    coloured by their rank there (the largest is the lightest), and below is the rank of each track. A dot ends a lost
+    track. All eigenvalues are shown in grey."""
     shown = [(panel, label) for panel in panels for label in drawing.every_run(panel)]
     figure, (upper, lower) = style.rows_of_panels(2, len(shown))
     for values, ranks, (panel, label) in zip(upper, lower, shown, strict=True):

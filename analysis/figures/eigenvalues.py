@@ -11,8 +11,8 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """The first k eigenvalues of the loss Hessian in blue, the next k in orange, one panel a setting. Of several seeds
-    the first has lines; shaded is the range over all."""
+    """The first k eigenvalues of the loss Hessian in blue, the next k in orange, one panel for each setting. With
+    several seeds, the lines show the first one, and the shading shows the range over all."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         run, *others = drawing.runs_of_seeds(panel)

@@ -1,4 +1,4 @@
-"""Energy of H, H_o and H_f within the dominant subspace and the bulk, and their spectral densities (Zakarin & Singh,
+"""Energy of H, H_o and H_f in the dominant subspace and in the bulk, and their spectral densities (Zakarin & Singh,
 figures 5–7)."""
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MARKED = 12  # markers of a line, at most
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Three panels a setting: the energies on a log axis, the fraction in the dominant subspace, both along training,
-    and the densities at the last snapshot.
+    """Three panels for each setting: the energies on a log axis, the fraction in the dominant subspace, both along
+    training, and the densities at the last snapshot.
 
-    Bands are ±2 standard errors of what is estimated with random probes; the energy in the dominant subspace is exact.
-    Where there are several seeds, each has its lines.
+    Bands are ±2 standard errors of quantities that are estimated with random probes. The energy in the dominant
+    subspace is exact. With several seeds, each has its own lines.
 
     Raises:
-        InputError: if a run comes without energies.
+        InputError: a run has no energies.
     """
     figure, rows = style.rows_of_panels(len(panels), 3)
     for (left, middle, right), panel in zip(rows, panels, strict=True):
@@ -71,14 +71,14 @@ def _check(members: Sequence[Member]) -> None:
 
 
 def _unconverged(members: Sequence[Member]) -> list[str]:
-    """In words, if the dominant subspace of any snapshot is less precise than asked for."""
+    """A text, if the dominant subspace of any snapshot is less precise than requested."""
     converged = np.concatenate([member.run.dominant_converged.values for member in members])
     bad = int((converged == 0).sum())
     return [f"at {bad} of {len(converged)} snapshots the eigensolver did not converge"] if bad else []
 
 
 def _each(members: Sequence[Member]) -> Iterator[tuple[xr.Dataset, style.Look]]:
-    """Every run's operators, with their looks; none of a run without snapshots."""
+    """The operators of each run with snapshots, with their looks."""
     for member in members:
         if member.run.sizes["snapshot_step"] == 0:
             continue
@@ -123,7 +123,8 @@ def _band(run: xr.Dataset, variable: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_densities(axes: Axes, members: Sequence[Member]) -> str:
-    """Those of each run's last snapshot, down to a tenth of what one eigenvalue adds; returns the steps in words."""
+    """Draws the densities of each run's last snapshot, down to a tenth of the contribution of one eigenvalue. Returns
+    the steps as text."""
     drawn = [(run.isel(snapshot_step=-1), look) for run, look in _each(members)]
     # Nearly all eigenvalues lie in the peak, so that one of P adds about peak/P where it is.
     peaks = [(float(last.density.max()), last.attrs["parameters"]) for last, _ in drawn]

@@ -1,4 +1,4 @@
-"""Families of runs in figures: what they vary in, how they are set apart, and in words how they were run."""
+"""Families of runs in figures: the numbers in which they vary, their looks, and descriptions of how they were run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Line:
-    """A run as it is drawn; without a value it is a reference's, which varies in the seed at most."""
+    """A drawn run. A run without a value is a reference, which varies at most in the seed."""
 
     label: str
     value: float | None
@@ -81,10 +81,10 @@ class Line:
 
 # ---------------------------------------------------------------- what there is
 def scale_of(panels: Sequence[Panel]) -> Scale:
-    """What the families of all panels vary in.
+    """The number in which the families of all panels vary.
 
     Raises:
-        InputError: if that is nothing or several numbers, besides the seed.
+        InputError: they do not vary in exactly one number besides the seed.
     """
     varied = [member.varied for panel in panels for family in panel.families.values() for member in family]
     names = list(dict.fromkeys(name for numbers in varied for name in numbers if name != "seed"))
@@ -98,7 +98,7 @@ def scale_of(panels: Sequence[Panel]) -> Scale:
 
 
 def lines_of(panel: Panel, scale: Scale) -> list[Line]:
-    """All runs of a panel, those of a label one after the other."""
+    """All runs of a panel, grouped by label."""
     return [
         Line(label, member.varied.get(scale.name), member)
         for label, family in drawing.every_run(panel).items()
@@ -117,8 +117,8 @@ def _several_seeds(runs: Iterable[xr.Dataset]) -> bool:
 
 # ---------------------------------------------------------------- over steps
 def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
-    """Training loss on a log axis: references whole, the others from where they were switched, and before that what
-    they have in common once. The switch is marked; where it varies, each run's with a dot."""
+    """Training loss on a log axis. References are drawn completely. The other runs are drawn from the switch on, and
+    their common beginning is drawn once. The switch is marked; if it varies, each run's switch has a dot."""
     for line in beginnings(lines):
         before = line.run.loss.sel(step=line.run.step <= line.switch)
         look: style.Look = {"color": color(line, scale), "linewidth": _width(line, lines)}
@@ -140,7 +140,7 @@ def losses(axes: Axes, lines: Sequence[Line], scale: Scale) -> None:
 
 
 def color(line: Line, scale: Scale) -> str:
-    """Of the value; black for what has none."""
+    """Colour of a run's value; black for a reference."""
     return SHARED if line.value is None else scale.color(line.value)
 
 
@@ -161,9 +161,9 @@ def _dot(color: str) -> style.Look:
 
 
 def beginnings(lines: Sequence[Line]) -> list[Line]:
-    """What was run before the switches, each beginning once, by the longest run that has it.
+    """The beginnings before the switches, without repetitions. The longest run with a beginning represents it.
 
-    It has no value where runs with several values share it. A reference's own is left out.
+    A beginning that runs with several values share has no value. Beginnings of references are left out.
     """
     groups: list[list[tuple[Line, Curve]]] = []
     for line in sorted(lines, key=lambda one: (one.value is not None, -one.switch)):  # references first
@@ -200,15 +200,15 @@ def over(
     measure: Callable[[xr.Dataset], float],
     diverged_at: float | None = None,
 ) -> None:
-    """A number of each run over what varies: a mark a run, and a line through the means over seeds.
+    """A number of each run over the varied number, with a mark for each run and a line through the means over seeds.
 
-    A reference is a horizontal line. Where a run has no number (NaN) the line is broken.
+    A reference is a horizontal line. If a run has no number (NaN), the line is broken.
 
     Args:
         axes: the panel.
         lines: runs.
-        scale: what varies.
-        measure: NaN where there is no number.
+        scale: the varied number.
+        measure: the number of a run, or NaN.
         diverged_at: height, as a fraction of the panel, at which runs without a number that diverged are marked.
     """
     labels, looks = _varying(lines), _looks(lines)
@@ -255,7 +255,7 @@ def last(run: xr.Dataset, variable: str, factor: float = 1.0) -> float:
 
 
 def at_the_end(lines: Sequence[Line]) -> str:
-    """When that was what `over` shows of the last values: the step, if it is the same for all runs."""
+    """The step of the last values that `over` shows, if it is the same for all runs."""
     steps = {int(line.run.step[-1]) for line in lines if not line.diverged and line.run.sizes["step"]}
     text = f"at step {min(steps):,}" if len(steps) == 1 else "at the end"
     return f"{text}; line: mean" if _several_seeds(line.run for line in lines if line.value is not None) else text
@@ -263,7 +263,7 @@ def at_the_end(lines: Sequence[Line]) -> str:
 
 # ---------------------------------------------------------------- in words
 def legend(figure: Figure, panels: Sequence[Panel], scale: Scale) -> None:
-    """What all colours, dashes and marks stand for, each once."""
+    """The legend of all colours, dashes and marks, without repetitions."""
     found = dict(entry for panel in panels for entry in _entries(lines_of(panel, scale), scale))
     style.legend_below(figure, list(found.items()))
 
@@ -273,7 +273,7 @@ def _looks(lines: Sequence[Line]) -> dict[str, style.Look]:
 
 
 def _entries(lines: Sequence[Line], scale: Scale) -> Iterator[tuple[str, style.Look]]:
-    """Of the legend: references, labels, values, and what is shared before the switch."""
+    """Entries of the legend: references, labels, values, and the shared beginning."""
     looks = _looks(lines)
     for label in dict.fromkeys(line.label for line in lines if line.value is None):
         yield label, {"color": SHARED, "linestyle": looks[label]["linestyle"], "linewidth": MEDIUM}
@@ -290,8 +290,8 @@ def _entries(lines: Sequence[Line], scale: Scale) -> Iterator[tuple[str, style.L
 
 
 def in_words(panel: Panel) -> list[str]:
-    """Lines that say how all runs of a panel were made: problem, update rules, seeds and subspaces; what varies is
-    listed where it stands."""
+    """Lines that describe how all runs of a panel were made: problem, update rules, seeds and subspaces, with the
+    values of the varied number."""
     runs = {label: [member.run for member in family] for label, family in drawing.every_run(panel).items()}
     problem = together(what_was_run(run) for own in runs.values() for run in own)
     made = {label: f"{_rules(own)}, {_seeds(own)}" for label, own in runs.items()}
@@ -301,12 +301,12 @@ def in_words(panel: Panel) -> list[str]:
 
 
 def height(panel: Panel) -> float:
-    """Of these lines, in inches."""
+    """Height of these lines in inches."""
     return style.LINE_HEIGHT * len(in_words(panel)) / 72
 
 
 def _rules(runs: Sequence[xr.Dataset]) -> str:
-    """The update rules of a label's runs in their order, segment by segment."""
+    """The update rules of a label's runs in order, segment by segment."""
     described = []
     for run in runs:
         each = run.attrs.get("specifications", [run.attrs["specification"]])
@@ -317,7 +317,7 @@ def _rules(runs: Sequence[xr.Dataset]) -> str:
 
 
 def _subspaces(runs: Sequence[xr.Dataset]) -> str:
-    """Which dominant subspaces a label's updates were filtered with; nothing if they were not."""
+    """The dominant subspaces with which a label's updates were filtered; empty if they were not filtered."""
     described = []
     for planned in map(specification, runs):
         if (weights := planned["filter"]) is not None:
@@ -344,7 +344,7 @@ def _by_text(texts: Mapping[str, str]) -> list[str]:
 
 
 def together(texts: Iterable[str]) -> str:
-    """Texts that differ in a few words as one: "lr 0.1, batch 5" and "lr 0.2, batch 5" are "lr 0.1 or 0.2, batch 5"."""
+    """Joins texts that differ in a few words: "lr 0.1, batch 5" and "lr 0.2, batch 5" are "lr 0.1 or 0.2, batch 5"."""
     distinct = [text.split(" ") for text in dict.fromkeys(texts)]
     if len({len(words) for words in distinct}) > 1:
         return "; ".join(" ".join(words) for words in distinct)

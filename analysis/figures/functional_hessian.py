@@ -1,4 +1,4 @@
-"""What bending the model less or more from the switch on does (f_c = f_lin + c (f − f_lin))."""
+"""The effect of scaling the model's curvature from the switch on (f_c = f_lin + c (f − f_lin))."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KINDS = ("SGD", "Bulk-SGD")
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One row a setting: λ_1 from the switch on by c; growth of λ_1, and Bulk-SGD's lead, over c: a mark a seed, a line
-    through the means."""
+    """One row for each setting: λ_1 from the switch on by c; growth of λ_1, and Bulk-SGD's lead, over c, with a mark
+    for each seed and a line through the means."""
     figure, rows = style.rows_of_panels(len(panels), 3)
     colors = dict(zip(SCALES.values(), style.shades_of(len(SCALES)), strict=True))
     for (left, middle, right), panel in zip(rows, panels, strict=True):

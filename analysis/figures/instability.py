@@ -32,11 +32,11 @@ Row = tuple[str, str, str, str]  # run, rate, interval, R²; a reason instead of
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """λ_1 with the stability threshold, and ‖∇L‖, of every run; one row a setting.
+    """λ_1 with the stability threshold, and ‖∇L‖, of every run; one row for each setting.
 
-    The exponentials are fitted to what was measured from the switch on, and drawn there; below each panel stand their
-    rates with their 99 % intervals. Where there are several seeds, each has its lines. The beginning that runs share is
-    drawn as the first label's.
+    The exponentials are fitted to the measurements from the switch on and drawn there. Below each panel are their rates
+    with 99 % intervals. With several seeds, each has its own lines. The shared beginning is drawn as that of the first
+    label.
     """
     figure, rows = style.rows_of_panels(len(panels), len(QUANTITIES))
     figure.set_figwidth(WIDTH * len(QUANTITIES))
@@ -69,7 +69,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 def _draw_quantity(
     axes: Axes, families: Mapping[str, Sequence[Member]], values_of: Callable[[xr.Dataset], xr.DataArray]
 ) -> list[Row]:
-    """Draws it and its fits; returns these in words."""
+    """Draws a quantity and its fits, and returns the fits as text."""
     rows, looks = [], style.looks_of(families)
     for place, (label, members) in enumerate(families.items()):
         look = looks[label] | MEASURED
@@ -88,7 +88,8 @@ def _draw_quantity(
 
 
 def _fit(axes: Axes, steps: np.ndarray, values: np.ndarray) -> tuple[str, str, str]:
-    """Draws the exponential through the values; returns rate, interval and R², or the reason why there is none."""
+    """Draws the exponential through the values, and returns rate, interval and R², or the reason why there is no
+    fit."""
     try:
         found = growth_rate(steps, values, CONFIDENCE)
     except InputError as error:
@@ -99,7 +100,7 @@ def _fit(axes: Axes, steps: np.ndarray, values: np.ndarray) -> tuple[str, str, s
 
 
 def _short(number: float) -> str:
-    """As 4.2e−4."""
+    """A number in the format 4.2e−4."""
     mantissa, _, exponent = f"{number:.1e}".partition("e")
     return f"{mantissa}e{int(exponent)}".replace("-", "−")
 

@@ -34,12 +34,12 @@ VALUE, WORD = 7.5, 6.2  # font sizes in a cell
 
 @dataclass(frozen=True)
 class Cell:
-    """What the seeds of one pair of weights came to.
+    """The result of the seeds with one pair of weights.
 
     Attributes:
-        mean: over the seeds; NaN if any diverged, or ended without a value.
-        diverged: how many seeds did.
-        seeds: how many there are.
+        mean: mean over the seeds; NaN if one diverged or ended without a value.
+        diverged: number of seeds that diverged.
+        seeds: number of seeds.
     """
 
     mean: float
@@ -52,7 +52,7 @@ Cells = dict[tuple[float, float], Cell]  # by (α_dom, β_bulk)
 
 @dataclass(frozen=True)
 class Map:
-    """A quantity, as it is shown: times `factor`; `best` is "lowest" or "highest"."""
+    """A quantity that is shown after multiplication by `factor`. `best` is "lowest" or "highest"."""
 
     variable: str
     name: str
@@ -68,13 +68,13 @@ MAPS = (
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Two maps over α_dom and β_bulk, one row a setting: the loss on a log colour scale, and the accuracy.
+    """Two maps over α_dom and β_bulk, one row for each setting: the loss on a log colour scale, and the accuracy.
 
-    A cell is the mean over the seeds; if any diverged it has none, is hatched, and says how many did. SGD, Dom-SGD and
-    Bulk-SGD are outlined and named; the best cell of each map has a star.
+    A cell shows the mean over the seeds. If a seed diverged, the cell is hatched and shows how many did. SGD, Dom-SGD
+    and Bulk-SGD are outlined and named. The best cell of each map has a star.
 
     Raises:
-        InputError: if a panel's runs do not all vary in both weights.
+        InputError: a panel's runs do not all vary in both weights.
     """
     figure, rows = style.rows_of_panels(len(panels), len(MAPS))
     widest = 0
@@ -96,7 +96,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def cells_of(members: Sequence[Member], kind: Map) -> Cells:
-    """What the runs ended with, by their weights."""
+    """The final values of the runs, by their weights."""
     found: dict[tuple[float, float], list[xr.Dataset]] = {}
     for member in members:
         found.setdefault((member.varied["alpha_dom"], member.varied["beta_bulk"]), []).append(member.run)
@@ -111,7 +111,7 @@ def cells_of(members: Sequence[Member], kind: Map) -> Cells:
 
 
 def _final(run: xr.Dataset, variable: str) -> float:
-    """NaN if the run diverged, or ended without it."""
+    """The final value; NaN if the run diverged or ended without one."""
     try:
         return final(run, variable)
     except InputError:
@@ -166,7 +166,7 @@ def _draw_map(figure: Figure, axes: Axes, cells: Cells, kind: Map) -> None:
 
 
 def _scale(known: np.ndarray, kind: Map) -> Normalize:
-    """Over all that is known; with some width even then, if that is one value or none."""
+    """The colour scale over all known values. It has a positive width even with one value or none."""
     if kind.variable == "loss":
         positive = known[known > 0]
         low, high = (float(positive.min()), float(positive.max())) if len(positive) else (1.0, 1.0)
@@ -178,7 +178,7 @@ def _scale(known: np.ndarray, kind: Map) -> Normalize:
 def _write(
     axes: Axes, place: tuple[int, int], cell: Cell | None, best: float, kind: Map, mesh: QuadMesh, *, named: bool
 ) -> str:
-    """A cell's value, or what became of it; returns the colour of text that is legible there."""
+    """Writes a cell's value, or why it has none, and returns a text colour that is legible there."""
     x, y = place
     text: style.Look = {"ha": "center", "va": "center", "fontsize": WORD, "color": style.BLACK}
     low = y + (0.36 if named else 0.5)  # below the name

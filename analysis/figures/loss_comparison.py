@@ -11,7 +11,7 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Training loss of every run from its first step, on a log axis, one panel a setting."""
+    """Training loss of every run from its first step, on a log axis, one panel for each setting."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         drawing.losses(axes, panel, branches=False)

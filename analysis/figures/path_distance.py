@@ -1,4 +1,4 @@
-"""How far two runs' paths are from each other, and from where both began (Song et al., figure 19)."""
+"""Distances between two runs' paths and from their common start (Song et al., figure 19)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ HEADROOM = 1.3  # above the largest distance, for the ratio
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Distances over the steps, one panel a setting, with the ratio of the first two at the last common step.
+    """Distances over the steps, one panel for each setting, with the ratio of the first two at the last common step.
 
     Raises:
-        InputError: if a panel comes without distances or with fewer than two runs.
+        InputError: a panel has no distances or fewer than two runs.
     """
     figure, all_axes = style.panels_in_a_row(len(panels))
     names: dict[str, style.Look] = {}
@@ -65,7 +65,8 @@ def _symbols(first: str, second: str) -> dict[str, str]:
 
 
 def _ratio(distances: xr.Dataset, symbols: dict[str, str]) -> str:
-    """The paths' distance from each other relative to the first's from its start, at the last step that has both."""
+    """The distance between the paths relative to the first path's distance from the start, at the last step that has
+    both."""
     between, first = distances["between"].values, distances["first"].values
     known = distances.isel(step=np.isfinite(between) & np.isfinite(first) & (first > 0))
     if known.sizes["step"] == 0:

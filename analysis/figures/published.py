@@ -1,4 +1,4 @@
-"""Numbers that the papers print, to set beside ours. Nothing is computed or tuned from them."""
+"""Numbers printed in the papers, for comparison with ours. Nothing is computed or tuned from them."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ EFFECTIVE_RATES: dict[str, PublishedTable] = {
     ),
 }
 
-# The table that stands beside a setting's own numbers.
+# The table that is shown next to a setting's own numbers.
 TABLE_OF_SETTING = {"transformer": "song-table1", "mlp": "song-table2", "cnn": "song-table3"}
 
 
 def effective_rates_of(setting: str) -> PublishedTable | None:
-    """The published table of a setting; None where the paper has none."""
+    """The published table of a setting; None if the paper has none."""
     name = TABLE_OF_SETTING.get(setting)
     return None if name is None else EFFECTIVE_RATES[name]

@@ -1,4 +1,4 @@
-"""Effective learning rates along training, instead of one mean (what reviewers of Song et al. asked for)."""
+"""Effective learning rates during training instead of one mean (requested by reviewers of Song et al.)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINEAR = 1e-3  # below it the axis is linear: rates may be negative
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Dom-LR above, Bulk-LR below, one column a setting."""
+    """Dom-LR above, Bulk-LR below, one column for each setting."""
     figure, rows = style.rows_of_panels(len(ROWS), len(panels))
     for row, variable in zip(rows, ROWS, strict=True):
         for axes, panel in zip(row, panels, strict=True):

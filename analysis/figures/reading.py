@@ -113,7 +113,7 @@ def _named(axes: Axes, direction: str) -> str:
 
 
 def _neighbours(axes: Axes) -> tuple[list[Axes], list[Axes]]:
-    """The panels beside a panel, in its row, and those above and below it, in its column."""
+    """The other panels in the row of a panel, and those in its column."""
     place, figure = axes.get_subplotspec(), axes.get_figure(root=True)
     if place is None or figure is None:
         return [], []

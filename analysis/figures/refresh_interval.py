@@ -1,4 +1,4 @@
-"""How often the dominant subspace is refreshed: what that costs, and what is lost without it (Zakarin & Singh)."""
+"""The interval between refreshes of the dominant subspace: its cost and its effect (Zakarin & Singh)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MARKED: style.Look = {"marker": "o", "markersize": 2.5, "linewidth": 0.8}
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """For each setting what `ablation` draws, and below it the drift of the subspace between refreshes (1 − overlap of
-    the new with the old, log axis) and the Hessian products of the refreshes.
+    """For each setting, the panels of `ablation` and, below them, the drift of the subspace between refreshes (1 −
+    overlap of the new with the old, log axis) and the Hessian products of the refreshes.
 
     Raises:
-        InputError: if the families vary in nothing or in several numbers besides the seed.
+        InputError: the families do not vary in exactly one number besides the seed.
     """
     scale = families.scale_of(panels)
     heights = [ablation.HEIGHT + HEIGHT + families.height(panel) for panel in panels]

@@ -1,4 +1,4 @@
-"""Bulk-SGD with remedies against the growth of sharpness: a column each."""
+"""Bulk-SGD with remedies against the growth of sharpness, with one column for each remedy."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def table(panels: Sequence[Panel]) -> list[dict[str, str | float]]:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """λ_1, ‖∇L‖, training loss and test accuracy from the switch on, a column a remedy, a line a seed, learning rates
-    in colours; thin and grey, plain Bulk-SGD. One setting."""
+    """λ_1, ‖∇L‖, training loss and test accuracy from the switch on, with a column for each remedy, a line for each
+    seed and a colour for each learning rate. Plain Bulk-SGD is thin and grey. There is one setting."""
     (panel,) = panels
     labels = list(panel.families)
     figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.9)

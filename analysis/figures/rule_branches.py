@@ -52,7 +52,7 @@ def rules_of(panel: Panel) -> list[str]:
 
 
 def _subspaces(rule: str, panel: Panel) -> list[str]:
-    """How often each component's subspace is found anew, a line each."""
+    """How often the subspace of each component is refreshed, one line for each."""
     filters = {part + rule: specification(panel.runs[part + rule])["filter"] for part in PARTS}
     return [f"{label}: subspace refreshed {refreshed(numbers)}" for label, numbers in filters.items() if numbers]
 

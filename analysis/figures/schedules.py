@@ -18,7 +18,7 @@ BAR: style.Look = {"linewidth": 0.7, "alpha": 0.6, "zorder": 2}
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One panel a setting: a point for each pair of constant weights, coloured by β_bulk and
+    """One panel for each setting: a point for each pair of constant weights, coloured by β_bulk and
     labelled with α_dom; a mark for each schedule, hollow if it ends at (1, 0.5). Means over seeds, with their ranges
     as bars."""
     figure, all_axes = style.panels_in_a_row(len(panels))

@@ -1,4 +1,4 @@
-"""Bulk-SGD by how stale its dominant subspace is when it is found anew."""
+"""Bulk-SGD by the staleness of its dominant subspace at refreshes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ NUMBERS: dict[str, Callable[[xr.Dataset], float]] = {
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One row a setting: drop in log-loss, sharpness and products over 1 − mean overlap, a mark for each run. Runs that
-    never found it anew are at the right edge."""
+    """One row for each setting: drop in log-loss, sharpness and products over 1 − mean overlap, a mark for each run.
+    Runs that never refresh it are at the right edge."""
     figure, rows = style.rows_of_panels(len(panels), len(NUMBERS))
     looks: dict[str, style.Look] = {}
     for row, panel in zip(rows, panels, strict=True):

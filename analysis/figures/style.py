@@ -1,4 +1,4 @@
-"""The one style: fonts, sizes, colours that colour-blind readers and grey prints tell apart, and file formats."""
+"""The style of all figures: fonts, sizes, file formats, and colours for colour-blind readers and grey prints."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6
 BASE: Look = {"color": BLUE, "linestyle": SOLID}
 DOMINANT: Look = {"color": VERMILION, "linestyle": DASHED}
 BULK: Look = {"color": GREEN, "linestyle": DOTTED}
-GD: Look = {"color": BLACK, "linestyle": SOLID}  # stands beside SGD
+GD: Look = {"color": BLACK, "linestyle": SOLID}  # shown next to SGD
 METHODS: dict[str, Look] = {  # with and without momentum: set apart by their dashes in grey print
     "GD(−m)": {"color": BLUE, "linestyle": SOLID},
     "GD(+m)": {"color": SKY, "linestyle": DASHED},
     "Adam(−m)": {"color": VERMILION, "linestyle": DOTTED},
     "Adam(+m)": {"color": BLACK, "linestyle": DASH_DOTTED},
 }
-RULES = ("SGD", "GD", "SAM", "Adam")  # alone in their figures, or beside GD: all but GD look alike
+RULES = ("SGD", "GD", "SAM", "Adam")  # alone in their figures or next to GD, so all except GD look alike
 FILTERED = {"Dom": DOMINANT, "Bulk": BULK}
 _COLORS, _DASHES = (SKY, ORANGE, VERMILION, GREEN, BLACK, BLUE, GREY), (DASHED, DASH_DOTTED, DOTTED, SOLID)
 OTHERS: list[Look] = [  # of labels without a look of their own: neighbours differ in both
@@ -86,7 +86,7 @@ _RC = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """The style, for as long as the context lasts; whatever the user's matplotlibrc and list of fonts say."""
+    """Applies the style within the context, independently of the user's matplotlibrc and list of fonts."""
     _use_own_fonts()
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -107,11 +107,11 @@ def _use_own_fonts() -> None:
 
 
 def looks_of(labels: Iterable[str]) -> dict[str, Look]:
-    """Colour and dashes of the runs of one figure, no two alike.
+    """Distinct colours and dashes for the runs of one figure.
 
     An update rule ("SGD"), a filtered one ("Dom-SGD", "Bulk-SGD"), one after another ("SGD to GD") and the methods of
-    `METHODS` always have the same look, unless an earlier label of the figure has it. Any other label has the next of
-    `OTHERS` that is free.
+    `METHODS` always have the same look, unless an earlier label of the figure has it. Any other label has the next free
+    look of `OTHERS`.
     """
     labels = list(dict.fromkeys(labels))
     looks: dict[str, Look] = {}
@@ -126,7 +126,7 @@ def looks_of(labels: Iterable[str]) -> dict[str, Look]:
 
 
 def look_of(label: str) -> Look:
-    """Colour and dashes of a run that has none beside it."""
+    """Colour and dashes of a single run."""
     return looks_of([label])[label]
 
 
@@ -142,7 +142,7 @@ def _usual_look(label: str) -> Look | None:
 
 
 def _free_look(taken: Sequence[Look]) -> Look:
-    """One with colour and dashes that none has; then a pair that none has."""
+    """A look whose colour and dashes are both unused; if there is none, an unused pair."""
     colors, dashes = ([look[part] for look in taken] for part in ("color", "linestyle"))
     apart = (look for look in OTHERS if look["color"] not in colors and look["linestyle"] not in dashes)
     free = (look for look in OTHERS if look not in taken)
@@ -180,13 +180,13 @@ def describe(
     heading: str | None = None,
     more: Sequence[str] = (),
 ) -> None:
-    """The panel's title: the setting, and how its run or runs (by label) were really made.
+    """Writes the panel's title: the setting, and how its run or runs (by label) were made.
 
     Args:
         axes: the panel.
-        title: the setting's.
-        runs: what was run.
-        heading: what this panel shows, where several side by side share the description.
+        title: the title of the setting.
+        runs: the runs.
+        heading: what this panel shows, if several panels side by side share the description.
         more: further lines of the description.
     """
     runs = {"": runs} if isinstance(runs, xr.Dataset) else runs
@@ -195,7 +195,7 @@ def describe(
 
 
 def entitle(axes: Axes, title: str, lines: Sequence[str], heading: str | None = None) -> None:
-    """The panel's title as `describe` sets it, with `lines` for a description."""
+    """Writes the panel's title as `describe` does, with `lines` as the description."""
     above = 0 if heading is None else HEADING_HEIGHT
     lines = [part for line in lines for part in _broken(line, _inches_to_the_edge(axes))]
     axes.set_title(title, fontweight="bold", fontsize=10, loc="left", pad=TITLE_GAP + LINE_HEIGHT * len(lines) + above)
@@ -221,7 +221,7 @@ def entitle(axes: Axes, title: str, lines: Sequence[str], heading: str | None = 
 
 
 def _inches_to_the_edge(axes: Axes) -> float:
-    """From a panel's left axis to the figure's right edge, about: the layout is made later."""
+    """Approximate distance from a panel's left axis to the figure's right edge. The layout is made later."""
     figure, place = axes.get_figure(root=True), axes.get_subplotspec()
     assert figure is not None
     before = 0.0 if place is None else place.colspan.start / place.get_gridspec().ncols
@@ -229,7 +229,7 @@ def _inches_to_the_edge(axes: Axes) -> float:
 
 
 def _broken(line: str, inches: float) -> list[str]:
-    """The line of a description, or several where it is longer: broken after commas."""
+    """The line of a description, broken after commas into several lines if it is too long."""
     lines: list[str] = []
     for part in line.split(", "):
         longer = f"{lines[-1]}, {part}" if lines else part
@@ -248,7 +248,7 @@ def _text_inches(text: str) -> float:
 
 
 def head(axes: Axes, heading: str, *, steps: bool = True) -> None:
-    """A panel that shares the description of the one to its left: what it shows, over steps unless said otherwise."""
+    """Heads a panel that shares the description of the panel to its left. By default its axis counts steps."""
     _head(axes, heading)
     if steps:
         over_steps(axes)
@@ -275,7 +275,7 @@ def over_steps(axes: Axes) -> None:
 
 
 def log_axis(axes: Axes) -> None:
-    """A log axis with its numbers written out, also where it spans less than a decade."""
+    """A log axis with numbers in full, even if it spans less than a decade."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     subs = (
@@ -289,14 +289,15 @@ def log_axis(axes: Axes) -> None:
 def mark_switch(axes: Axes, run: xr.Dataset, *others: xr.Dataset, left: bool | None = None) -> None:
     """A vertical line where the run's last segment begins, with its step and, if the update rule changes, both names.
 
-    Draw the panel's lines before: the text gets room above them. Nothing is marked where the run diverged earlier:
-    then there was no switch.
+    Draw the panel's lines first, because the text needs room above them. If the run diverged earlier, there was no
+    switch, and nothing is marked.
 
     Args:
         axes: the panel.
-        run: with its switches.
-        others: of other seeds, which may have switched at other steps: a line for each, and the first and last step.
-        left: whether the text stands to the left of the line; None: where there is more room.
+        run: the run, with its switches.
+        others: runs with other seeds, which may have switched at other steps. Each has a line, and the text gives the
+            first and last step.
+        left: whether the text is to the left of the line; None means the side with more room.
     """
     if run.attrs.get("stopped_by") == StoppedBy.EARLIER_DIVERGENCE:
         return
@@ -343,9 +344,9 @@ def mark_divergence(axes: Axes, run: xr.Dataset, color: str, origin: int = 0) ->
 
 
 def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """One legend under all panels, where it covers nothing, in as few rows as there is room for.
+    """One legend below all panels, in as few rows as possible.
 
-    Where a divergence is marked, it says so too.
+    It also explains the mark of a divergence, if there is one.
     """
     handles = [Line2D([], [], label=label, **look) for label, look in entries]
     if any(line.get_label() == DIVERGED for axes in figure.axes for line in axes.lines):
@@ -359,12 +360,12 @@ def legend_below(figure: Figure, entries: Sequence[tuple[str, Mapping[str, Any]]
 
 
 def legend_of_runs(figure: Figure, panels: Sequence[Panel]) -> None:
-    """The legend of the runs' labels, each once."""
+    """The legend of the runs' labels, without repetitions."""
     legend_below(figure, list(looks_of(label for panel in panels for label in (*panel.runs, *panel.families)).items()))
 
 
 def save(figure: Figure, outputs: Mapping[str, Path]) -> None:
-    """Write the figure, with nothing in the files that another run would write differently.
+    """Writes the figure. The files contain nothing that differs between runs.
 
     The PNG file also holds the values of the lines and maps that have a label (`analysis.store.drawn`).
     """

@@ -11,8 +11,8 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Training loss on a log axis, and below it test accuracy in percent, one column a setting; the common beginning is
-    drawn as the first run's. Families vary in the seed alone: a thin line for each."""
+    """Training loss on a log axis, and below it test accuracy in percent, one column for each setting; the common
+    beginning is drawn as that of the first run. Families vary only in the seed, with a thin line for each."""
     figure, (upper, lower) = style.rows_of_panels(2, len(panels))
     for losses, accuracies, panel in zip(upper, lower, panels, strict=True):
         of_seeds = drawing.of_seeds(panel)

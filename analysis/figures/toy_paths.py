@@ -21,7 +21,7 @@ Paths = Mapping[str, tuple[Vector, Vector]]
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """The paths over contours of L, with their last tenth magnified, one panel a setting."""
+    """The paths over contours of L, with their last tenth magnified, one panel for each setting."""
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         toy = toy_plane.toy_of(panel)
@@ -40,7 +40,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def _paths(axes: Axes, toy: toys.Toy, paths: Paths) -> None:
-    """The path that moves most across the valley thin and at the bottom, the others wide and above it."""
+    """Draws the path that moves most across the valley as a thin line at the bottom, and the others as wide lines above
+    it."""
     restless = {label: -float(np.abs(np.diff(toys.across(toy, x, y))).sum()) for label, (x, y) in paths.items()}
     looks = style.looks_of(paths)
     for i, label in enumerate(sorted(paths, key=restless.__getitem__)):

@@ -1,4 +1,4 @@
-"""The (x, y) plane of a toy: which toy a panel shows, a run's path in it, contours of L."""
+"""The (x, y) plane of a toy: the toy of a panel, a run's path, contours of L."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ def toy_of(panel: Panel) -> toys.Toy:
     """The toy of a panel.
 
     Raises:
-        InputError: if its setting is a model of another kind.
+        InputError: its setting is a model of another kind.
     """
     model = specification(next(iter(panel.runs.values())))["problem"]["model"]
     numbers = read_numbers(MODELS, model)
     if numbers.takes != "toy":
-        raise InputError(f"setting {panel.setting}: this figure shows a toy's plane, and a {model['kind']} is no toy")
+        raise InputError(
+            f"setting {panel.setting}: this figure shows a toy's plane, and a {model['kind']} is not a toy"
+        )
     return cast("toys.Toy", numbers)
 
 
@@ -35,7 +37,7 @@ def path(run: xr.Dataset, first_step: int = 0) -> tuple[Vector, Vector]:
     """x and y of θ along a run, each [snapshots], from `first_step` on.
 
     Raises:
-        InputError: if the run has no snapshots of θ.
+        InputError: the run has no snapshots of θ.
     """
     if "theta" not in run:
         raise InputError(f"{run.attrs['id']}: has no snapshots of theta, from which this figure is drawn")
@@ -44,7 +46,7 @@ def path(run: xr.Dataset, first_step: int = 0) -> tuple[Vector, Vector]:
 
 
 def contours(axes: Axes, toy: toys.Toy, levels: Vector) -> None:
-    """Those contours of L at `levels` that lie within the axes' limits, which stay as they are."""
+    """The contours of L at `levels` that lie within the axes' limits, which do not change."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x, y = np.meshgrid(np.linspace(left, right, 400), np.linspace(low, high, 200))
     z = toys.loss(toy, x, y)
@@ -54,14 +56,14 @@ def contours(axes: Axes, toy: toys.Toy, levels: Vector) -> None:
 
 
 def mark_start(axes: Axes, points: tuple[Vector, Vector]) -> None:
-    """A dot, and the word, at the first of the points."""
+    """Marks the first point with a dot and a word."""
     place = (float(points[0][0]), float(points[1][0]))
     axes.plot(*place, color="black", marker="o", markersize=4, linestyle="none", zorder=9)
     axes.annotate("start", place, xytext=(0, -5), textcoords="offset points", ha="center", va="top", fontsize=7)
 
 
 def name_axes(axes: Axes) -> None:
-    """x and y instead of steps."""
+    """Labels the axes with x and y instead of steps."""
     axes.set_xlabel("x")
     axes.set_ylabel("y")
     axes.xaxis.set_major_locator(MaxNLocator(5))

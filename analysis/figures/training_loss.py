@@ -11,8 +11,9 @@ from analysis.runs.panels import Panel
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Training loss on a log axis, one panel a setting; the common beginning is drawn as the first run's. Of several
-    seeds a thin line each. Where branches are short beside what precedes them, a second row shows them alone."""
+    """Training loss on a log axis, one panel for each setting; the common beginning is drawn as that of the first
+    run. With several seeds, each has a thin line. If branches are short compared with what precedes them, a second row
+    shows them alone."""
     short = drawing.short_branches(panels)
     figure, rows = style.rows_of_panels(1 + short, len(panels))
     for axes, panel in zip(rows[0], panels, strict=True):

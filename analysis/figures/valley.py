@@ -26,9 +26,9 @@ Paths = Mapping[str, tuple[Vector, Vector]]
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Contours of L with the runs, and beside them its surface with the same runs; one row a setting.
+    """Contours of L with the runs and, next to them, its surface with the same runs; one row for each setting.
 
-    The first run is a line from its start; of the others only their last segments' own iterates are drawn, as dots.
+    The first run is a line from its start. For the others, only the iterates of their last segments are drawn, as dots.
     """
     size = (2.2 * style.PANEL_WIDTH, (style.PANEL_HEIGHT + 0.3) * len(panels) + style.LEGEND_HEIGHT)
     figure = Figure(figsize=size, layout="constrained")
@@ -50,7 +50,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 
 def _paths(panel: Panel) -> Paths:
-    """What is drawn of each run; a branch whose parent diverged has no iterates of its own."""
+    """The drawn part of each run. A branch whose parent diverged has no iterates."""
     paths = {}
     for i, (label, run) in enumerate(panel.runs.items()):
         switches = run.attrs["switches"] if i else []
@@ -65,7 +65,7 @@ def _look(look: style.Look, place: int) -> style.Look:
 
 
 def _limits(toy: toys.Toy, paths: Paths) -> tuple[float, tuple[float, float]]:
-    """How far across the bottom on each side, and from where to where along y."""
+    """The extent across the bottom on each side, and the range along y."""
     widest = max(float(np.abs(toys.across(toy, x, y)).max()) for x, y in paths.values())
     return 1.6 * widest, toy_plane.span(*(y for _, y in paths.values()))
 
@@ -86,7 +86,7 @@ def _from_above(axes: Axes, toy: toys.Toy, paths: Paths, looks: Mapping[str, sty
 
 def _surface(axes: Any, toy: toys.Toy, paths: Paths, looks: Mapping[str, style.Look]) -> None:
     half, (low, high) = _limits(toy, paths)
-    # A strip along the bottom, so that it ends in the same height on both sides.
+    # A strip along the bottom, so that it ends at the same height on both sides.
     offset, y = np.meshgrid(np.linspace(-half, half, 41), np.linspace(low, high, 61))
     x = toys.bottom(toy, y) + offset
     z = toys.loss(toy, x, y)

@@ -1,1 +1,1 @@
-"""Measured from snapshots of trained segments."""
+"""Measurements from the snapshots of trained segments."""

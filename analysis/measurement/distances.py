@@ -31,15 +31,15 @@ VARIABLES = {
 def write_distances(
     pairs: Sequence[PlannedDistances], snapshots: Iterable[str | Path], outputs: Sequence[str | Path]
 ) -> None:
-    """Measure the distances of planned pairs of runs, and write them.
+    """Measures the distances of planned pairs of runs, and writes them.
 
     Args:
-        pairs: as planned.
-        snapshots: files of all segments on the way, each in a folder with the segment's id for a name.
-        outputs: paths, one a pair.
+        pairs: the planned pairs.
+        snapshots: files of all segments involved, each in a folder that has the segment's id as its name.
+        outputs: one path for each pair.
 
     Raises:
-        InputError: as `measure_distances`; also if an output cannot be written.
+        InputError: as for `measure_distances`, or an output cannot be written.
     """
     of = {Path(file).parent.name: Path(file) for file in snapshots}
     for pair, output in zip(pairs, outputs, strict=True):
@@ -50,18 +50,18 @@ def write_distances(
 
 
 def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Dataset:
-    """How far two runs from one initialisation are from each other and from where they began.
+    """Distances between two runs from one initialisation, and of each from their common start.
 
     Args:
         first: snapshot files of the first run's segments, from its first step.
-        second: those of the second run.
+        second: snapshot files of the second run.
 
     Returns:
         Along `step`, the steps at which both were taken: `between` ‖θ_1 − θ_2‖, `first` ‖θ_1 − θ_0‖ and `second`
         ‖θ_2 − θ_0‖, float64.
 
     Raises:
-        InputError: if a file is missing or damaged, or the runs do not begin at the same θ.
+        InputError: a file is missing or damaged, or the runs do not start from the same θ.
     """
     runs = [_snapshots(paths) for paths in (first, second)]
     steps = sorted(set(runs[0]) & set(runs[1]))
@@ -82,7 +82,7 @@ def measure_distances(first: Sequence[Path], second: Sequence[Path]) -> xr.Datas
 
 
 def _snapshots(paths: Iterable[Path]) -> dict[int, np.ndarray]:
-    """θ [P] by step; where segments meet, both hold the same."""
+    """θ [P] by step. Where two segments meet, both have the same θ."""
     datasets = [read_dataset(path) for path in paths]
     return {
         int(step): theta

@@ -1,4 +1,4 @@
-"""The curvature stage: what H, H_o and H_f do within and without the dominant subspace, from snapshots of θ."""
+"""The curvature stage: H, H_o and H_f inside and outside the dominant subspace, from snapshots of θ."""
 
 from __future__ import annotations
 
@@ -99,15 +99,15 @@ def measure_energies(
     """The energies along several segments of the same data, from files to files.
 
     Args:
-        energies: as planned.
+        energies: the planned energies.
         data: files of the training and the test subset.
         snapshots: file of each segment's snapshots.
-        outputs: file of each.
-        threads: of torch.
+        outputs: the output file of each.
+        threads: number of torch threads.
         device: as in `analysis.training.torch_setup.prepare`.
 
     Raises:
-        InputError: if a file is damaged, an output cannot be written, or there is no such device.
+        InputError: a file is damaged, an output cannot be written, or there is no such device.
     """
     on = prepare(device, threads)
     train, test = (read_dataset(Path(path)) for path in data)
@@ -131,16 +131,15 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
     """Energies and spectral densities at each snapshot, of the Hessian on the held-out examples if there are any.
 
     Args:
-        spec: random vectors and precision. Those of a snapshot come from generators keyed by its step.
-        problem: as it was trained; only `curvature` is used.
-        snapshots: `theta` (snapshot_step, parameter). Those that are not finite are left out, and those where a
-            product is not.
+        spec: numbers of random vectors and precision. Generators keyed by the step of a snapshot draw its vectors.
+        problem: the trained problem, of which only `curvature` is used.
+        snapshots: `theta` (snapshot_step, parameter). A snapshot is left out if it, or a product at it, is not finite.
 
     Returns:
         Along `snapshot_step`: all of `energy_decomposition` (× `operator`); `dominant_eigenvalues` (× `rank`),
         `dominant_residual` and `dominant_converged` of the subspace; `density`, `density_se` and `density_eigenvalue`,
-        the grid λ (× `operator` × `point`), with `density_width` σ (× `operator`); `energy_products`, Hessian products
-        used in all (a joint product of three operators counts three).
+        the grid λ (× `operator` × `point`), with `density_width` σ (× `operator`); and `energy_products`, the Hessian
+        products used in total (a joint product of three operators counts three).
     """
     rows, steps, basis = [], [], None
     for step, values in zip(snapshots.snapshot_step.values, snapshots.theta.values, strict=True):
@@ -162,7 +161,7 @@ def energies_along(spec: EnergiesSpec, problem: Problem, snapshots: xr.Dataset) 
 
 
 def _nothing(k: int) -> xr.Dataset:
-    """All variables, of no snapshots."""
+    """All variables, without snapshots."""
     sizes = {"operator": len(OPERATORS), "point": GRID, "rank": k}
     return xr.Dataset(
         {
@@ -183,7 +182,7 @@ def _nothing(k: int) -> xr.Dataset:
 def _at(
     spec: EnergiesSpec, problem: Problem, theta: Tensor, step: int, basis: Tensor | None
 ) -> tuple[xr.Dataset, Tensor]:
-    """One snapshot's row, and the block that the next one's subspace starts from."""
+    """The row of one snapshot, and the block from which the subspace of the next one starts."""
     objective = problem.curvature
     top = top_eigenspace(Hessian(objective, theta), spec.problem.k, start=basis, tolerance=spec.tolerance)
     subspace = DominantSubspace(top.eigenvectors)
@@ -215,6 +214,6 @@ def _at(
 
 
 def _generator(seed: int, step: int, use: int) -> torch.Generator:
-    """A generator of its own for each snapshot and use, the same on every machine."""
+    """A separate generator for each snapshot and use, which is the same on every machine."""
     (word,) = np.random.SeedSequence([seed, step, use]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(word) >> 1)

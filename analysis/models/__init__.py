@@ -1,5 +1,5 @@
-"""Models by kind. A kind is a module of this package with its numbers and `build(numbers, inputs, outputs)`; it is
-imported by name, so that a new model renames (and retrains) nothing of the others."""
+"""Models by kind. A kind is a module of this package with its numbers and `build(numbers, inputs, outputs)`. It is
+imported by name, so that a new model does not rename (and retrain) segments with other models."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def build(
     numbers: ModelNumbers, inputs: tuple[int, ...], outputs: int, generator: torch.Generator, dtype: torch.dtype
 ) -> torch.nn.Module:
-    """The model that `numbers` describe, initialised from `generator`: PyTorch's default but where they have another
+    """The model that `numbers` describe, initialised from `generator`: by PyTorch's default unless they have another
     `initialisation`.
 
     Args:
         numbers: of the model's kind.
         inputs: shape of one example: (channels, rows, columns), or (vocabulary size, longest sentence).
         outputs: number of outputs.
-        generator: CPU generator; no global seed is touched.
-        dtype: of the parameters. They are drawn in it, so float32 and float64 models start apart.
+        generator: CPU generator. No global seed is changed.
+        dtype: of the parameters. They are drawn in this dtype, so float32 and float64 models start differently.
     """
     import torch
 

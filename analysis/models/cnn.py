@@ -35,7 +35,8 @@ class Numbers(ModelNumbers):
 def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs]; the convolutions keep the size (padding 1).
 
-    ReLU after the pooling is ReLU before it, to the bit and with its derivatives, on a quarter of the numbers.
+    The ReLU comes after the pooling. The result and its derivatives equal those of a ReLU before the pooling exactly,
+    but only a quarter of the numbers are rectified.
     """
     from torch import nn
 

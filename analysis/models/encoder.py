@@ -1,7 +1,7 @@
-"""Transformer encoder as the code behind Song et al.'s tables has it: sinusoids, layers that start equal, mean pooling.
+"""Transformer encoder as in the code behind Song et al.'s tables: sinusoids, layers that start equal, mean pooling.
 
-It differs from `transformer` in what the paper leaves open: positions are fixed sinusoids, there is no class token, and
-the mean over all positions, padding included, is read out.
+It differs from `transformer` in details that the paper leaves open. Positions are fixed sinusoids, there is no class
+token, and the output is computed from the mean over all positions, including padding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""ResNet8: He et al.'s residual network for CIFAR with one basic block a stage, normalised example by example.
+"""ResNet8: He et al.'s residual network for CIFAR with one basic block per stage, normalised for each example.
 
 Batch norm couples the examples, so group norm with one group takes its place: mean and variance over channels, rows
-and columns, then a scale and a shift for each channel. Where a block changes the shape, its shortcut is a 1×1
+and columns, then a scale and a shift for each channel. If a block changes the shape, its shortcut is a 1×1
 convolution with normalisation (He et al.'s option B). Convolutions have no bias, as is usual before a normalisation.
 """
 

@@ -1,4 +1,4 @@
-"""Transformer encoder for sentence classification: a class token before the words, read out at the end."""
+"""Transformer encoder for sentence classification, with a class token before the words that gives the output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Numbers(ModelNumbers):
     takes: ClassVar[Literal["image", "text", "toy"]] = "text"
     kind: Literal["transformer"] = "transformer"
     width: Annotated[
-        Count, Field(description="Length of the vector that stands for a word; a multiple of `heads` [numbers]")
+        Count, Field(description="Length of the vector that represents a word, a multiple of `heads` [numbers]")
     ]
     heads: Annotated[Count, Field(description="Attention heads of each layer [heads]")]
     layers: Annotated[Layers, Field(description="Number of encoder layers [layers]")] = 2
@@ -36,7 +36,7 @@ def layer_parameters(width: int, heads: int, feed_forward: int) -> int:
     """The parameters of one layer: self-attention, feed-forward, two layer norms.
 
     Raises:
-        ValueError: if the heads do not divide the width.
+        ValueError: the heads do not divide the width.
     """
     if width % heads:
         raise ValueError(f"the width {width} must be a multiple of the number of heads, {heads}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Numbers(ModelNumbers):
-    """Two parameters (x, y), which begin at `start`."""
+    """Two parameters (x, y), whose initial values are `start`."""
 
     takes: ClassVar[Literal["image", "text", "toy"]] = "toy"
     kind: Literal["valley"] = "valley"

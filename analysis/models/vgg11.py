@@ -42,8 +42,8 @@ class Numbers(ModelNumbers):
 def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs]: eight convolutions, three linear layers, ReLU between them.
 
-    A pooling that would leave nothing is left out, so images may be smaller than 32×32, where five poolings
-    end in one pixel.
+    A pooling that would leave nothing is omitted, so images may be smaller than 32×32, for which five poolings
+    leave one pixel.
     """
     from torch import nn
 

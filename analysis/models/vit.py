@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Numbers(ModelNumbers):
-    """`patch`: pixels a side of a patch; what does not fill one is cut off."""
+    """`patch` is the side of a patch in pixels. Pixels that do not fill a patch are cut off."""
 
     kind: Literal["vit"] = "vit"
-    patch: Annotated[Count, Field(description="Pixels along a side of a patch [pixels]")]
+    patch: Annotated[Count, Field(description="Side of a patch [pixels]")]
     width: Annotated[Count, Field(description="Width of each position [features]")]
     heads: Annotated[Count, Field(description="Attention heads of a layer [heads]")]
     layers: Annotated[Layers, Field(description="Number of layers [layers]")] = 2

@@ -1,1 +1,1 @@
-"""What is to be made, from configuration alone; nothing here waits for torch."""
+"""The plan of everything to make, derived from the configuration alone. Nothing here imports torch."""

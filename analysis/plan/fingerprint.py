@@ -1,22 +1,24 @@
-"""Code fingerprints: Merkle hashes over syntax trees, a definition at a time.
+"""Code fingerprints: Merkle hashes over syntax trees, computed for each definition.
 
-A name of a function, class or constant of the project stands for that definition's own hash, wherever it comes from.
-Its place and its name, comments, docstrings, annotations, what only type checkers see, and the arguments of `raise`, of
-logging, of `warnings.warn` and of a dataset's `Words` count for nothing.
+Each name of a function, class or constant of the project is replaced by the hash of its definition, wherever it comes
+from. The fingerprint ignores the place and the name of a definition, comments, docstrings, annotations and code that
+only type checkers see. It also ignores the arguments of `raise`, of logging, of `warnings.warn` and of a dataset's
+`Words`.
 
-What is dynamic, and how it is covered:
+Dynamic code is covered as follows:
 
-- A module that is imported under a name made at run time (models, update rules, figures, sources of data): whoever
-  makes the name gives the module's definition as a further entry. Under a literal name it is an import like others.
-- A package whose `__getattr__` imports lazily: a name that it is asked for counts as that function, and as what the
-  package imports under that name for type checkers.
-- A module as a value, or an attribute that it does not define: all that the module defines counts.
-- What a module does when it is imported (it fills another's table, say): this counts wherever the module is imported.
-  Functions and classes that the project's own decorators wrap are among it, since such a decorator may register them.
-- An attribute of an object (`getattr(state, name)`): its class counts, as whatever makes the object refers to it.
+- A module may be imported under a name made at run time (models, update rules, figures, sources of data). The code that
+  makes the name passes the module's definition as a further entry. Under a literal name it is an ordinary import.
+- A package may import lazily with `__getattr__`. A name that is requested from it counts as that function, and as the
+  object that the package imports under that name for type checkers.
+- If a module is used as a value, or an attribute of it is not defined there, everything that the module defines counts.
+- Statements that act when a module is imported (for example, filling another module's table) count wherever the module
+  is imported. They include functions and classes with decorators of the project, since a decorator may register them.
+- For an attribute of an object (`getattr(state, name)`), its class counts, because the code that makes the object
+  refers to it.
 
-Not covered: `exec`, `globals()`, a call in an assignment or a base class that registers something elsewhere, and
-annotations that code reads (pydantic's), but for those that make dataclasses.
+The following is not covered: `exec`, `globals()`, a call in an assignment or a base class that registers something
+elsewhere, and annotations that code reads (pydantic's), except for those that make dataclasses.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 class _Node:
-    """A definition as text, in which references stand for hashes, and the modules that it imports when it runs."""
+    """A definition as text, with references in place of hashes, and the modules that it imports when it runs."""
 
     def __init__(self, parts: Iterable[str], modules: Iterable[str] = ()) -> None:
         self.parts: list[str] = []
@@ -62,7 +64,7 @@ class _Node:
 class _Writer(ast.NodeVisitor):
     """Writes statements of a module's top level as canonical text.
 
-    It is not `ast.dump`'s: that differs between Python versions.
+    It does not use `ast.dump`, whose output differs between Python versions.
     """
 
     def __init__(self, project: Project, module: str, own: str = "") -> None:
@@ -118,11 +120,12 @@ class _Writer(ast.NodeVisitor):
             self._put(found)
 
     def _naming(self, name: str) -> str:
-        """A name that is bound: of itself a definition does not tell it, nor those of others beside it."""
+        """A name that is bound. A definition does not include its own name, nor the names of the definitions next to
+        it."""
         return name if self._scopes else "<own>" if name == self._own else "<other>"
 
     def _lookup(self, name: str) -> str | None:
-        """What a name stands for, if a definition or an import says so and no local variable."""
+        """What a name refers to, if a definition or an import binds it and no local variable does."""
         for inner, scope in enumerate(reversed(self._scopes)):
             if scope.of_class and inner:
                 continue
@@ -135,7 +138,7 @@ class _Writer(ast.NodeVisitor):
         return self._project.find(self._module, name, inside=True)
 
     def _find(self, node: ast.expr) -> str | None:
-        """What an expression stands for, if definitions and imports alone say so."""
+        """What an expression refers to, if only definitions and imports determine it."""
         match node:
             case ast.Name(id=name):
                 return self._lookup(name)
@@ -184,7 +187,8 @@ class _Writer(ast.NodeVisitor):
             self.visit(ast.Assign(targets=[node.target], value=node.value))
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Write an import only where its uses do not tell it: names of classes, and those bound in several ways."""
+        """Writes an import only if its uses do not identify it, as for names in classes and names bound in several
+        ways."""
         bound = Scope(self._package, [node])
         self.modules |= bound.modules
         for name, target in bound.imports.items():
@@ -291,7 +295,7 @@ class Code:
         return self._hashes[key]
 
     def _connect(self, key: Reference, numbers: dict[str, int], open_keys: list[Reference]) -> int:
-        """Hash what `key` refers to, then itself, with what refers back to it (Tarjan's algorithm)."""
+        """Hashes what `key` refers to, and then `key` together with what refers back to it (Tarjan's algorithm)."""
         number = lowest = numbers[key] = len(numbers)
         open_keys.append(key)
         for other in self._node(key).references:
@@ -330,7 +334,7 @@ class Code:
         return _Node(writer.parts, writer.modules)
 
     def _whole(self, key: Reference) -> _Node:
-        """All that a module defines, with the names, and all that a package's `__init__` hands on."""
+        """Everything that a module defines, with the names, and everything that a package's `__init__` re-exports."""
         module = self.project.module(key)
         names = sorted(module.definitions.keys() | (module.imports.keys() if module.is_package else ()))
         found = ((name, self.project.find(key, name, inside=True)) for name in names)
@@ -341,7 +345,8 @@ class Code:
         return _Node(parts)
 
     def _asked_for(self, module: str, name: str) -> _Node:
-        """A name that a module does not define: its `__getattr__` decides what it is, or else who knows what in it."""
+        """A name that a module does not define. Its `__getattr__` decides what it is; without one, it may be anything
+        in it."""
         source = self.project.module(module)
         if "__getattr__" not in source.definitions:
             return _Node([f"{name} of ", Reference(module)])
@@ -357,30 +362,31 @@ _CODE = Code(ROOT)
 
 
 def fingerprint(*entries: str) -> str:
-    """Sixteen hex digits over the code of `entries`, in their order, and of all that they reach.
+    """Sixteen hex digits over the code of `entries`, in their order, and of everything that they reach.
 
     Args:
-        entries: definitions, as in "analysis.claims:judge", or modules: all that these define, and the names.
+        entries: definitions, as in "analysis.claims:judge", or modules. A module counts with all its definitions and
+            their names.
 
     Raises:
-        KeyError: if there is no such module or definition.
+        KeyError: there is no such module or definition.
     """
     return _CODE.fingerprint(*entries)
 
 
 def reread() -> None:
-    """Forget what was read: the next fingerprint is that of the files as they are then."""
+    """Forgets the files that were read, so that the next fingerprint uses the current ones."""
     global _CODE
     _CODE = Code(ROOT)
 
 
 def reached(entries: Iterable[str]) -> frozenset[str]:
-    """The definitions that decide the fingerprint of `entries`, as "module:name"."""
+    """The definitions that determine the fingerprint of `entries`, as "module:name"."""
     return _CODE.reached(entries)
 
 
 def submodules(package: str) -> list[str]:
-    """The modules right within a package, sorted, without importing it."""
+    """The modules directly in a package, sorted, without importing it."""
     return sorted(p.stem for p in ROOT.joinpath(*package.split(".")).glob("*.py") if p.stem != "__init__")
 
 

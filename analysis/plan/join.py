@@ -1,4 +1,4 @@
-"""Making the plan: `experiments.yaml` joined with a profile's numbers, mistakes listed together."""
+"""Makes the plan by joining `experiments.yaml` with the numbers of a profile. Mistakes are listed together."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RESERVED = ("reference", "redrawn")  # folders of archives in the results
 
 
 def load_plan(profile: str, config_dir: Path = CONFIG_DIR) -> Plan:
-    """Read and join `experiments.yaml` and `<profile>.yaml`.
+    """Reads and joins `experiments.yaml` and `<profile>.yaml`.
 
     Raises:
-        InputError: for the first file that is wrong, with a line per mistake.
+        InputError: a file is wrong. The message has one line for each mistake in the first such file.
     """
     try:
         validate({"name": profile}, _ProfileName, "profile")
@@ -60,7 +60,7 @@ def _profiles(config_dir: Path) -> list[str]:
 
 
 class _Join:
-    """Experiments with a profile's numbers; collects mistakes and raises them together."""
+    """The experiments with the numbers of a profile. It collects mistakes and raises them together."""
 
     def __init__(
         self,
@@ -120,7 +120,8 @@ class _Join:
         begun: Sequence[PlannedMember],
         segments: dict[str, PlannedSegment],
     ) -> tuple[PlannedMember, ...]:
-        """The members of a segment's family, which go on from those of `begun`; their segments go into `segments`."""
+        """The members of a segment's family, which start from those of `begun`. Their segments are added to
+        `segments`."""
         entry, numbers = self.experiments.segments[name], self.profile.settings[setting]
         join = SegmentJoin(setting, name, entry, numbers, self.profile_path, self.mistakes)
         members = []
@@ -136,7 +137,8 @@ class _Join:
         return tuple(members)
 
     def _combinations(self, setting: str, name: str) -> list[Varied]:
-        """What the members of a segment's family differ in beyond their parents: one empty one, if it does not vary."""
+        """The numbers in which the members of a family differ, apart from those of their parents; one empty set if it
+        does not vary."""
         values = self.profile.settings[setting].segments[name].values
         varies = [v for v in self.experiments.segments[name].varies if v != "seed" or values.seed is not None]
         found = [dict(zip(varies, c, strict=True)) for c in product(*(getattr(values, v) for v in varies))]

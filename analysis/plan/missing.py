@@ -1,4 +1,4 @@
-"""What of a plan has to be made, and in which batches: functions of the plan and of what exists."""
+"""The missing parts of a plan, and the batches that make them, as functions of the plan and of what exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Exists = Callable[[str], bool]  # whether a file, relative to the results, is th
 
 @dataclass(frozen=True)
 class Batch:
-    """Missing segments that one process trains one after the other, parents before their children."""
+    """Missing segments that one process trains in sequence, parents before their children."""
 
     name: str
     segments: tuple[PlannedSegment, ...]
@@ -29,7 +29,7 @@ class Batch:
 
 
 def energies_missing(plan: Plan, exists: Exists) -> tuple[tuple[PlannedEnergies, ...], ...]:
-    """The energies that are missing, those of the same setting and data together."""
+    """The missing energies, grouped by setting and data."""
     together: dict[str, list[PlannedEnergies]] = {}
     for energies in plan.energies.values():
         if not exists(energies.file):
@@ -38,13 +38,13 @@ def energies_missing(plan: Plan, exists: Exists) -> tuple[tuple[PlannedEnergies,
 
 
 def untrained(plan: Plan, exists: Exists, needed: Iterable[str] = ()) -> set[str]:
-    """Ids of the segments that have to be trained: their trajectory is missing, or their state or snapshots are and
-    something that has to be made begins from them.
+    """Ids of the segments to train. Their trajectory is missing, or their state or snapshots are missing and something
+    else that is to be made needs them.
 
     Args:
-        plan: names the segments.
-        exists: whether a file, relative to the results, is there.
-        needed: further files that must be there, such as the inputs of figures that have to be drawn.
+        plan: the plan with the segments.
+        exists: whether a file, relative to the results, exists.
+        needed: further files that must exist, such as the inputs of figures that are to be drawn.
     """
     files = set(needed)
     files |= {energies.input for energies in plan.energies.values() if not exists(energies.file)}
@@ -62,8 +62,9 @@ def untrained(plan: Plan, exists: Exists, needed: Iterable[str] = ()) -> set[str
 def batches(plan: Plan, ids: Collection[str]) -> tuple[Batch, ...]:
     """Batches of the segments with these ids.
 
-    A segment goes with all that descends from it, if that is no more than `batch_steps` refreshes' worth of work
-    (else alone), and with others that begin from the same parent, or from the initialisation on the same data.
+    A segment shares a batch with all its descendants, if this is at most `batch_steps` refreshes of work (otherwise
+    it is alone). It also shares a batch with segments that start from the same parent, or from the initialisation on
+    the same data.
     """
     missing = {segment.id: segment for segment in plan.segments.values() if segment.id in ids}
     children: dict[str | None, list[PlannedSegment]] = {}
@@ -77,7 +78,7 @@ def batches(plan: Plan, ids: Collection[str]) -> tuple[Batch, ...]:
         segment = todo.pop(0)
         family = [segment, *_descendants(segment, children)]
         if len(family) > 1 and _refreshes(family) > plan.batch_steps:
-            parts.append([segment])  # alone: others wait for it
+            parts.append([segment])  # alone, because others wait for it
             todo += children[segment.id]
         else:
             parent = segment.spec.parent
@@ -119,8 +120,8 @@ def _refreshes(segments: Iterable[PlannedSegment]) -> float:
 
 
 def expected_refreshes(spec: SegmentSpec) -> float:
-    """Rough cost for packing, in refreshes of the dominant subspace: one costs as much as some thirty plain steps,
-    and a probe of the 2k largest eigenvalues as two."""
+    """Rough cost for packing, in refreshes of the dominant subspace. One refresh costs about as much as thirty plain
+    steps, and a probe of the 2k largest eigenvalues costs as much as two refreshes."""
     steps = spec.stop.steps if spec.stop.steps is not None else spec.stop.step or 0
     refreshes = 0.0
     for numbers in spec.probes.values():
@@ -128,7 +129,7 @@ def expected_refreshes(spec: SegmentSpec) -> float:
     if spec.filter is not None and spec.filter.alpha_dom != spec.filter.beta_bulk:
         refreshes += steps / spec.filter.expected_interval
     data = spec.problem.data
-    if data.holdout:  # the Hessian is of these examples alone, but a refresh has costs of its own
+    if data.holdout:  # the Hessian uses only these examples, but a refresh has further costs
         refreshes *= max(data.holdout / data.examples, 0.2)
     cost = steps / 30 + refreshes
-    return cost / 50 if spec.problem.loss == "value" else cost  # a toy's is nothing beside a network's
+    return cost / 50 if spec.problem.loss == "value" else cost  # a toy's cost is negligible compared with a network's

@@ -1,4 +1,4 @@
-"""Mistakes in configuration files, collected so that a person sees all of them at once."""
+"""Mistakes in configuration files, which are collected so that a person sees all of them at once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from sharpflat.errors import InputError
 
 
 class Mistakes:
-    """Lines `<file>: <key>: <message>`, in order, each once."""
+    """Lines `<file>: <key>: <message>` in order, without repetitions."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, None] = {}  # members of a family share theirs
+        self._lines: dict[str, None] = {}  # the members of a family share their mistakes
 
     def add(self, file: str, key: str, message: str) -> None:
         """Add one line."""
@@ -20,10 +20,10 @@ class Mistakes:
         self._lines |= dict.fromkeys(str(error).splitlines())
 
     def stop(self) -> None:
-        """Raise what was collected.
+        """Raises the collected mistakes.
 
         Raises:
-            InputError: with all lines, if there are any.
+            InputError: there are mistakes. The message has all lines.
         """
         if self._lines:
             raise InputError("\n".join(self._lines))

@@ -1,4 +1,4 @@
-"""Names of results: readable, and hashed over all that decides them."""
+"""Names of results, which are readable and contain a hash of everything that determines the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.specs.kinds import MODELS, RULES
 
 
 def canonical(value: Any) -> str:
-    """Sorted JSON without spaces: one text for equal values."""
+    """Sorted JSON without spaces, so that equal values have the same text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -45,13 +45,13 @@ def energies_id(spec: EnergiesSpec, code: str) -> str:
 
 
 def energies_fingerprint(spec: EnergiesSpec) -> str:
-    """The code that decides the energies along a segment."""
+    """The code that determines the energies along a segment."""
     models = (f"analysis.models.{kind}:build" for kind in _models(spec.problem.model))
     return fingerprint("analysis.measurement.energies:measure_energies", *models)
 
 
 def segment_fingerprint(spec: SegmentSpec) -> str:
-    """The code that decides a segment: its stage's function, and what is chosen by kind."""
+    """The code that determines a segment: the function of its stage, and the code of its kinds."""
     return fingerprint(
         "analysis.training.batch:train_batch",
         *(f"analysis.models.{kind}:build" for kind in _models(spec.problem.model)),
@@ -61,7 +61,7 @@ def segment_fingerprint(spec: SegmentSpec) -> str:
 
 
 def kinds_of(specs: Iterable[SegmentSpec]) -> tuple[str, ...]:
-    """The models and update rules of segments, as modules of `analysis`, each once."""
+    """The models and update rules of segments, as modules of `analysis`, without repetitions."""
     models, rules = set(), set()
     for spec in specs:
         models |= {f"{MODELS}.{kind}" for kind in _models(spec.problem.model)}
@@ -70,7 +70,7 @@ def kinds_of(specs: Iterable[SegmentSpec]) -> tuple[str, ...]:
 
 
 def _models(numbers: ModelNumbers) -> tuple[str, ...]:
-    """The kind of a model, and of the one that it is made of, if it is."""
+    """The kind of a model, and of the model that it contains, if it contains one."""
     of = getattr(numbers, "of", None)
     return (numbers.kind, *(_models(of) if of is not None else ()))
 

@@ -1,4 +1,4 @@
-"""What is drawn and judged: figures and claims, with the runs and datasets that they read."""
+"""The figures and claims of a plan, with the runs and datasets that they read."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Outputs:
     """The figures and claims of a plan, and the distances and energies that they read.
 
     Attributes:
-        figures: by name; those that no setting of the profile has are left out.
-        claims: all of them.
+        figures: by name. Figures without a setting in the profile are left out.
+        claims: all claims.
         distances: by id.
         energies: by id.
     """
@@ -55,7 +55,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class _Sources:
-    """What panels are put together from, and the distances and energies that they turned out to read."""
+    """The data from which panels are built, and the distances and energies that the panels read."""
 
     experiments: config.Experiments
     profile: config.Profile
@@ -76,12 +76,12 @@ def outputs(
     """The figures and claims of a plan.
 
     Args:
-        experiments: says which there are.
-        profile: says which settings there are.
+        experiments: defines the figures and claims.
+        profile: defines the settings.
         segments: by id.
         members: the runs that end in each segment of each setting.
         path: of `experiments.yaml`, for messages.
-        mistakes: collects what is wrong.
+        mistakes: collects the mistakes.
     """
     sources = _Sources(experiments, profile, segments, members)
     wrong = partial(mistakes.add, path)
@@ -180,7 +180,7 @@ def _energies(sources: _Sources, setting: str, segment: str) -> str:
 def planned_figure(spec: FigureSpec) -> PlannedFigure:
     """
     Raises:
-        KeyError: if there is no such module, or it does not draw.
+        KeyError: there is no such module, or it does not draw.
     """
     return PlannedFigure(spec=spec, table=_is_table(spec.module), fingerprint=_figure_code(spec))
 
@@ -193,10 +193,10 @@ def planned_claims(claims: Iterable[ClaimSpec]) -> PlannedClaims:
 def planned_report(
     profile: str, title: str, figures: Iterable[PlannedFigure], claims: PlannedClaims, base: str = ""
 ) -> PlannedReport:
-    """The report on figures and claims; `base` leads from it to the folder of the datasets.
+    """The report on figures and claims. `base` is the path from it to the folder of the datasets.
 
     Raises:
-        InputError: if a text that it needs cannot be read.
+        InputError: a text that it needs cannot be read.
     """
     figures = tuple(figures)
     spec = ReportSpec(
@@ -211,16 +211,16 @@ def planned_report(
 
 
 def figure_modules() -> list[str]:
-    """Modules that draw, as configurations name them."""
+    """The modules that draw, with the names that configurations use."""
     return [m.replace("_", "-") for m in submodules("analysis.figures") if "draw" in defined(f"analysis.figures.{m}")]
 
 
 # ---------------------------------------------------------------- the code that decides each result
 def code_of(planned: PlannedSegment | PlannedEnergies | PlannedDistances | Drawn) -> str:
-    """The fingerprint that a planned result would have with the code as it is.
+    """The fingerprint that a planned result would have with the current code.
 
     Raises:
-        KeyError: if code that it names is gone.
+        KeyError: code that it names no longer exists.
     """
     match planned:
         case PlannedSegment():
@@ -260,7 +260,7 @@ def _claims_code() -> str:
 
 
 def _report_code(shown: Iterable[Drawn]) -> str:
-    """Of the code, its own and that of what it shows, and of its texts."""
+    """The fingerprint of its own code, of the code of what it shows, and of its texts."""
     codes = {drawn.name: drawn.fingerprint for drawn in shown}
     texts = {path.name: _hash(path) for path in (*TEMPLATES, DEVIATIONS)}
     return hash8(

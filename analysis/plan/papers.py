@@ -1,4 +1,4 @@
-"""What the papers say about their figures and tables (`workflow/report/papers.yaml`). Free of heavy libraries."""
+"""What the papers say about their figures and tables (`workflow/report/papers.yaml`). It imports no heavy libraries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_papers(path: Path) -> tuple[Paper, ...]:
     """The papers, in order.
 
     Raises:
-        InputError: with a line per mistake: file, path of the key, what was found, what is allowed.
+        InputError: the file has mistakes. Each has one line: file, path of the key, what was found, what is allowed.
     """
     papers = read(path, _Papers).papers
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""A part of a plan: what some of its files, figures, claims or segments need."""
+"""The part of a plan that some of its files, figures, claims or segments need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sharpflat.errors import InputError
 
 
 def part(plan: Plan, files: Collection[str]) -> Plan:
-    """The plan with what these files (relative to the results) need, and nothing else."""
+    """The plan reduced to what these files (relative to the results) need."""
     drawn = [drawn for drawn in plan.drawn if not set(drawn.files).isdisjoint(files)]
     if plan.report in drawn:
         return plan
@@ -39,18 +39,18 @@ def chosen(plan: Plan, names: Sequence[str]) -> Plan:
     """The part of the plan that figures, claims or segments need.
 
     Args:
-        plan: of a profile.
-        names: figures or claims, or the end of such a name if no other ends so ("fig01"); segments by their ids, as
-            <setting>.<segment> or <segment> of `experiments.yaml`. None is everything.
+        plan: the plan of a profile.
+        names: figures or claims, or the end of such a name if it is unique ("fig01"); segments by their ids, as
+            <setting>.<segment>, or as <segment> of `experiments.yaml`. Without names, everything is chosen.
 
     Raises:
-        InputError: for a name that is unknown or ambiguous.
+        InputError: a name is unknown or ambiguous.
     """
     return part(plan, [file for name in names for file in _files(plan, name, "--only")]) if names else plan
 
 
 def by_kind(plan: Plan) -> dict[str, list[str]]:
-    """All files that can be made, by the rule that makes them; of what is drawn with the records."""
+    """All files that can be made, by the rule that makes them. Drawn results include their records."""
     drawn = {rule: [one for one in plan.drawn if one.rule == rule] for rule in ("figures", "claims", "report")}
     return {
         "data": [data_file(subset) for subset in plan.subsets],
@@ -62,11 +62,11 @@ def by_kind(plan: Plan) -> dict[str, list[str]]:
 
 
 def again(plan: Plan, names: Iterable[str]) -> set[str]:
-    """The files that are to be made again, though they are there; of what is drawn with the records.
+    """The files that are to be made again although they exist. Drawn results include their records.
 
     Args:
-        plan: of a profile.
-        names: as for `chosen`; also of rules ("figures": all of them), of files, relative to the results, and of jobs.
+        plan: the plan of a profile.
+        names: as for `chosen`, and also rules ("figures" for all figures), files relative to the results, and jobs.
 
     Raises:
         InputError: as `chosen`.
@@ -79,7 +79,7 @@ def again(plan: Plan, names: Iterable[str]) -> set[str]:
 
 
 def jobs_files(plan: Plan, name: str) -> list[str]:
-    """The files of a rule ("figures") or of one of its jobs ("figures-song-fig01"), or of nothing."""
+    """The files of a rule ("figures") or of one of its jobs ("figures-song-fig01"); empty if it is neither."""
     kinds = by_kind(plan)
     if name in kinds:
         return kinds[name]
@@ -94,7 +94,7 @@ def jobs_files(plan: Plan, name: str) -> list[str]:
 
 
 def _made_with(plan: Plan, name: str) -> Iterable[str]:
-    """The files that one job or a part of it makes: those of a segment, or of what is drawn."""
+    """The files that one job or a part of it makes: those of a segment or of a drawn result."""
     drawn = {file: one for one in plan.drawn for file in (*one.files, one.record)}
     if name in {claim.name for claim in plan.claims.claims if claim.panels}:
         wanted: Iterable[str] = plan.claims.files
@@ -112,7 +112,7 @@ def _made_with(plan: Plan, name: str) -> Iterable[str]:
 
 
 def _files(plan: Plan, name: str, option: str) -> Iterable[str]:
-    """What a name stands for: the files of a figure, the datasets of a claim, the ends of segments' runs."""
+    """The files that a name refers to: those of a figure, the datasets of a claim, or the ends of a segment's runs."""
     drawn: dict[str, Iterable[str]] = {figure.name: figure.files for figure in plan.figures.values()}
     for claim in plan.claims.claims:
         if claim.panels:

@@ -1,8 +1,8 @@
 """The plan: a profile's segments with their content-hashed names, and what is drawn and judged from them.
 
-Free of torch and xarray: the workflow reads it at every start. The name of a segment hashes its specification
-(by value), its parent's name and a fingerprint of the code that its function reaches, so what is stored under a
-name is right by construction, and equal work has one name, whoever needs it. `analysis.plan.join` makes the plan;
+It does not import torch or xarray, because the workflow reads it at every start. The name of a segment hashes its
+specification (by value), its parent's name and a fingerprint of the code that its function reaches. So what is stored
+under a name is right by construction, and equal work has the same name. `analysis.plan.join` makes the plan, and
 `analysis.plan.missing` compares it with what exists.
 """
 
@@ -19,16 +19,16 @@ from analysis.specs.panels import ClaimSpec, DistancesSpec, FigureSpec, PanelSpe
 
 
 class _Planned(Frozen):
-    """What one function makes: its specification, and a fingerprint of the function's code.
+    """The result of one function, with its specification and a fingerprint of the function's code.
 
-    Make a new one to change it: `model_copy` would keep the cached properties.
+    To change it, make a new object, because `model_copy` would keep the cached properties.
     """
 
     fingerprint: str
 
     @cached_property
     def params(self) -> str:
-        """As sorted JSON, for the workflow engine; `model_validate_json` reads it back."""
+        """Sorted JSON for the workflow engine. `model_validate_json` reads it back."""
         return canonical(self.model_dump())
 
 
@@ -46,7 +46,7 @@ class PlannedSegment(_Planned):
 
     @property
     def subsets(self) -> tuple[str, str]:
-        """Names of the training and the test data, with which their files are found."""
+        """Names of the training and the test data, by which their files are found."""
         return _subsets(self.spec.problem.data)
 
     @property
@@ -63,7 +63,7 @@ class PlannedSegment(_Planned):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What the segment leaves, relative to the results."""
+        """The files that the segment writes, relative to the results."""
         return tuple(f for f in (self.trajectory, self.state, self.snapshots) if f)
 
 
@@ -77,12 +77,12 @@ class PlannedDistances(_Planned):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The snapshots of both runs, each once."""
+        """The snapshots of both runs, without repetitions."""
         return tuple(dict.fromkeys(f"segments/{i}/snapshots.nc" for run in self.spec.runs for i in run))
 
 
 class PlannedEnergies(_Planned):
-    """What is measured at one segment's snapshots."""
+    """The energies measured at the snapshots of one segment."""
 
     id: str
     spec: EnergiesSpec
@@ -102,8 +102,8 @@ class PlannedEnergies(_Planned):
 
 
 class Drawn(_Planned):
-    """A figure, a table, the claims or the report. Its name is plain, so a record says what it was made from
-    (`analysis.execution.records`); it is made again when that differs."""
+    """A figure, a table, the claims or the report. Its name has no hash, so a record says what it was made from
+    (`analysis.execution.records`). It is made again if this changes."""
 
     rule: ClassVar[str]  # that makes it
 
@@ -117,22 +117,22 @@ class Drawn(_Planned):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What is made, relative to the results."""
+        """The files that are made, relative to the results."""
         raise NotImplementedError
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """The datasets that it is made from, relative to the results, each once."""
+        """The datasets from which it is made, relative to the results, without repetitions."""
         return datasets_of(self.panels)
 
     @cached_property
     def record(self) -> str:
-        """The file that says that the result was made from just this."""
+        """The file that records that the result was made from exactly this."""
         return f"made-from/{self.name}-{hash8(self.params)}.json"
 
 
 class PlannedFigure(Drawn):
-    """A figure, or with `table` one that is also a table."""
+    """A figure. With `table`, it is also a table."""
 
     rule: ClassVar[str] = "figures"
     spec: FigureSpec
@@ -187,14 +187,15 @@ class PlannedReport(Drawn):
 
 @dataclass(frozen=True)
 class PlannedMember:
-    """One run of a family: the numbers in which it differs, and its path of segment ids."""
+    """One run of a family, with the numbers in which it differs and its path of segment ids."""
 
     varied: dict[str, float]
     path: tuple[str, ...]
 
 
 def of_seeds(members: Sequence[PlannedMember], seeds: str) -> tuple[PlannedMember, ...]:
-    """All members of a family (`seeds` "all"), or those with its first seed ("first"), which then do not vary in it."""
+    """All members of a family (`seeds` "all"), or those with its first seed ("first"), which then do not vary in the
+    seed."""
     if seeds == "all" or not members or "seed" not in members[0].varied:
         return tuple(members)
     first = members[0].varied["seed"]
@@ -204,7 +205,7 @@ def of_seeds(members: Sequence[PlannedMember], seeds: str) -> tuple[PlannedMembe
 
 @dataclass(frozen=True)
 class Sharing:
-    """Counts of steps; segments that stop by the alignment count with the longest they may last."""
+    """Counts of steps. Segments that stop by the alignment count with their maximum length."""
 
     segments: int
     runs: int  # that figures and claims name
@@ -233,12 +234,12 @@ class Plan:
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """What figures and claims are made from, each once."""
+        """The datasets from which figures and claims are made, without repetitions."""
         return tuple(dict.fromkeys(file for drawn in (*self.figures.values(), self.claims) for file in drawn.inputs))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that can be made, relative to the results; of what is drawn without the records."""
+        """All files that can be made, relative to the results, without the records of drawn results."""
         return (
             *map(data_file, self.subsets),
             *(file for segment in self.segments.values() for file in segment.files),
@@ -249,11 +250,11 @@ class Plan:
 
     @property
     def drawn(self) -> tuple[Drawn, ...]:
-        """Figures, claims and report, as far as there is anything to make them from."""
+        """The figures, the claims and the report, if there are data for them."""
         return tuple(drawn for drawn in (*self.figures.values(), self.claims, self.report) if drawn.inputs)
 
     def lengths(self) -> dict[str, int]:
-        """Steps of each segment; of one that stops by the alignment, the most it may last."""
+        """The number of steps of each segment. A segment that stops by the alignment counts with its maximum length."""
         length: dict[str, int] = {}
         end: dict[str | None, int] = {None: 0}
         for segment in self.segments.values():
@@ -263,7 +264,7 @@ class Plan:
         return length
 
     def sharing(self) -> Sharing:
-        """What the tree of segments saves: beginnings that runs share are trained once."""
+        """The steps that the tree of segments saves, because beginnings that runs share are trained once."""
         length, runs = self.lengths(), self.run_paths()
         return Sharing(
             segments=len(self.segments),
@@ -273,7 +274,7 @@ class Plan:
         )
 
     def run_paths(self) -> set[tuple[str, ...]]:
-        """The runs that figures and claims name, as paths of segment ids, each once."""
+        """The runs that figures and claims use, as paths of segment ids, without repetitions."""
         panels = [panel for drawn in (*self.figures.values(), self.claims) for panel in drawn.panels]
         ends = {path[-1] for panel in panels for path in panel.paths()}
         members = [member.path for family in self.families.values() for member in family]

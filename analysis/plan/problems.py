@@ -21,10 +21,10 @@ def problem_of(
 
 
 def parameter_count(problem: ProblemSpec, vocabulary: int = 0) -> int:
-    """P of a problem's model, without building it; for text a lower bound unless the vocabulary's size is given.
+    """P of a problem's model, without building it. For text, it is a lower bound unless the vocabulary's size is given.
 
     Raises:
-        ValueError: if the model and the data, or the model and the loss, do not fit; the message says how.
+        ValueError: the model does not fit the data or the loss. The message says why.
     """
     info, model, pooling = describe(problem.data.train), problem.model, problem.data.pooling
     toy = model.takes == "toy"

@@ -23,7 +23,7 @@ def check_references(
     profile_path: str,
     mistakes: Mistakes,
 ) -> None:
-    """Add a line for each name that leads nowhere, or where it must not, with the file and key that hold it."""
+    """Adds a line for each name that refers to nothing or to something not allowed, with its file and key."""
     _Checks(experiments, profile, experiments_path, profile_path, mistakes).check()
 
 
@@ -61,7 +61,7 @@ class _Checks:
                     )
             self._check_varies(name, segment)
             if segment.seeds == "first" and segment.parent is None:
-                self._wrong(self.experiments_path, f"{key}.seeds", "not allowed; the segment goes on from no other")
+                self._wrong(self.experiments_path, f"{key}.seeds", "not allowed; the segment has no parent")
         self._check_cycles()
         for name in e.claims:
             if name not in (known := keys("analysis.claims", "CLAIMS")):
@@ -174,7 +174,7 @@ class _Checks:
                 self._wrong(self.profile_path, place, "alpha_dom and beta_bulk are 0 alone, which does not move")
 
     def _ancestors(self, name: str) -> list[str]:
-        """Parents, and theirs; as far as they exist, each once."""
+        """The parents, their parents and so on, as far as they exist, without repetitions."""
         found: dict[str, None] = {}
         current = self.experiments.segments[name].parent
         while current in self.experiments.segments and current not in found:

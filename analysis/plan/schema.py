@@ -9,7 +9,7 @@ from analysis.plan.config import Experiments, Profile, rule_numbers, some_of
 from analysis.specs import Frozen, ModelNumbers
 from analysis.specs.kinds import MODELS, RULES, kinds, numbers_of
 
-FILES: dict[str, type[Frozen]] = {"schema.json": Profile, "schema-experiments.json": Experiments}  # beside the YAML
+FILES: dict[str, type[Frozen]] = {"schema.json": Profile, "schema-experiments.json": Experiments}  # next to the YAML
 
 
 def schema_text(file: str) -> str:
@@ -27,7 +27,7 @@ def _one_of(models: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alone(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without definitions of its own; what refers to one is any object (a model of a model)."""
+    """The schema without its own definitions. A reference to one becomes any object (a model of a model)."""
     schema.pop("$defs", None)
     for entry in schema["properties"].values():
         if "$ref" in entry:
@@ -37,7 +37,7 @@ def _alone(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(schema: Any) -> Any:
-    """Without what no reader needs: titles made from keys, and defaults that say nothing."""
+    """The schema without what no reader needs: titles made from keys, and empty defaults."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):

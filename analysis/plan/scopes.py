@@ -1,4 +1,4 @@
-"""What names of a module's source text are: imports, definitions, local variables; without importing it."""
+"""What the names in a module's source text are (imports, definitions, local variables), without importing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOGGER = "<logger>"
 
 
 class Reference(str):
-    """What the project defines: "module:name", "module" for all of it, "module#number" for what its import does."""
+    """An object of the project: "module:name", "module" for all of it, "module#number" for what its import does."""
 
     __slots__ = ()
 
@@ -22,22 +22,22 @@ class Reference(str):
 
 
 class Target(NamedTuple):
-    """What an import binds: a module, or the name in it."""
+    """The target of an import: a module, or a name in it."""
 
     module: str
     name: str = ""
 
 
 class Scope:
-    """What statements bind, without what the functions, classes and comprehensions among them bind for themselves.
+    """The names that statements bind, without those that functions, classes and comprehensions bind internally.
 
     Attributes:
-        names: bound in another way than by one import alone.
+        names: names that are bound in another way than by a single import.
         imports: by name, see `imported`.
-        global_names: those that `global` declares.
-        modules: all that the imports load.
+        global_names: names that `global` declares.
+        modules: all modules that the imports load.
         acts: whether a statement does something besides binding names.
-        of_class: whether this is a class's body, of which its methods see nothing.
+        of_class: whether this is the body of a class, whose names its methods do not see.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Scope:
         self.names -= outer | self.global_names
 
     def imported(self, name: str) -> Target | None:
-        """What the name is here, if one import alone says so."""
+        """The target of the name here, if a single import binds it."""
         return None if name in self.names or name in self.global_names else self.imports.get(name)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
@@ -116,15 +116,15 @@ class Scope:
 
 
 class Module:
-    """A module's statements by what they are.
+    """The statements of a module, sorted by kind.
 
     Attributes:
-        imports: what names are that an import alone binds.
-        typed: what type checkers alone see imported.
+        imports: the targets of names that only an import binds.
+        typed: imports that only type checkers see.
         definitions: by name, all statements that bind it.
         effects: statements that do something when the module is imported.
-        loggers: names of loggers, which count for nothing.
-        modules: what is imported with it.
+        loggers: names of loggers, which the fingerprint ignores.
+        modules: the modules that are imported with it.
     """
 
     def __init__(self, name: str, path: Path, packages: Iterable[str]) -> None:
@@ -179,7 +179,7 @@ class Project:
     """Some packages below a folder, each module parsed at most once.
 
     Attributes:
-        packages: those that exist.
+        packages: the packages that exist.
     """
 
     def __init__(self, root: Path, packages: Iterable[str]) -> None:
@@ -189,17 +189,17 @@ class Project:
         self._missing: set[str] = set()
 
     def find(self, module: str, name: str, *, inside: bool = False) -> str | None:
-        """What a name of a module stands for.
+        """What a name in a module refers to.
 
         Args:
             module: a module of the project.
             name: a name in it.
-            inside: whether code of the module itself asks; to others its submodules are names too, and there is
-                nothing that it may not have.
+            inside: whether the name is used in the module's own code. For other code, its submodules are names too,
+                and it may have any name.
 
         Returns:
-            A reference to what the project defines, or the full name of what it imports from elsewhere; None for what
-            no definition or import binds (builtins).
+            A reference to an object of the project, or the full name of an object imported from elsewhere. None if no
+            definition or import binds the name (builtins).
         """
         source = self.module(module)
         target = source.imports.get(name)
@@ -214,14 +214,14 @@ class Project:
         return None if inside else Reference(f"{module}:{name}")
 
     def target(self, target: Target) -> str:
-        """What an import stands for, as `find` says it."""
+        """What an import refers to, in the form of `find`."""
         if target.module not in self:
             return ".".join(filter(None, target))
         found = self.find(target.module, target.name) if target.name else None
         return Reference(target.module) if found is None else found
 
     def module(self, name: str) -> Module:
-        """The parsed module; KeyError if there is none of that name."""
+        """The parsed module. It raises KeyError if there is no module of that name."""
         if name not in self:
             raise KeyError(f"{name} is no module of the packages {', '.join(self.packages)}")
         return self._modules[name]
@@ -239,9 +239,9 @@ class Project:
 
 
 def at_run_time(items: Iterable[Any]) -> Iterator[Any]:
-    """Of statements (or whatever a list in a syntax tree holds) those that do something when a program imports them.
+    """The statements (or other items of a list in a syntax tree) that do something when a program imports them.
 
-    Docstrings do nothing, nor does what only type checkers see, nor what only `python -m` runs.
+    Docstrings do nothing, and neither does code that only type checkers see or that only `python -m` runs.
     """
     for item in items:
         match item:

@@ -1,4 +1,4 @@
-"""One segment's specification: an entry of `experiments.yaml` with a profile's numbers."""
+"""The specification of one segment: an entry of `experiments.yaml` with the numbers of a profile."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Varied = dict[str, float]  # what members of a family differ in, by name
 
 
 class SegmentJoin:
-    """A segment in a setting: what all members of its family share.
+    """A segment in a setting, with what all members of its family share.
 
     Args:
-        setting: its name.
-        name: the segment's.
+        setting: the name of the setting.
+        name: the name of the segment.
         entry: the segment in `experiments.yaml`.
-        numbers: the setting's in the profile.
-        profile_path: of messages.
-        mistakes: to which mistakes are added.
+        numbers: the setting's numbers in the profile.
+        profile_path: the path for messages.
+        mistakes: collects the mistakes.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class SegmentJoin:
         self.profile_path, self.mistakes = profile_path, mistakes
 
     def spec(self, problem: ProblemSpec, parent: str | None, varied: Varied) -> SegmentSpec | None:
-        """The specification of one member; None, with mistakes added, if there is none.
+        """The specification of one member. If it has mistakes, they are added and the result is None.
 
         Args:
-            problem: the setting's.
-            parent: id of the segment that it goes on from.
-            varied: in what it and its ancestors differ from other members.
+            problem: the setting's problem.
+            parent: id of the segment from which it starts.
+            varied: the numbers in which it and its ancestors differ from other members.
         """
         own: Varied = {v: varied[v] for v in self.entry.varies if v in varied}
         try:

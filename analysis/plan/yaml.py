@@ -1,4 +1,4 @@
-"""Reading YAML strictly, as a pydantic model; mistakes are explained with suggestions."""
+"""Reads YAML strictly as a pydantic model, and explains mistakes with suggestions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read(path: Path, model: type[M]) -> M:
     """The file as `model`.
 
     Raises:
-        InputError: with a line per mistake: file, path of the key, what was found, what is allowed.
+        InputError: the file has mistakes. Each has one line: file, path of the key, what was found, what is allowed.
     """
     return validate(load_yaml(path), model, str(path))
 
 
 def load_yaml(path: Path) -> Any:
-    """The file's content: plain mappings, lists and scalars; duplicate keys are refused."""
+    """The content of the file as plain mappings, lists and scalars. Duplicate keys are refused."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -47,7 +47,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def validate(content: Any, model: type[M], where: str, key: str = "") -> M:
-    """`content`, which stands at `key`, as `model`; `where` begins each line of the error."""
+    """`content`, which is at `key`, as `model`. Each line of the error begins with `where`."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -56,8 +56,8 @@ def validate(content: Any, model: type[M], where: str, key: str = "") -> M:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would silently keep the last) and every value that is not plain:
-    of SafeLoader's tags, only those that a value has without naming one."""
+    """A SafeLoader that refuses a key given twice (YAML would silently keep the last) and every value that is not
+    plain. Of SafeLoader's tags, it accepts only those that a value has without naming one."""
 
     yaml_constructors = {  # noqa: RUF012 (as in the base class)
         tag: construct
@@ -66,7 +66,8 @@ class _StrictLoader(yaml.SafeLoader):
     }
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Take in what `<<` names. Comes before a mapping is constructed, and again for each that takes it in."""
+        """Includes what `<<` names. It is called before a mapping is constructed, and again for each mapping that
+        includes it."""
         keys: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
             if keys.setdefault(_identity(key), (key, value)) != (key, value):
@@ -74,7 +75,7 @@ class _StrictLoader(yaml.SafeLoader):
                     None, None, f'key "{_printable(str(key.value))}" is given twice', key.start_mark
                 )
         super().flatten_mapping(node)
-        # What it overrides goes: merges of merges would grow without bound.
+        # Overridden keys are dropped, because merges of merges would grow without bound.
         node.value = list({_identity(key): (key, value) for key, value in node.value}.values())
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -91,7 +92,7 @@ def _identity(key: yaml.Node) -> object:
 
 
 class _Shortened(reprlib.Repr):
-    """A value within bounds: aliases can make one that is endless."""
+    """A value of limited length, because aliases can make an endless one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +118,7 @@ def _explain(detail: ErrorDetails, model: type[BaseModel], content: Any, key: st
     return f"{path}: found {shown}; {message}"
 
 
-# What YAML calls that for which the models have names of Python's.
+# YAML's names for types that the models call by Python's names.
 _KINDS = {
     **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "input should be a list"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "input should be a mapping"),
@@ -127,32 +128,32 @@ _KINDS = {
 
 
 def _depth(location: tuple[Any, ...], content: Any) -> int:
-    """How many parts of a location the content has: a bare number can stand for a mapping (`with_every`)."""
+    """How many parts of a location the content has. A single number can replace a mapping (`with_every`)."""
     for depth, part in enumerate(location):
         if not isinstance(content, dict | list):
             return depth
         try:
             content = content[part]
-        except (LookupError, TypeError):  # a list stands where a mapping is wanted
+        except (LookupError, TypeError):  # there is a list instead of a mapping
             break
     return len(location)
 
 
 def _printable(text: str) -> str:
-    """On one line, and not too long."""
+    """The text on one line, and not too long."""
     shown = text if text.isprintable() else repr(text)[1:-1]
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def suggest(found: str, allowed: list[str]) -> str:
-    """'; did you mean "width"? Allowed: …', or just what is allowed."""
+    """'; did you mean "width"? Allowed: …', or only the allowed names."""
     close = difflib.get_close_matches(found, allowed, n=1)
     hint = f'; did you mean "{close[0]}"?' if close else ";"
     return f"{hint} allowed: {', '.join(allowed) or 'nothing'}"
 
 
 def allowed_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the model that stands at `location` below `model`."""
+    """The keys of the model at `location` below `model`."""
     current: Any = model
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):

@@ -1,5 +1,5 @@
-"""Update rules by kind. A kind is a module of this package with its numbers and a class `Rule`; it is imported by name,
-so that a new rule renames (and retrains) nothing of the others."""
+"""Update rules by kind. A kind is a module of this package with its numbers and a class `Rule`. It is imported by name,
+so that a new rule does not rename (and retrain) segments with other rules."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class UpdateRule(Protocol):
-    """Turns gradients into updates; knows nothing of data, segments or subspaces."""
+    """Turns gradients into updates. It does not know data, segments or subspaces."""
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
-        """What the rule remembers between steps, before the first one."""
+        """The rule's state before the first step. The state is what the rule remembers between steps."""
 
     def update(
         self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
@@ -26,13 +26,13 @@ class UpdateRule(Protocol):
 
         Args:
             theta: parameters, not changed.
-            gradient: the (minibatch) gradient [P] at any parameters [P]; the same examples in every call.
-            state: what `initial_state` or the last call returned.
+            gradient: the (minibatch) gradient [P] at any parameters [P]. Every call uses the same examples.
+            state: the result of `initial_state` or of the last call.
         """
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """The sharpness beyond which the full-batch rule is unstable, where the gradient has this norm; NaN if none
-        is known."""
+        """The sharpness beyond which the full-batch rule is unstable for a gradient of this norm; NaN if it is
+        unknown."""
 
 
 def build(numbers: RuleNumbers) -> UpdateRule:

@@ -1,4 +1,4 @@
-"""What update rules share that treat each parameter by its shape."""
+"""The common parts of update rules that treat each parameter according to its shape."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ USUAL_BETA1, USUAL_BETA2 = 0.9, 0.999  # left out of the words
 
 
 class Numbers(RuleNumbers):
-    """`momentum` is β_1, and 0 is Adam without momentum."""
+    """`momentum` is β_1. With 0 it is Adam without momentum."""
 
     kind: Literal["adam"] = "adam"
-    momentum: Annotated[Decay, Field(description="β₁, the decay of the gradient's average; 0: no momentum [1]")] = (
+    momentum: Annotated[Decay, Field(description="β₁, the decay of the gradient's average; 0 for no momentum [1]")] = (
         USUAL_BETA1
     )
     beta2: Annotated[Decay, Field(description="β₂, the decay of the squared gradient's average [1]")] = USUAL_BETA2
-    epsilon: Annotated[Positive, Field(description="Added to the denominator of each update [1]")] = 1e-8
+    epsilon: Annotated[Positive, Field(description="Number added to the denominator of each update [1]")] = 1e-8
 
     @property
     def title(self) -> str:
@@ -70,5 +70,5 @@ class Rule:
         return update, {"first_moment": first, "second_moment": second, "updates": state["updates"] + 1}
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """NaN: Adam's is one of the preconditioned Hessian."""
+        """NaN, since Adam's threshold applies to the preconditioned Hessian."""
         return nan

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Numbers(RuleNumbers):
-    """`beta1` weighs the average in the update, `beta2` in the average itself."""
+    """`beta1` weights the average in the update, and `beta2` weights it in the new average."""
 
     kind: Literal["lion"] = "lion"
     beta1: Annotated[Decay, Field(description="Decay of the momentum in the update [1]")] = 0.9
@@ -51,5 +51,5 @@ class Rule:
         return update, {"average": self.beta2 * average + (1 - self.beta2) * g}
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """NaN: none is known."""
+        """NaN, since no threshold is known."""
         return nan

@@ -20,13 +20,16 @@ COEFFICIENTS, ROUNDS, EPSILON = (3.4445, -4.775, 2.0315), 5, 1e-7  # of the Newt
 
 
 class Numbers(RuleNumbers):
-    """For parameters of two or more dimensions, flattened after the first; others take plain (S)GD steps of
-    `rate_of_others` times the learning rate. The segment has to measure `steering`, which tells the shapes."""
+    """Applies to parameters of two or more dimensions, which are flattened after the first. Other parameters take plain
+    (S)GD steps of `rate_of_others` times the learning rate. The segment must measure `steering`, which gives the
+    shapes.
+    """
 
     kind: Literal["muon"] = "muon"
     momentum: Annotated[Decay, Field(description="Decay of the momentum [1]")] = 0.95
     rate_of_others: Annotated[
-        Positive, Field(description="Learning rate of parameters that are no matrices, relative to the others' [1]")
+        Positive,
+        Field(description="Learning rate of parameters that are not matrices, relative to that of the matrices [1]"),
     ] = 1.0
 
     @property
@@ -71,12 +74,13 @@ class Rule(Shaped):
         return update, {"average": average}
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """NaN: none is known."""
+        """NaN, since no threshold is known."""
         return nan
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U Vᵀ of the matrix U S Vᵀ: singular values between 0.5 and 1.5, by Newton and Schulz's iteration."""
+    """About U Vᵀ of the matrix U S Vᵀ. Newton and Schulz's iteration makes its singular values lie between 0.5 and
+    1.5."""
     a, b, c = COEFFICIENTS
     tall = len(matrix) > matrix.shape[1]
     x = matrix.T if tall else matrix

@@ -1,4 +1,4 @@
-"""SGD with what may keep the sharpness down: weight decay, a cosine schedule, a learning rate capped at 2/λ_1."""
+"""SGD with ways to limit the sharpness: weight decay, a cosine schedule, or a learning rate capped at 2/λ_1."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
 
 class Numbers(RuleNumbers):
-    """`decay_steps`: the learning rate falls to 0 along a cosine over so many steps of this rule. `capped`: it is at
-    most 2/λ_1, measured as often as the probe `steering` does, to `tolerance`.
+    """With `decay_steps`, the learning rate falls to 0 along a cosine over that many steps of this rule. With `capped`,
+    it is at most 2/λ_1, which is measured to `tolerance` as often as the probe `steering` measures.
 
-    Weight decay is decoupled: it is no part of the loss that is recorded, nor of its Hessian. Of SGD without momentum
-    the steps are those of a loss with ½ λ‖θ‖².
+    Weight decay is decoupled, so the recorded loss and its Hessian do not contain it. For SGD without momentum, the
+    steps equal those for a loss with the term ½ λ‖θ‖².
     """
 
     kind: Literal["regularised"] = "regularised"
-    weight_decay: Annotated[Real, Field(description="Decoupled weight decay, times the learning rate a step [1]")] = 0.0
+    weight_decay: Annotated[
+        Real, Field(description="Decoupled weight decay, multiplied by the learning rate at each step [1]")
+    ] = 0.0
     decay_steps: Annotated[
         Count | None, Field(description="Steps over which the learning rate falls to 0 along a cosine [steps]")
     ] = None
     capped: Annotated[bool, Field(description="Whether the learning rate is at most 2/λ_1")] = False
-    tolerance: Annotated[Positive, Field(description="Residuals of λ_1 where it caps, relative to it [1]")] = 1e-2
+    tolerance: Annotated[Positive, Field(description="Largest residual of λ_1 for the cap, relative to λ_1 [1]")] = 1e-2
 
     @property
     def title(self) -> str:
@@ -57,7 +59,7 @@ class Rule:
         return {"updates": torch.zeros((), dtype=torch.int64), "sharpness": torch.zeros((), dtype=torch.float64)}
 
     def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
-        """λ_1, where a cap needs it."""
+        """λ_1, if a cap needs it."""
         found = moment.top_eigenspace(1, kept.get("start"), self.numbers.tolerance)
         kept["start"] = found.start.contiguous()
         self.sharpness = float(found.eigenvalues[0])
@@ -87,5 +89,5 @@ class Rule:
         return min(rate, 2 / sharpness if sharpness > 0 else inf) if self.numbers.capped else rate
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """2/η of the learning rate that it begins with."""
+        """2/η for the initial learning rate."""
         return 2 / self.numbers.learning_rate

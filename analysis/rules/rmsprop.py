@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Numbers(RuleNumbers):
     kind: Literal["rmsprop"] = "rmsprop"
     decay: Annotated[Decay, Field(description="Decay of the mean square [1]")] = 0.99
-    epsilon: Annotated[Positive, Field(description="Added to the root of the mean square [1]")] = 1e-8
+    epsilon: Annotated[Positive, Field(description="Number added to the root of the mean square [1]")] = 1e-8
 
     @property
     def title(self) -> str:
@@ -49,5 +49,5 @@ class Rule:
         return -self.learning_rate * g / (square.sqrt() + self.epsilon), {"square": square}
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """NaN: its is one of the preconditioned Hessian."""
+        """NaN, since its threshold applies to the preconditioned Hessian."""
         return nan

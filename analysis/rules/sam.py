@@ -29,7 +29,8 @@ class Numbers(RuleNumbers):
 
 
 class Rule:
-    """θ ← θ − η g(θ + ρ g(θ)/‖g(θ)‖), both gradients of the same examples; no step where the gradient is 0."""
+    """θ ← θ − η g(θ + ρ g(θ)/‖g(θ)‖), where both gradients use the same examples. There is no step if the gradient is
+    0."""
 
     def __init__(self, numbers: Numbers) -> None:
         self.learning_rate, self.rho = numbers.learning_rate, numbers.rho
@@ -54,7 +55,7 @@ def sam_edge(gradient_norm: float, *, learning_rate: float, rho: float) -> float
     """The curvature at which SAM's step on a quadratic is no longer stable (Long & Bartlett).
 
     ‖∇L‖/(2ρ) · (√(1 + 8ρ/(η‖∇L‖)) − 1), written so that it tends to 2/η for ‖∇L‖/ρ → ∞ and to 0 for ‖∇L‖ → 0
-    without cancellation. Song et al. print it without the ρ under the root.
+    without cancellation. In Song et al. the ρ under the root is missing.
     """
     if gradient_norm == 0:
         return 0.0

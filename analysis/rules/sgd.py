@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Numbers(RuleNumbers):
-    """SGD, and on the full batch GD; `momentum` 0 is none."""
+    """SGD or, on the full batch, GD. With `momentum` 0 there is no momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    momentum: Annotated[Decay, Field(description="Decay of the velocity; 0: no momentum [1]")] = 0.0
+    momentum: Annotated[Decay, Field(description="Decay of the velocity; 0 for no momentum [1]")] = 0.0
 
     @property
     def title(self) -> str:
@@ -36,7 +36,7 @@ class Numbers(RuleNumbers):
 
 
 class Rule:
-    """θ ← θ − η b with b ← μ b + g, where the first b is g (PyTorch: no dampening, no Nesterov)."""
+    """θ ← θ − η b with b ← μ b + g, where the first b is g (PyTorch's without dampening and Nesterov)."""
 
     def __init__(self, numbers: Numbers) -> None:
         self.learning_rate, self.momentum = numbers.learning_rate, numbers.momentum

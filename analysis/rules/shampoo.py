@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Numbers(RuleNumbers):
-    """`refresh` is the steps between two roots of the sums, `epsilon` what these begin with on their diagonals. The
-    segment has to measure `steering`, which tells the parameters' shapes; those of more than two dimensions are
-    flattened after the first."""
+    """`refresh` is the number of steps between two computations of the roots. `epsilon` is the initial value on the
+    diagonals of the sums. The segment must measure `steering`, which gives the parameters' shapes. Parameters with more
+    than two dimensions are flattened after the first."""
 
     kind: Literal["shampoo"] = "shampoo"
-    epsilon: Annotated[Positive, Field(description="Added to the preconditioners' eigenvalues [1]")] = 1e-4
+    epsilon: Annotated[Positive, Field(description="Number added to the eigenvalues of the preconditioners [1]")] = 1e-4
     refresh: Annotated[
         Count, Field(description="Steps between two computations of the preconditioners' roots [steps]")
     ] = 10
@@ -46,7 +46,7 @@ class Rule(Shaped):
         self.learning_rate, self.epsilon, self.refresh = numbers.learning_rate, numbers.epsilon, numbers.refresh
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
-        """The sums' shapes are not known here: `update` makes them."""
+        """Empty, since the shapes of the sums are not known here. `update` makes them."""
         import torch
 
         return {"updates": torch.zeros((), dtype=torch.int64)}
@@ -74,13 +74,13 @@ class Rule(Shaped):
         return -self.learning_rate * torch.cat(parts), state
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """NaN: its is one of the preconditioned Hessian."""
+        """NaN, since its threshold applies to the preconditioned Hessian."""
         return nan
 
 
 def power(matrix: Tensor, exponent: float) -> Tensor:
-    """Of a symmetric positive definite matrix, in float64; eigenvalues below 1e-12 of the largest, which are rounding,
-    are raised. NaN, which ends the segment, of a matrix that is not finite."""
+    """A power of a symmetric positive definite matrix, in float64. Eigenvalues below 1e-12 of the largest, which are
+    rounding errors, are raised. For a matrix that is not finite, the result is NaN, which ends the segment."""
     import torch
 
     if not bool(torch.isfinite(matrix).all()):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Numbers(RuleNumbers):
-    """`momentum` 0 is sign descent."""
+    """With `momentum` 0 it is sign descent."""
 
     kind: Literal["signum"] = "signum"
     momentum: Annotated[Decay, Field(description="Decay of the momentum [1]")] = 0.0
@@ -53,5 +53,5 @@ class Rule:
         return -self.learning_rate * direction.sign(), state
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """NaN: none is known."""
+        """NaN, since no threshold is known."""
         return nan

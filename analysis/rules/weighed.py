@@ -19,22 +19,24 @@ Pair = tuple[Real, Real]
 
 
 class Numbers(RuleNumbers):
-    """(α_dom, β_bulk) goes from `first` to `last` over `length` steps of this rule: linearly, along a cosine, or at
-    half of them ("step"). "edge": `first` while λ_1 < 2/η at the last refresh, else `last`.
+    """(α_dom, β_bulk) goes from `first` to `last` over `length` steps of this rule. It changes linearly, along a
+    cosine, or at once after half of the steps ("step"). With "edge", it is `first` while λ_1 < 2/η at the last refresh,
+    and otherwise `last`.
 
-    The dominant subspace is found anew every `refresh_every` steps. The segment has to measure `steering`, at each
-    step, and must have no weights of its own.
+    The dominant subspace is recomputed every `refresh_every` steps. The segment must measure `steering` at each step,
+    and must not have weights of its own.
     """
 
     kind: Literal["weighed"] = "weighed"
     schedule: Annotated[
-        Literal["linear", "cosine", "step", "edge"], Field(description="How the weights go from the first to the last")
+        Literal["linear", "cosine", "step", "edge"],
+        Field(description="How the weights change from the first to the last"),
     ]
-    first: Annotated[Pair, Field(description="Weights of the dominant and of the bulk component at first [1]")]
-    last: Annotated[Pair, Field(description="Weights of the dominant and of the bulk component at last [1]")]
-    length: Annotated[Count, Field(description="Steps of the schedule [steps]")]
+    first: Annotated[Pair, Field(description="Initial weights of the dominant and the bulk component [1]")]
+    last: Annotated[Pair, Field(description="Final weights of the dominant and the bulk component [1]")]
+    length: Annotated[Count, Field(description="Number of steps of the schedule [steps]")]
     refresh_every: Annotated[Count, Field(description="Steps between two refreshes of the subspace [steps]")] = 1
-    tolerance: Annotated[Positive, Field(description="Residuals of the eigenpairs, relative to λ_k [1]")] = 1e-2
+    tolerance: Annotated[Positive, Field(description="Largest residual of the eigenpairs, relative to λ_k [1]")] = 1e-2
 
     @property
     def title(self) -> str:
@@ -56,11 +58,11 @@ class Rule:
         self.steered: tuple[Tensor, float, float] | None = None  # eigenvectors [P, k] and weights
 
     def initial_state(self, theta: Tensor) -> dict[str, Tensor]:
-        """Nothing: the eigenvectors are kept by the probe `steering`."""
+        """Empty, since the probe `steering` keeps the eigenvectors."""
         return {}
 
     def steer(self, moment: Any, kept: dict[str, Any]) -> dict[str, float]:
-        """The dominant subspace, found anew where it is due, and the weights; called before each step."""
+        """The dominant subspace, which is recomputed if it is due, and the weights. It is called before each step."""
         numbers, done = self.numbers, moment.step - moment.first_step
         if done % numbers.refresh_every == 0:
             found = moment.top_eigenspace(moment.spec.problem.k, kept.get("start"), numbers.tolerance)
@@ -88,12 +90,12 @@ class Rule:
         ), state
 
     def stability_threshold(self, gradient_norm: float) -> float:
-        """2/η, of the dominant component with weight 1."""
+        """2/η for a dominant component with weight 1."""
         return 2 / self.numbers.learning_rate
 
 
 def weights(numbers: Numbers, done: int, sharpness: float) -> tuple[float, float]:
-    """(α_dom, β_bulk) after `done` steps, where λ_1 was last found to be `sharpness`."""
+    """(α_dom, β_bulk) after `done` steps, if the last measured λ_1 is `sharpness`."""
     passed = min(done / numbers.length, 1.0)
     share = {
         "linear": passed,

@@ -1,1 +1,1 @@
-"""Runs put together from datasets."""
+"""Runs that are assembled from datasets."""

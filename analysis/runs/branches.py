@@ -1,4 +1,4 @@
-"""Numbers of a run's last segment, its branch from the switch on; NaN where it diverged or lacks what they need."""
+"""Numbers of a run's branch, which is its last segment. They are NaN if it diverged or lacks the data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import log, nan
 import numpy as np
 import xarray as xr
 
-LAST = 0.25  # of a branch's steps are its last quarter
+LAST = 0.25  # of a branch's steps: its last quarter
 
 
 def of_branch(run: xr.Dataset, variable: str) -> xr.DataArray:
@@ -18,7 +18,7 @@ def of_branch(run: xr.Dataset, variable: str) -> xr.DataArray:
 
 
 def late(values: xr.DataArray, last: float = LAST) -> xr.DataArray:
-    """The values over the last part of their own steps."""
+    """The values over the last part of their steps."""
     dimension = str(values.dims[0])
     steps = values[dimension]
     return values.sel({dimension: steps >= int(steps[-1]) - last * int(steps[-1] - steps[0])}) if len(steps) else values
@@ -39,13 +39,13 @@ def late_sharpness(run: xr.Dataset) -> float:
 
 
 def growth(run: xr.Dataset) -> float:
-    """ln of the mean λ_1 over the branch's last quarter over that at the switch."""
+    """ln of the ratio of the mean λ_1 over the branch's last quarter to λ_1 at the switch."""
     sharpness = late_sharpness(run)
     return log(sharpness / float(of_branch(run, "eigenvalues")[0, 0])) if sharpness > 0 else nan
 
 
 def mean_overlap(run: xr.Dataset) -> float:
-    """Of the filter's subspace in use with the new one, over the refreshes; NaN where there was one refresh only."""
+    """Mean overlap of the filter's subspace in use with the new one over the refreshes; NaN with only one refresh."""
     found = run.overlap.values[np.isfinite(run.overlap.values)]
     return float(found.mean()) if len(found) else nan
 

@@ -1,4 +1,4 @@
-"""Numbers of a run that tables, figures and claims share, from its dataset alone."""
+"""Numbers of a run that tables, figures and claims share, computed from its dataset alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_FITTED = 5  # values
 @dataclass(frozen=True)
 class EffectiveRates:
     """Effective learning rates (Song et al., Definition 4, with the sign that makes plain GD's +η) over `count`
-    measured steps. Deviations are the population's: divided by `count`, not `count` − 1."""
+    measured steps. Deviations are those of the population, divided by `count` and not by `count` − 1."""
 
     dom_mean: float
     dom_std: float
@@ -30,11 +30,11 @@ def mean_effective_rates(run: xr.Dataset, steps: int = RATE_STEPS) -> EffectiveR
     """Means and standard deviations of Dom-LR and Bulk-LR over the updates made at steps 0, …, `steps` − 1.
 
     Args:
-        run: has `dom_lr` and `bulk_lr` along `rate_step`; where either is NaN, no update was measured.
-        steps: how many.
+        run: has `dom_lr` and `bulk_lr` along `rate_step`. If either is NaN, no update was measured there.
+        steps: number of steps.
 
     Raises:
-        InputError: if none was measured.
+        InputError: none was measured.
     """
     measured = np.empty((0, 2))
     if {"dom_lr", "bulk_lr"} <= set(run.data_vars):
@@ -59,8 +59,8 @@ class GrowthRate:
         rate: slope of ln(value), per step.
         low: lower end of the interval.
         high: upper end.
-        r_squared: of the fit of ln(value); 0 where the values do not vary.
-        count: fitted values.
+        r_squared: R² of the fit of ln(value); 0 if the values do not vary.
+        count: number of fitted values.
         first: first fitted step.
         last: last fitted step.
     """
@@ -75,20 +75,20 @@ class GrowthRate:
 
 
 def growth_rate(steps: np.ndarray, values: np.ndarray, confidence: float = 0.99) -> GrowthRate:
-    """Least squares of ln(value) on step, with an interval that knows that successive measurements are correlated.
+    """Least-squares fit of ln(value) on the step. Its interval allows for correlated successive measurements.
 
     The standard error is Newey & West's (Bartlett kernel up to lag ⌊4 (n/100)^(2/9)⌋, times √(n/(n − 2))), in units of
-    Student's t with n − 2 degrees of freedom. That lag is short: where the residuals' autocorrelation dies slowly, the
-    interval is still too narrow (at 0.9 from one measurement to the next and n = 200, 99 % intervals held the truth in
-    68 % of 600 trials, ordinary least squares' in 43 %).
+    Student's t with n − 2 degrees of freedom. This lag is short. If the autocorrelation of the residuals decays slowly,
+    the interval is still too narrow. (With 0.9 from one measurement to the next and n = 200, 99 % intervals contained
+    the true value in 68 % of 600 trials. Those of ordinary least squares contained it in 43 %.)
 
     Args:
         steps: [n], increasing; lags count measurements, not steps.
         values: [n], positive.
-        confidence: probability that the interval is meant to have.
+        confidence: nominal probability of the interval.
 
     Raises:
-        InputError: if there are fewer than 5 values, any is not positive and finite, or the steps do not increase.
+        InputError: there are fewer than 5 values, a value is not positive and finite, or the steps do not increase.
     """
     from scipy.stats import t as student
 
@@ -116,22 +116,22 @@ def growth_rate(steps: np.ndarray, values: np.ndarray, confidence: float = 0.99)
     long_run = float(scores @ scores)
     for shift in range(1, lag + 1):
         long_run += 2 * (1 - shift / (lag + 1)) * float(scores[shift:] @ scores[:-shift])
-    # The Bartlett kernel makes no negative variance, but rounding may, of a perfect fit.
+    # The Bartlett kernel gives no negative variance, but rounding may give one for a perfect fit.
     error = np.sqrt(max(long_run, 0.0) * count / (count - 2)) / squares
     half = float(student.ppf(0.5 + confidence / 2, count - 2) * error)
     return GrowthRate(rate, rate - half, rate + half, r_squared, count, int(steps[0]), int(steps[-1]))
 
 
 def final(run: xr.Dataset, variable: str) -> float:
-    """The last value of `variable` along its own step dimension; NaN if the run diverged, whatever it measured before.
+    """The last value of `variable` along its own step dimension; NaN if the run diverged at any step.
 
     Args:
         run: with its `status`.
         variable: has one dimension.
 
     Raises:
-        InputError: if the run has no such variable, or, though completed, no finite last value.
-        ValueError: if the variable has several dimensions.
+        InputError: the run has no such variable, or it completed without a finite last value.
+        ValueError: the variable has several dimensions.
     """
     name = run.attrs.get("id", "run")
     if variable not in run:

@@ -1,4 +1,4 @@
-"""Reading trajectories: a run from its segments, and the panels of a figure or claim from runs."""
+"""Reads trajectories: a run from its segments, and the panels of a figure or claim from runs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Member:
     Attributes:
         varied: these numbers by name: seed, learning_rate, batch_size, holdout, k, refresh_every, step (where the
             segment before the switch ends), alpha_dom, beta_bulk.
-        run: from its first step.
-        segments: ids.
+        run: the dataset of the run from its first step.
+        segments: the ids of its segments.
     """
 
     varied: dict[str, float]
@@ -40,9 +40,9 @@ class Member:
 class Panel:
     """One setting of a figure or a claim: its runs by label, each from its first step.
 
-    Where asked for, a run has `theta` along `snapshot_step`, or what the curvature stage made of it
-    (`analysis.measurement.energies`), and `distances` are those between the two runs. A label whose segments vary in
-    something is in `families`, in the configuration's order, and not in `runs`.
+    If the panel reads them, a run has `theta` along `snapshot_step` or the results of the curvature stage
+    (`analysis.measurement.energies`), and `distances` are those between the two runs. A label whose segments vary is in
+    `families`, in the order of the configuration, and not in `runs`.
     """
 
     setting: str
@@ -53,16 +53,16 @@ class Panel:
     families: dict[str, list[Member]] = field(default_factory=dict)
 
     def alike(self, *names: str) -> list[tuple[dict[str, float], Panel]]:
-        """The panel once for each combination of what its families vary in, each with one run a label.
+        """The panel once for each combination of the numbers in which its families vary, with one run for each label.
 
         Args:
-            names: what to tell apart ("seed"); other numbers must not vary.
+            names: the numbers to separate ("seed"). Other numbers must not vary.
 
         Returns:
             (values of `names`, a panel without families), in order; only combinations that all families have.
 
         Raises:
-            ValueError: if a family varies in something else.
+            ValueError: a family varies in another number.
         """
         found: dict[tuple[float, ...], dict[str, Member]] = {}
         for label, members in self.families.items():
@@ -86,8 +86,8 @@ class Panel:
 
 
 def by_name(paths: Iterable[str]) -> dict[str, Path]:
-    """Files of datasets by the names that plans use: a segment's id for its trajectory, `<id>/snapshots`, and a file's
-    own name for distances."""
+    """Files of datasets by the names that plans use: the segment's id for its trajectory, `<id>/snapshots`, and the
+    file name for distances."""
     names = {}
     for path in map(Path, paths):
         own = {"trajectory": path.parent.name, "snapshots": f"{path.parent.name}/snapshots"}
@@ -96,7 +96,7 @@ def by_name(paths: Iterable[str]) -> dict[str, Path]:
 
 
 def read_panels(panels: Iterable[PanelSpec], datasets: Mapping[str, xr.Dataset]) -> list[Panel]:
-    """The panels of a figure or claim, with their runs put together from segments.
+    """The panels of a figure or claim, with runs that are assembled from segments.
 
     Args:
         panels: their specifications.
@@ -132,10 +132,10 @@ def _run(path: Sequence[str], datasets: Mapping[str, xr.Dataset], panel: PanelSp
 def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     """One trajectory from the segments of a path, parents first.
 
-    A child's first measurement is at its parent's last step: the parent's row is dropped there, since the child's
-    also knows the update made. Distances stay those from each segment's own start. What no segment measured is there
-    and empty. Attributes are the last segment's; `switches` lists where the later segments begin, `specifications`
-    those of all segments.
+    A child's first measurement is at its parent's last step. The parent's row is dropped there, because the child's row
+    also contains the update. Distances stay relative to the start of each segment. Variables that no segment measured
+    are empty. Attributes are those of the last segment. `switches` lists the steps at which the later segments begin,
+    and `specifications` lists the specifications of all segments.
     """
     whole = xr.Dataset(attrs=dict(segments[-1].attrs))
     for dimension in dict.fromkeys(_own_dimension(v) for segment in segments for v in segment.data_vars.values()):
@@ -152,7 +152,7 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
-    """The variables along `dimension`, where segments meet the later one's."""
+    """The variables along `dimension`. Where two segments meet, the values are those of the later one."""
     measured = [s for s in segments if dimension in s.dims]
     kept = []
     for segment, following in zip(measured, [*measured[1:], None], strict=True):
@@ -164,13 +164,13 @@ def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
 
 
 def _own_dimension(variable: xr.DataArray) -> str:
-    """Of a variable of a trajectory: that of the steps at which it was measured."""
+    """The dimension of the steps at which a variable of a trajectory was measured."""
     return str(variable.dims[0])
 
 
 @cache
 def _known_variables() -> dict[str, tuple[str, ...]]:
-    """The dimensions of what a trajectory can have, by variable."""
+    """The dimensions of all variables that a trajectory can have."""
     known: dict[str, tuple[str, ...]] = {**_REFRESHES}
     for kind in kinds(PROBES):
         if not numbers_of(PROBES, kind).apart:
@@ -182,7 +182,7 @@ def _known_variables() -> dict[str, tuple[str, ...]]:
 def probes_of(specification: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The numbers of the probes that measured along a segment, by kind, from its specification.
 
-    Datasets that were archived before probes were kinds have the intervals (None: not measured) beside the numbers.
+    Datasets that were archived before probes were kinds have the intervals as separate numbers (None: not measured).
     """
     probes = specification["probes"]
     if all(isinstance(numbers, Mapping) for numbers in probes.values()):

@@ -1,4 +1,4 @@
-"""Tables as text. (Not in `analysis.store`: what training reaches is better left alone.)"""
+"""Tables as text. (They are not in `analysis.store`, because training reaches that package.)"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV text, the keys first."""
+    """Rows with the same keys as CSV text, with a header of the keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_OVERLAP = 0.5  # squared cosine: more than half of a vector can be in one other only
+LEAST_OVERLAP = 0.5  # squared cosine; more than half of a vector can lie in only one other vector
 
 
 def follow(overlaps: NDArray[np.float64], first: int = 0) -> NDArray[np.int64]:
-    """Which eigenvector each one has become: [measurement, track] places among the descending eigenvalues, -1 where it
-    was lost.
+    """The position of each followed eigenvector among the descending eigenvalues, [measurement, track]; -1 if it was
+    lost.
 
     Args:
         overlaps: [measurement, now, before].
-        first: measurement at which the tracks begin, in the order of their eigenvalues; earlier rows are -1.
+        first: measurement at which the tracks begin, in the order of their eigenvalues. Earlier rows are -1.
     """
     count = overlaps.shape[-1]
     places = np.full(overlaps.shape[:2], -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What was run, in words."""
+"""Descriptions of what was run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.specs.kinds import MODELS, RULES, read_numbers
 
 
 def what_was_run(trajectory: xr.Dataset) -> str:
-    """Model, data and loss as they were run, e.g. for a panel's title; of a toy, its formulas. Two lines, or three."""
+    """The model, data and loss of a run in two or three lines, e.g. for a panel's title. For a toy, its formulas."""
     problem = specification(trajectory)["problem"]
     model = read_numbers(MODELS, problem["model"])
     if problem["loss"] == "value":
@@ -28,12 +28,13 @@ def what_was_run(trajectory: xr.Dataset) -> str:
 
 
 def how_it_was_run(trajectory: xr.Dataset) -> str:
-    """The update rules in their order, e.g. "lr 0.01, batch 50", "SAM, ρ = 0.1, lr 0.01, full batch"."""
+    """The update rules in order, e.g. "lr 0.01, batch 50", "SAM, ρ = 0.1, lr 0.01, full batch"."""
     return ", then ".join(dict.fromkeys(_in_words(rule) for rule in rules(trajectory)))
 
 
 def how_they_were_run(runs: Mapping[str, xr.Dataset]) -> str:
-    """The update rules of all runs: one line if they are the same, else a line for each, with the runs' labels."""
+    """The update rules of all runs: one line if they are the same, otherwise a line for each with the labels of its
+    runs."""
     labels: dict[str, list[str]] = {}
     for label, run in runs.items():
         labels.setdefault(how_it_was_run(run), []).append(label)
@@ -43,13 +44,13 @@ def how_they_were_run(runs: Mapping[str, xr.Dataset]) -> str:
 
 
 def rules(trajectory: xr.Dataset) -> list[dict[str, Any]]:
-    """The update rule of each segment (as in its specification), parents first."""
+    """The update rule of each segment (from its specification), parents first."""
     texts = trajectory.attrs.get("specifications", [trajectory.attrs["specification"]])
     return [json.loads(text)["rule"] for text in texts]
 
 
 def rule_name(rule: Mapping[str, Any]) -> str:
-    """GD, SGD, SAM, Adam, or what another rule's file says."""
+    """GD, SGD, SAM, Adam, or the title in the file of another rule."""
     title: str = read_numbers(RULES, rule).title
     return title
 

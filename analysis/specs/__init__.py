@@ -1,7 +1,7 @@
-"""Resolved specifications: what a segment or a figure is made from, every value explicit.
+"""Resolved specifications of segments and figures, with every value explicit.
 
-Plain frozen values, free of torch, so the workflow can read them in milliseconds. They are hashed by value into the
-names of results (`analysis.plan.names`), so a code fingerprint leaves this package out.
+They are plain frozen values and do not import torch, so the workflow can read them in milliseconds. They are hashed by
+value into the names of results (`analysis.plan.names`), so code fingerprints leave this package out.
 """
 
 from analysis.specs.base import Count, Fraction, Frozen, Positive, Real, Seed, Several, Size

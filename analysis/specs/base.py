@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _number(value: object) -> object:
-    """YAML reads `1e-3` as a string; take it as the number it is. `yes` is none."""
+    """Accepts `1e-3`, which YAML reads as a string, as a number. Refuses `yes`, which is not a number."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "Input should be a valid number")
     if isinstance(value, str):
@@ -22,7 +22,7 @@ def _number(value: object) -> object:
 
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
-LARGEST = 2**31 - 1  # of counts: more than any machine has room or time for
+LARGEST = 2**31 - 1  # the largest count, more than any machine has memory or time for
 Count = Annotated[int, Field(ge=1, le=LARGEST, strict=True)]
 Several = Annotated[int, Field(ge=2, le=LARGEST, strict=True)]
 Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
@@ -34,6 +34,6 @@ Decay = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number)]  # of a mo
 
 
 class Frozen(BaseModel):
-    """Values that do not change, and no others than the named ones."""
+    """A model with immutable values that forbids unknown names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

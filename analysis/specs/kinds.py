@@ -1,10 +1,12 @@
 """Models, update rules and probes by kind.
 
-A kind is one file, named after it, with a class `Numbers` (what a configuration can say about it) and its code:
-`analysis/models/<kind>.py`, `analysis/rules/<kind>.py`, `analysis/training/probes/<kind>.py`. It is found by its file's
-name, and nothing lists it. Plans import these files, so they import torch inside their functions only.
+A kind is one file with its name. It contains a class `Numbers`, which defines what a configuration can set, and the
+code of the kind: `analysis/models/<kind>.py`, `analysis/rules/<kind>.py` or `analysis/training/probes/<kind>.py`. It is
+found by the name of its file, and no list contains it. Plans import these files, so they import torch only inside their
+functions.
 
-A segment's name hashes the values of `Numbers` and not its code: nothing that decides an array may be a method of it.
+A segment's name hashes the values of `Numbers` but not its code. So nothing that determines an array may be a method of
+it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _ANALYSIS = Path(__file__).resolve().parents[1]
 
 
 def kinds(package: str) -> tuple[str, ...]:
-    """The kinds that a package ("models") has files of, in alphabetical order; none is imported."""
+    """The kinds for which a package ("models") has files, in alphabetical order. They are not imported."""
     files = _ANALYSIS.joinpath(*package.split(".")).glob("*.py")
     return tuple(sorted(file.stem for file in files if not file.stem.startswith("_")))
 
@@ -36,7 +38,7 @@ def numbers_of(package: str, kind: str) -> type[Any]:
     """The class `Numbers` of a kind.
 
     Raises:
-        InputError: if there is no such kind.
+        InputError: there is no such kind.
     """
     if kind not in kinds(package):
         what = package.rpartition(".")[2].removesuffix("s")
@@ -49,7 +51,7 @@ def read_numbers(package: str, plain: Mapping[str, Any]) -> Any:
     """The numbers of a kind from plain values, of which `kind` is one.
 
     Raises:
-        InputError: if there is no such kind.
+        InputError: there is no such kind.
     """
     return numbers_of(package, plain["kind"]).model_validate(plain)
 
@@ -58,14 +60,14 @@ class ModelNumbers(Frozen):
     """A model's sizes; `kind` is its file's name. The file also has `build(numbers, inputs, outputs)`.
 
     Attributes:
-        takes: the kind of data that it takes.
+        takes: the kind of data that it accepts.
     """
 
     takes: ClassVar[Literal["image", "text", "toy"]] = "image"
     kind: str
 
     def words(self) -> str:
-        """The sizes as a panel's title has them."""
+        """The sizes as they appear in the title of a panel."""
         return _words(self, "kind")
 
     def parameter_count(self, inputs: tuple[int, ...], outputs: int) -> int:
@@ -76,7 +78,7 @@ class ModelNumbers(Frozen):
             outputs: number of outputs.
 
         Raises:
-            ValueError: if there is no such model; the message says why.
+            ValueError: there is no such model. The message says why.
         """
         raise NotImplementedError
 
@@ -121,14 +123,14 @@ class RuleNumbers(Frozen):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one measurement of a probe takes, for estimates.
+    """The cost of one measurement of a probe, for estimates.
 
     Attributes:
         gradient: whether it needs the full batch's loss or gradient, which all probes of a step share.
-        tests: evaluations of the test data.
-        products: Hessian products, of a number known beforehand.
-        eigenpairs: the largest, as multiples of k; how many products they take depends on θ's path.
-        stored: vectors of θ's size written to a file.
+        tests: number of evaluations of the test data.
+        products: number of Hessian products, if it is known beforehand.
+        eigenpairs: number of largest eigenpairs, in multiples of k. The products that they need depend on θ's path.
+        stored: number of vectors of θ's size that are written to a file.
     """
 
     gradient: bool = True
@@ -142,10 +144,12 @@ class ProbeNumbers(Frozen):
     """A probe's numbers. Its file also has `DIMENSION`, `VARIABLES` and the class `Probe` (`analysis.training.probes`).
 
     Attributes:
-        everywhere: whether every segment measures it unless switched off; else those do that `measures` names.
-        apart: whether its measurements go to a file of their own.
-        place: "first": before the others, and before it is decided whether the segment ends here. "update": of the
-            update made at a step, so not at a segment's last one, where none is made. "usual": all others.
+        everywhere: whether every segment measures it unless it is switched off. Otherwise, only segments that list it
+            in `measures` do.
+        apart: whether its measurements go to a separate file.
+        place: "first" measures before the other probes, and before the decision whether the segment ends here.
+            "update" measures the update of a step, and so not at a segment's last step, which has none. "usual" is for
+            all others.
         every: interval in steps.
     """
 
@@ -155,7 +159,7 @@ class ProbeNumbers(Frozen):
     every: Annotated[Count, Field(description="Interval between measurements [steps]")]
 
     def measurement(self) -> Measurement:
-        """What one measurement takes."""
+        """The cost of one measurement."""
         return Measurement()
 
 
@@ -182,7 +186,7 @@ def _by_kind(value: object) -> object:
 
 
 def with_every(numbers: object) -> object:
-    """A probe's numbers; a bare number is its interval."""
+    """A probe's numbers. A single number is its interval."""
     return numbers if isinstance(numbers, Mapping) else {"every": numbers}
 
 

@@ -1,4 +1,4 @@
-"""What is drawn, judged and reported: frozen values, whose JSON is also that of an archive's manifest."""
+"""Specifications of figures, claims and the report. They are frozen values, and archives store them as JSON."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _in_order(values: dict[str, float]) -> dict[str, float]:
 
 # Names become parts of paths, so they hold nothing that could leave a folder.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
-# Labels are drawn: a dollar would begin a formula.
+# Labels are drawn, and a dollar sign would begin a formula.
 Label = Annotated[str, StringConstraints(pattern=r"^[^<>&\"'\\/$]+$", max_length=80), AfterValidator(one_line)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Ids = tuple[str, ...]  # of segments, parents first
-# Both in one order, the one that they have after a way through JSON: texts list them.
+# Both are sorted, because texts list them and JSON must not change their order.
 Varied = Annotated[dict[str, int | float], AfterValidator(_in_order)]
 Absent = Annotated[dict[str, str], AfterValidator(_in_order)]
 
@@ -45,12 +45,12 @@ class PanelSpec(Frozen):
     """One setting of a figure or claim.
 
     Attributes:
-        runs: by label, those that have it alone.
-        families: by label, runs that differ in a few numbers, each with these numbers.
+        runs: by label, the single runs.
+        families: by label, the runs that differ in a few numbers, each with these numbers.
         snapshots: whether θ is read.
         distances: id of the distances between the two runs, if they are read.
         energies: ids of the energies along each segment, if they are read.
-        absent: members of families that were not run, in words.
+        absent: descriptions of the members of families that were not run.
     """
 
     setting: Name
@@ -63,7 +63,7 @@ class PanelSpec(Frozen):
     absent: tuple[str, ...] | None = None
 
     def members(self) -> Iterator[Run]:
-        """All runs: those that have their label alone, then the families'."""
+        """All runs: first the single runs, and then the members of the families."""
         for label, path in self.runs:
             yield Run(label, {}, path)
         for label, family in self.families:
@@ -75,7 +75,7 @@ class PanelSpec(Frozen):
         return [run.path for run in self.members()]
 
     def datasets(self) -> tuple[str, ...]:
-        """The files that the panel is made from, relative to the results, each once."""
+        """The files from which the panel is made, relative to the results, each listed once."""
         ids = [segment for path in self.paths() for segment in path]
         files = [f"segments/{segment}/trajectory.nc" for segment in ids]
         if self.snapshots:
@@ -88,7 +88,7 @@ class PanelSpec(Frozen):
 
 
 class ClaimSpec(Frozen):
-    """A claim in several settings; `absent` are settings that it lacks, each with the reason."""
+    """A claim in several settings. `absent` lists the settings that it lacks, each with the reason."""
 
     name: Name
     panels: tuple[PanelSpec, ...]
@@ -96,9 +96,9 @@ class ClaimSpec(Frozen):
 
 
 class FigureSpec(ClaimSpec):
-    """A figure or table; `module` is one of `analysis.figures`, with hyphens.
+    """A figure or table. `module` is a module of `analysis.figures`, written with hyphens.
 
-    `kinds` are the models and update rules that it says were run ("models.mlp"): their words are in its titles.
+    `kinds` are the models and update rules whose descriptions appear in its titles ("models.mlp").
     """
 
     module: Name
@@ -110,10 +110,10 @@ class PaperFigure(Frozen):
     """A figure or table of a paper.
 
     Attributes:
-        id: as in `experiments.yaml`.
-        number: as the paper numbers it ("Figure 1"), or its subject where it has no number.
+        id: its name in `experiments.yaml`.
+        number: its number in the paper ("Figure 1"), or its subject if it has no number.
         says: what it shows, according to the paper.
-        claims: judged next to it.
+        claims: the claims that are judged next to it.
     """
 
     id: Name
@@ -123,8 +123,11 @@ class PaperFigure(Frozen):
 
 
 class Paper(Frozen):
-    """A paper with its figures and tables, in its order; `note` applies to all of them. A group of figures that is no
-    paper's has no authors. `speaks` is whose words `says` has."""
+    """A paper with its figures and tables in the paper's order.
+
+    `note` applies to all of them. `speaks` names the author of the texts in `says`. A group of figures that belongs to
+    no paper has no authors.
+    """
 
     title: Text
     authors: Text | None = None
@@ -135,7 +138,7 @@ class Paper(Frozen):
 
 
 class ReportSpec(Frozen):
-    """The report; `base` is the relative path from it to the folder of the datasets, "" or ending in "/"."""
+    """The report. `base` is the relative path from it to the folder of the datasets; it is "" or ends in "/"."""
 
     profile: Name
     title: Label
@@ -152,5 +155,5 @@ class DistancesSpec(Frozen):
 
 
 def datasets_of(panels: Iterable[PanelSpec]) -> tuple[str, ...]:
-    """The files that panels are made from, relative to the results, each once."""
+    """The files from which panels are made, relative to the results, each listed once."""
     return tuple(dict.fromkeys(file for panel in panels for file in panel.datasets()))

@@ -1,4 +1,4 @@
-"""What is minimised: model, data and loss."""
+"""The problem that is minimised: model, data and loss."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from analysis.specs.kinds import ModelSpec
 
 
 class DataSpec(Frozen):
-    """`examples` first training examples of subset `train`, tested on the first `test_examples` of `test`.
+    """The first `examples` training examples of the subset `train`, and the first `test_examples` of `test`.
 
-    The last `holdout` of these examples are never trained on: the Hessian is taken on them. 0: there are none, and it
-    is that of the training loss.
+    The last `holdout` training examples are never trained on, and the Hessian is computed on them. If there are none
+    (0), it is the Hessian of the training loss.
     """
 
     train: str
@@ -28,7 +28,7 @@ class DataSpec(Frozen):
 
 
 class ProblemSpec(Frozen):
-    """Model, data and loss: what is minimised. `k` is the dimension of the dominant subspace."""
+    """The model, data and loss of a problem. `k` is the dimension of the dominant subspace."""
 
     data: DataSpec
     model: ModelSpec

@@ -1,4 +1,4 @@
-"""What a segment of training does, and how it ends."""
+"""The specification of a training segment, and how it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.specs.problem import ProblemSpec
 
 
 class StoppedBy(StrEnum):
-    """Why a segment ended, as its dataset says."""
+    """Why a segment ended, as recorded in its dataset."""
 
     STEPS = "steps"
     ALIGNMENT = "alignment_ema"
@@ -23,10 +23,10 @@ class StoppedBy(StrEnum):
 
 
 class Refreshes(Frozen):
-    """When a dominant subspace is recomputed: every so many steps, or as often as an accuracy needs; one of the three.
+    """When a dominant subspace is recomputed. Exactly one of the three numbers is given.
 
-    `refresh_error` is the largest relative error of a filtered update, `refresh_overlap` the smallest overlap of the
-    subspace in use with a new one (see `sharpflat.optim.refresh`).
+    `refresh_every` is a number of steps. `refresh_error` is the largest relative error of a filtered update, and
+    `refresh_overlap` is the smallest overlap of the subspace in use with a new one (see `sharpflat.optim.refresh`).
     """
 
     refresh_every: Annotated[Count | None, Field(description="Interval between refreshes of the subspace [steps]")] = (
@@ -48,18 +48,18 @@ class Refreshes(Frozen):
 
     @property
     def refreshes(self) -> dict[str, Any]:
-        """The one that is given, by name."""
+        """The numbers that are given, by name."""
         names = ("refresh_every", "refresh_error", "refresh_overlap")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-USUAL_INTERVAL = 10  # steps between refreshes, about, where an accuracy decides: for plans only
+USUAL_INTERVAL = 10  # typical steps between refreshes if an accuracy decides, used only in plans
 
 
 class FilterSpec(Refreshes):
-    """update ← α_dom P_k update + β_bulk P_k^⊥ update, with P_k recomputed at every step unless the numbers say else.
+    """update ← α_dom P_k update + β_bulk P_k^⊥ update, where P_k is recomputed at every step by default.
 
-    `k` None is the problem's: then the filter's subspace is the one that probes speak of.
+    If `k` is None, it is the problem's k, and the filter uses the same subspace as the probes.
     """
 
     alpha_dom: Real = 1.0
@@ -69,7 +69,7 @@ class FilterSpec(Refreshes):
 
     @property
     def expected_interval(self) -> int:
-        """Steps between refreshes, as a plan reckons."""
+        """Steps between refreshes, as a plan assumes them."""
         return self.refresh_every or USUAL_INTERVAL
 
     @model_validator(mode="before")
@@ -81,9 +81,9 @@ class FilterSpec(Refreshes):
 
 
 class StopSpec(Frozen):
-    """Stop at the global step `step`, or after `steps` more, or as soon as the alignment's EMA passes a threshold.
+    """Stops at the global step `step`, after `steps` steps, or as soon as the alignment's EMA passes a threshold.
 
-    Exactly one of `steps` and `step`; with `alignment_ema` it is the longest the segment may last.
+    Exactly one of `steps` and `step` is given. With `alignment_ema`, it is the longest that the segment may last.
     """
 
     steps: Size | None = None
@@ -92,7 +92,7 @@ class StopSpec(Frozen):
 
 
 class SegmentSpec(Frozen):
-    """Everything that decides a segment's arrays, but its parent's state and the code.
+    """Everything that determines a segment's arrays, except its parent's state and the code.
 
     Each probe also measures at the segment's first and last step.
     """

@@ -1,7 +1,7 @@
-"""Files between the stages: xarray datasets in netCDF and states in safetensors, always whole.
+"""Files between the stages: xarray datasets in netCDF and states in safetensors, which are always complete.
 
 Everything is written under a temporary name in the same folder and moved into place (`os.replace`), so a file
-under its final name is complete. A SHA-256 goes with the content, and reading checks it: neither format has checksums
-of its own for all that it holds, and a flipped bit would pass for a number. What differs between two equal runs
-(versions, machine, times) stands in the one attribute `provenance`.
+under its final name is complete. The content has a SHA-256, which reading checks, because neither format has checksums
+for all its content, and a flipped bit would look like a valid number. Everything that differs between two equal runs
+(versions, machine, times) is in the single attribute `provenance`.
 """

@@ -1,4 +1,4 @@
-"""Writing files that are complete under their final name."""
+"""Writes files that are complete under their final name."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sharpflat.errors import InputError
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write `text` as UTF-8, with line ends as they are, atomically.
+    """Writes `text` atomically as UTF-8, with unchanged line ends.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     write_atomically(path, lambda target: target.write_bytes(text.encode()))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary file beside `path`, then move it there.
+    """Calls `write` to fill a temporary file in the same folder, and then moves it to `path`.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,8 +36,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{path}: cannot be written ({error}); the folder must exist, be writable and have room"
+            f"{path}: cannot be written ({error}); the folder must exist, be writable and have free space"
         ) from error
     finally:
-        with suppress(OSError):  # of which the first error, not this one, tells
+        with suppress(OSError):  # the first error, not this one, is reported
             temporary.unlink(missing_ok=True)

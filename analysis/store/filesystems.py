@@ -1,4 +1,4 @@
-"""What a file's surroundings, not its content, can make of reading it."""
+"""Properties of a file system that can prevent a file from being read or locked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import errno
 from contextlib import suppress
 from pathlib import Path
 
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # what `flock` says where there are none
-HDF5_LOCKS = "HDF5_USE_FILE_LOCKING"  # of the environment; "FALSE" where no file is written in place, as here
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # the error of `flock` if there are no locks
+HDF5_LOCKS = "HDF5_USE_FILE_LOCKING"  # an environment variable; it is "FALSE" here, because no file is written in place
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The type of the file system that holds `path` ("nfs4"); "unknown" where the system does not say."""
+    """The type of the file system that holds `path` ("nfs4"); "unknown" if the system does not say."""
     place, found = path.absolute(), "unknown"
     with suppress(OSError):
         longest = -1

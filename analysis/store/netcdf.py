@@ -1,4 +1,4 @@
-"""xarray datasets as netCDF files that end with a seal."""
+"""Stores xarray datasets as netCDF files that end with a seal."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SEAL = b"\nSHA-256 of all before this line: "
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
-    """Write `dataset`, compressed, atomically; `provenance` is added to that of this environment.
+    """Writes `dataset` compressed and atomically. `provenance` is added to that of this environment.
 
-    After the netCDF file's own end, where readers of netCDF do not look, stands the SHA-256 of its bytes.
+    The SHA-256 of its bytes follows after the end of the netCDF data, which readers of netCDF ignore.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     attributes = {
         **dataset.attrs,
@@ -54,7 +54,7 @@ def read_dataset(path: Path) -> xr.Dataset:
     """The whole dataset, in memory.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         sealed = _check_seal(path.read_bytes())  # first: what reads netCDF is not made for damaged files
@@ -70,7 +70,8 @@ def read_dataset(path: Path) -> xr.Dataset:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    """Only a file whose content was found wrong may be deleted: others are sound, and what holds them is not."""
+    """The message. It advises to delete a file only if its content is wrong, because otherwise the file is intact and
+    the storage is at fault."""
     try:
         sealed = _check_seal(path.read_bytes())
     except IsADirectoryError:
@@ -92,7 +93,7 @@ def _seal(content: bytes) -> bytes:
 
 
 def _check_seal(content: bytes) -> bool:
-    """Whether the file ends with a seal; ValueError if it is another content's."""
+    """Whether the file ends with a seal. It raises ValueError if the seal does not fit the content."""
     size = len(_seal(b""))
     if not content[-size:].startswith(_SEAL):
         return False
@@ -102,7 +103,7 @@ def _check_seal(content: bytes) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for provenance."""
+    """Versions and machine for the provenance."""
     packages = ("torch", "numpy", "xarray", "netcdf4")
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Named tensors with metadata, as safetensors files."""
+"""Stores named tensors with metadata as safetensors files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _METADATA = "metadata"
 
 
 def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path) -> None:
-    """Write tensors (of any device) and JSON-able metadata atomically as safetensors.
+    """Writes tensors (on any device) and JSON-able metadata atomically as safetensors.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     import torch  # here: it takes seconds, that data sets and figures need not wait for
     from safetensors.torch import save_file
@@ -34,15 +34,16 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], pa
         for name, tensor in tensors.items()
     }
     text = json.dumps(metadata, sort_keys=True)
-    entry = {_METADATA: f"{_digest(contiguous, text)} {text}"}  # one entry: several would come in a random order
+    entry = {_METADATA: f"{_digest(contiguous, text)} {text}"}  # one entry, because several would have a random order
     write_atomically(path, lambda target: save_file(contiguous, target, metadata=entry))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata that `write_tensors` wrote; on the CPU, in memory of their own, aligned as torch's are.
+    """The tensors and metadata that `write_tensors` wrote. The tensors are on the CPU, in separate memory that is
+    aligned as torch's is.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -58,7 +59,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    """Only a file whose content was found wrong may be deleted: others are sound, and what holds them is not."""
+    """The message. It advises to delete a file only if its content is wrong, because otherwise the file is intact and
+    the storage is at fault."""
     from safetensors.torch import load
 
     try:

@@ -1,4 +1,4 @@
-"""What a dataset says about itself, after the CF conventions: the words of each variable and of the whole."""
+"""Descriptions of datasets and their variables, according to the CF conventions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CONVENTIONS = "CF-1.11"
 
 
 class Words(NamedTuple):
-    """Words of a variable, a coordinate or a dataset.
+    """The description of a variable, a coordinate or a dataset.
 
-    They reach no array, so they rename no result: the fingerprint leaves out the arguments of this class.
+    It does not reach any array, so it renames no result: the fingerprint leaves out the arguments of this class.
 
     Attributes:
-        long_name: as a label of an axis has it; of a dataset, its title.
+        long_name: a label for an axis, or the title of a dataset.
         description: how it was obtained, and what its special values mean.
         units: "1" for numbers, which are all dimensionless here; "" for text.
     """
@@ -27,11 +27,11 @@ class Words(NamedTuple):
     units: str = "1"
 
     def attributes(self) -> dict[str, str]:
-        """As attributes of a variable."""
+        """The description as attributes of a variable."""
         return {name: text for name, text in self._asdict().items() if text}
 
     def of_dataset(self) -> dict[str, str]:
-        """As attributes of a dataset."""
+        """The description as attributes of a dataset."""
         return {"Conventions": CONVENTIONS, "title": self.long_name, "comment": self.description}
 
 
@@ -39,7 +39,7 @@ STEP = Words("step of training", "number of updates since the initialisation, be
 
 
 def describe(dataset: xr.Dataset, words: Mapping[str, Words]) -> xr.Dataset:
-    """The dataset, whose variables and coordinates got their words in place."""
+    """Adds the descriptions to the variables and coordinates of a dataset in place, and returns it."""
     for name, of_variable in words.items():
         dataset.variables[name].attrs.update(of_variable.attributes())
     return dataset

@@ -33,30 +33,30 @@ def train_batch(
     interrupted: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Train segments that share data, parents before their children; each ends in files of its own.
+    """Trains segments that share data, parents before their children. Each writes its own files.
 
-    Checkpoints stand beside, in `checkpoints/<id>.safetensors`, and stay until the whole batch is done: the workflow
-    engine deletes all outputs of a job that fails, and finished siblings then come back from theirs.
+    Checkpoints are in `checkpoints/<id>.safetensors` and stay until the whole batch is done. The workflow engine
+    deletes all outputs of a job that fails, and finished siblings are then restored from their checkpoints.
 
     Args:
-        segments: as planned.
+        segments: the planned segments.
         data: files of the training and the test subset.
         parents: the files of the states of parents that are not among `segments`, as <id>/<file>.
         trajectories: output file of each segment.
         states: output file of each segment.
         snapshots: output file of each segment that takes snapshots of θ, in order.
-        threads: of torch; fixed, since another number rounds otherwise.
+        threads: number of torch threads. It is fixed, because another number changes the rounding.
         device: as in `analysis.training.torch_setup.prepare`.
         interrupted: as in `train_segment`.
         checkpoint_seconds: as in `train_segment`.
 
     Raises:
-        InputError: if a file is damaged, an output cannot be written, or there is no such device.
-        SystemExit: if interrupted, with what to do.
+        InputError: a file is damaged, an output cannot be written, or there is no such device.
+        SystemExit: training was interrupted. The message says what to do.
     """
     on = prepare(device, threads)
     train, test = (read_dataset(Path(path)) for path in data)
-    # Also a parent of this batch is read back: what a child begins from is the same, whoever trained the parent.
+    # A parent in this batch is read back too, so that a child starts from the same data whichever process trained it.
     state_files = {Path(path).parent.name: Path(path) for path in (*parents, *states)}
     checkpoints, snapshot_files = [], iter(snapshots)
     for segment, trajectory, state in zip(segments, map(Path, trajectories), map(Path, states), strict=True):

@@ -1,4 +1,4 @@
-"""A problem made ready: tensors, model and objective from a specification and the data sets it names."""
+"""A problem ready for training: tensors, model and objective from a specification and its data sets."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sharpflat.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
-    """`training` is the full-batch training objective L; the initial θ is `training.theta`.
+    """`training` is the full-batch training objective L, and `training.theta` is the initial θ.
 
-    `curvature` is the objective whose Hessian is taken: the loss on the held-out examples, or L where there are none.
+    `curvature` is the objective whose Hessian is used: the loss on the held-out examples, or L if there are none.
     """
 
     spec: ProblemSpec
@@ -31,7 +31,7 @@ class Problem:
     titles: tuple[str, str]  # of the training and the test data, with their sizes
 
     def test_accuracy(self, theta: Tensor) -> float:
-        """Fraction of the test examples whose largest output is their class's."""
+        """Fraction of the test examples whose largest output is that of their class."""
         predicted = self.test.outputs(theta).argmax(1)
         return float((predicted == self.test_labels).double().mean())
 
@@ -39,17 +39,17 @@ class Problem:
 def make_problem(
     spec: ProblemSpec, train: xr.Dataset, test: xr.Dataset, seed: int, device: torch.device | str = "cpu"
 ) -> Problem:
-    """The problem that `spec` describes, its model initialised from `seed`.
+    """The problem that `spec` describes, with a model that is initialised from `seed`.
 
     Args:
-        spec: what is minimised.
+        spec: the specification of the problem.
         train: the whole training subset (schema of `analysis.data`).
         test: the whole test subset.
-        seed: of the initialisation, which is drawn on the CPU.
-        device: where everything is then moved to.
+        seed: seed of the initialisation, which is drawn on the CPU.
+        device: the device to which everything is then moved.
 
     Raises:
-        InputError: if the data do not fit the specification.
+        InputError: the data do not fit the specification.
     """
     dtype = getattr(torch, spec.dtype)
     train, test = first(train, spec.data.examples), first(test, spec.data.test_examples)
@@ -88,7 +88,7 @@ def make_problem(
 
 
 def device_name(theta: Tensor) -> str:
-    """Where θ is, for provenance: "cpu", or as in "cuda: NVIDIA H200"."""
+    """The device of θ for the provenance, for example "cpu" or "cuda: NVIDIA H200"."""
     kind = theta.device.type
     return f"{kind}: {torch.cuda.get_device_name(theta.device)}" if kind == "cuda" else kind
 

@@ -1,4 +1,4 @@
-"""What was measured along a segment so far, and the datasets it becomes."""
+"""The measurements along a segment so far, and the datasets made from them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ REFRESHES = {
     "refresh_kept": Variable(
         Words(
             "accuracy kept",
-            "1: the steps before kept to the accuracy asked for, or none was asked for; 0: they missed it",
+            "1: the steps before met the requested accuracy, or none was requested; 0: they missed it",
         ),
         dtype="int64",
     ),
@@ -60,7 +60,7 @@ SNAPSHOTS = Words("Parameters along a segment of training", "theta at chosen ste
 
 @dataclass(frozen=True)
 class Schedule:
-    """A probe runs at multiples of its interval in global steps, and at the segment's first and last step."""
+    """When a probe measures: at multiples of its interval in global steps, and at the segment's first and last step."""
 
     first_step: int
     interval: int
@@ -70,19 +70,19 @@ class Schedule:
 
 
 class Records:
-    """Rows by variable; a dimension's own rows are its steps."""
+    """Rows by variable. The rows of a dimension itself are its steps."""
 
     def __init__(self, rows: dict[str, list[Any]] | None = None) -> None:
         self.rows: dict[str, list[Any]] = rows if rows is not None else {}
 
     def add(self, dimension: str, step: int, **values: Any) -> None:
-        """One row of the variables along `dimension`, measured at `step`."""
+        """Adds one row of the variables along `dimension`, measured at `step`."""
         self.rows.setdefault(dimension, []).append(step)
         for name, value in values.items():
             self.rows.setdefault(name, []).append(value)
 
     def amend(self, name: str, value: Any) -> None:
-        """Replace the last row of a variable."""
+        """Replaces the last row of a variable."""
         self.rows[name][-1] = value
 
 
@@ -92,13 +92,13 @@ def to_trajectory(
     probes: Mapping[str, BaseProbe],
     attributes: Mapping[str, Any],
 ) -> xr.Dataset:
-    """What the probes measured, each along its own dimension, and the filter's refreshes where there is a filter.
+    """The measurements of the probes, each along its own dimension, and the refreshes of the filter if there is one.
 
     Args:
-        records: a variable without a row is there and empty.
-        spec: kept as the attribute `specification` (JSON).
-        probes: by kind; those that are kept apart are left out.
-        attributes: id, status and the like; `parameters`, their number, decides lengths.
+        records: the rows. A variable without rows is empty.
+        spec: becomes the attribute `specification` (JSON).
+        probes: the probes by kind. Those with a separate file are left out.
+        attributes: id, status and so on. The number `parameters` determines lengths.
     """
     dataset = xr.Dataset(attrs=_attributes(SCHEMA, TRAJECTORY, spec, attributes))
     for kind, probe in probes.items():
@@ -117,7 +117,7 @@ def to_snapshots(
     probes: Mapping[str, BaseProbe],
     attributes: Mapping[str, Any],
 ) -> xr.Dataset | None:
-    """θ at the snapshots' steps, `theta` (snapshot_step, parameter) in the problem's dtype; None if not asked for."""
+    """θ at the snapshots' steps, `theta` (snapshot_step, parameter) in the problem's dtype; None without snapshots."""
     apart = [probe for kind, probe in probes.items() if spec.probes[kind].apart]
     if not apart:
         return None
@@ -142,7 +142,7 @@ def _enter(
     dtype: str,
     numbered: bool = True,
 ) -> None:
-    """Enter the rows of variables; dimensions beyond `dimension` are numbered from 1, as in λ_1, if `numbered`."""
+    """Adds the rows of variables. If `numbered`, their other dimensions are numbered from 1, as in λ_1."""
     steps = np.asarray(records.rows.get(dimension, []), dtype=np.int64)
     dataset.coords[dimension] = dimension, steps, STEP.attributes()
     for name in lengths if numbered else ():

@@ -1,4 +1,4 @@
-"""Minibatches as a function of (seed, step): branches see the same data, a resumed segment what it would have seen."""
+"""Minibatches as a function of (seed, step), so that branches and resumed segments see the same data."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_DRAWS = 1000  # steps an epoch with replacement, at least
+_DRAWS = 1000  # least number of steps of an epoch with replacement
 
 
 class Sampler:
-    """Without replacement within an epoch (then the last minibatch of an epoch is short where it does not divide), or
-    with replacement, each example drawn uniformly.
+    """Draws minibatches without replacement within an epoch, or uniformly with replacement. Without replacement, the
+    last minibatch of an epoch is shorter if the sizes do not divide.
 
-    An epoch's permutation, or its draws, come from a Philox generator keyed by (seed, epoch), on the CPU, and are then
-    moved to the device, all at once.
+    The permutation of an epoch, or its draws, come from a CPU Philox generator that is keyed by (seed, epoch). They are
+    then moved to the device together.
     """
 
     def __init__(
@@ -26,15 +26,15 @@ class Sampler:
         replacement: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        """`batch_size` None is the full batch, for which `indices` returns None."""
+        """With `batch_size` None, it is the full batch, for which `indices` returns None."""
         self.device = device
         self.examples, self.batch_size, self.seed, self.replacement = examples, batch_size, seed, replacement
-        # With few examples, an epoch of one pass would hold hardly a draw: many share a generator.
+        # With few examples, an epoch of one pass would contain few draws, so many passes share a generator.
         self.steps = 1 if batch_size is None else max(-(-examples // batch_size), _DRAWS * replacement)
         self._epoch: tuple[int, Tensor] | None = None
 
     def indices(self, step: int) -> Tensor | None:
-        """Examples of the minibatch at the global `step`, [batch_size] int64 on the device, or None for all."""
+        """The examples of the minibatch at the global `step`: [batch_size] int64 on the device, or None for all."""
         if self.batch_size is None:
             return None
         epoch, place = divmod(step, self.steps)

@@ -1,4 +1,4 @@
-"""One segment: an update rule, run from its parent's final state until its stop, with probes on the way."""
+"""Training of one segment: an update rule that starts from its parent's final state, with probes along the way."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 PROGRESS_SECONDS = 5.0
-# There from the beginning.
+# These exist from the beginning.
 COUNTERS = ("probe_products", "filter_products", "refreshes", "unconverged_refreshes", "missed_refreshes")
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; its checkpoint is written, and the same command continues from it."""
+    """Training was interrupted. Its checkpoint is written, and the same command continues from it."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a segment leaves: what it measured, and the state its children begin from.
+    """The result of a segment: its measurements, and the state from which its children start.
 
     `halvings` lists (from, to) for each time that memory ran out and the chunk of examples was halved.
     """
@@ -64,22 +64,23 @@ def train_segment(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Train one segment, from its checkpoint if there is one.
+    """Trains one segment, from its checkpoint if there is one.
 
     Args:
-        spec: what to do.
+        spec: the specification of the segment.
         name: the segment's id, for messages and attributes.
         train: training subset (schema of `analysis.data`).
         test: test subset.
-        parent: final state of the parent, on any device; None for a segment that begins at the initialisation.
-        device: where to train; a checkpoint of another one is continued there.
-        checkpoint: file to continue from and to write to every `checkpoint_seconds`; it is left there, with the
-            finished segment in it, for the caller to remove once the result is safe.
-        checkpoint_seconds: longest stretch of training that a kill can lose.
-        interrupted: asked before each step; True writes the checkpoint and raises `Interrupted`.
+        parent: final state of the parent, on any device; None for a segment that starts from the initialisation.
+        device: the device on which to train. A checkpoint from another device is continued there.
+        checkpoint: file from which to continue, and which is written every `checkpoint_seconds`. At the end it holds
+            the finished segment, and the caller removes it once the result is safe.
+        checkpoint_seconds: longest time of training that a kill can lose.
+        interrupted: function that is called before each step. If it returns True, the checkpoint is written and
+            `Interrupted` is raised.
 
     Raises:
-        InputError: if data, parent or checkpoint do not fit the specification.
+        InputError: the data, the parent or the checkpoint do not fit the specification.
         Interrupted: see above.
     """
     problem = make_problem(spec.problem, train, test, spec.seed, device)
@@ -104,13 +105,13 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
         try:
             resumed = read_checkpoint(checkpoint)
         except InputError as error:
-            log.warning("%s; starting the segment anew", error)
+            log.warning("%s; the segment starts again from the beginning", error)
         else:
             log.info("%s: continues from its checkpoint at step %d", name, resumed.state.step)
             return resumed.on(problem.training.device)
     if (parent is None) != (spec.parent is None):
         raise InputError(
-            f"{name}: its parent is {spec.parent}; the state given is {'none' if parent is None else 'one'}"
+            f"{name}: its parent is {spec.parent}, but the given state is {'none' if parent is None else 'one'}"
         )
     if parent is None:
         state = State(theta=problem.training.theta)
@@ -127,12 +128,13 @@ def _begin(spec: SegmentSpec, name: str, problem: Problem, parent: State | None,
 
 
 def _continued(initial: dict[str, Tensor], parent: State) -> dict[str, Tensor]:
-    """What the parent's rule remembered, where the new rule remembers the same (Adam goes on as Adam); else afresh."""
+    """The state of the parent's rule, if the new rule remembers the same (Adam continues as Adam); otherwise a new
+    state."""
     return dict(parent.optimizer) if parent.optimizer.keys() == initial.keys() else initial
 
 
 class _Run:
-    """The loop's body. Everything that must survive an interruption is in `checkpoint`."""
+    """The body of the training loop. Everything that must survive an interruption is in `checkpoint`."""
 
     def __init__(self, spec: SegmentSpec, name: str, problem: Problem, checkpoint: Checkpoint) -> None:
         self.spec, self.name, self.problem, self.checkpoint = spec, name, problem, checkpoint
@@ -160,7 +162,7 @@ class _Run:
         if weights is None:
             return None
         if self.checkpoint.dominant is not None:
-            DominantSubspace(self.checkpoint.dominant)  # verified where it comes from a file, and not at every step
+            DominantSubspace(self.checkpoint.dominant)  # verified when it is read from a file, and not at every step
         return SubspaceFilter(
             k=weights.k or self.spec.problem.k,
             tolerance=weights.tolerance,
@@ -172,7 +174,7 @@ class _Run:
         )
 
     def advance(self) -> None:
-        """Measure at the current step, then make one update, unless the segment ends here."""
+        """Measures at the current step, and then makes one update unless the segment ends here."""
         if self.state.diverged_at is not None:
             self.checkpoint.stopped_by = StoppedBy.EARLIER_DIVERGENCE
             return
@@ -230,7 +232,7 @@ class _Run:
         return self.problem.training.gradient(theta, indices)
 
     def _value_and_gradient(self) -> tuple[Tensor, Tensor]:
-        """On the full batch at the current θ, evaluated once a step, whoever asks."""
+        """The loss and gradient of the full batch at the current θ, which are evaluated at most once per step."""
         if self.full_batch is None or self.full_batch[0] is not self.state.theta:
             self.full_batch = (self.state.theta, *self.problem.training.value_and_gradient(self.state.theta))
         return self.full_batch[1:]
@@ -255,7 +257,7 @@ class _Run:
         )
 
     def _due(self, place: Literal["first", "usual", "update"], last: bool) -> list[tuple[str, BaseProbe]]:
-        """The probes to run at this step, of those that have this place."""
+        """The probes with this place that are due at this step."""
         return [
             (kind, probe)
             for kind, probe in self.probes.items()
@@ -263,7 +265,7 @@ class _Run:
         ]
 
     def _measure(self, moment: Moment) -> dict[str, Row]:
-        """Run the probes that are due; their rows by kind. Ends the segment where it is to end."""
+        """Runs the probes that are due and returns their rows by kind. Ends the segment if it has to end here."""
         last, threshold = self.state.step >= self.last_step, self.spec.stop.alignment_ema
         rows: dict[str, Row] = {}
         aligned = False

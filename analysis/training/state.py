@@ -1,4 +1,4 @@
-"""The state a segment ends in, its checkpoint on the way, and how both are kept in files."""
+"""The final state of a segment and its checkpoint, and how both are stored in files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from analysis.store.tensors import read_tensors, write_tensors
 
 @dataclass
 class State:
-    """Where a segment stands; at its end, what its children begin from.
+    """The current state of a segment. At its end, its children start from it.
 
     Attributes:
         theta: parameters [P].
         step: global step, the number of updates made since initialisation.
-        optimizer: what the update rule remembers.
-        kept: tensors and numbers that the filter ("filter") and probes (by kind) go on with, such as the block from
-            which the next search for eigenvectors starts.
+        optimizer: the state of the update rule.
+        kept: tensors and numbers with which the filter ("filter") and the probes (by kind) continue, such as the block
+            from which the next search for eigenvectors starts.
         diverged_at: the step at which the run diverged, if it did.
     """
 
@@ -33,7 +33,7 @@ class State:
     diverged_at: int | None = None
 
     def on(self, device: torch.device) -> State:
-        """The same on another device; counts, which are scalars, stay on the CPU (see `analysis.rules.adam`)."""
+        """The same state on another device. Counts, which are scalars, stay on the CPU (see `analysis.rules.adam`)."""
         return replace(
             self,
             theta=self.theta.to(device),
@@ -44,18 +44,18 @@ class State:
 
 @dataclass
 class Checkpoint:
-    """All that an interrupted segment needs to end with the arrays of an undisturbed one.
+    """Everything that an interrupted segment needs to end with the arrays of an undisturbed one.
 
     Attributes:
-        state: where it stands.
+        state: its current state.
         start: θ [P] at its first step (distances are measured from there).
         first_step: global step of `start`.
         dominant: eigenvectors [P, k] of the filter's last refresh.
-        refreshed_at: its step.
+        refreshed_at: the step of that refresh.
         interval: steps from there to the next refresh.
         counters: products and unconverged refreshes so far.
-        records: what was measured so far, by variable.
-        stopped_by: why the segment ended (`StoppedBy`); None while it has not.
+        records: the measurements so far, by variable.
+        stopped_by: why the segment ended (`StoppedBy`); None if it has not ended.
     """
 
     state: State
@@ -69,7 +69,7 @@ class Checkpoint:
     stopped_by: str | None = None
 
     def on(self, device: torch.device) -> Checkpoint:
-        """The same on another device."""
+        """The same checkpoint on another device."""
         return replace(
             self,
             state=self.state.on(device),
@@ -86,7 +86,7 @@ def write_state(state: State, path: Path, segment: str) -> None:
     """Write the state atomically.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: it cannot be written.
     """
     tensors, metadata = _pack(state)
     write_tensors(tensors, {**metadata, "segment": segment}, path)
@@ -96,7 +96,7 @@ def read_state(path: Path) -> State:
     """The state in a file that `write_state` wrote.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     return _unpack(*read_tensors(path))
 
@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in a file that `write_checkpoint` wrote.
 
     Raises:
-        InputError: if the file is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     tensors, metadata = read_tensors(path)
     prefix = "records."

@@ -1,4 +1,4 @@
-"""The device that a job's tensors are on, and torch's settings for numbers that repeat there."""
+"""The device of a job's tensors, and torch's settings for repeatable numbers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from sharpflat.errors import InputError
 
 
 def prepare(device: str, threads: int) -> torch.device:
-    """Set torch up for a job: deterministic algorithms alone, float32 products in float32 (no TF32).
+    """Sets torch up for a job: only deterministic algorithms, and float32 products in float32 (no TF32).
 
-    Where a job runs decides no name; its files say it in their provenance.
+    The device is not part of any name. The files of a job record it in their provenance.
 
     Args:
         device: "cpu", "cuda" or as in "cuda:1".
-        threads: of torch on the CPU; fixed, since another number rounds otherwise.
+        threads: number of torch threads on the CPU. It is fixed, because another number changes the rounding.
 
     Raises:
-        InputError: if torch finds no such device.
+        InputError: torch finds no such device.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts, else it is refused
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # cuBLAS reads it when it starts; set later, it is refused
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: seconds
+    torch.set_deterministic_debug_mode(
+        "error"
+    )  # use_deterministic_algorithms would import the compiler, which takes seconds
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -37,5 +41,5 @@ def prepare(device: str, threads: int) -> torch.device:
         there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise InputError(f"device: found {device!r}; torch finds here: {there}")
     found = torch.device("cuda", found.index or 0)
-    torch.cuda.set_device(found)  # else each process takes memory of the first one too
+    torch.cuda.set_device(found)  # otherwise each process also takes memory of the first GPU
     return found

@@ -1,4 +1,4 @@
-"""Gather the pages of the documentation site in a folder: those of docs/, and those that are made from something else.
+"""Gathers the pages of the documentation site in a folder: those of docs/, and those that are generated.
 
 `python docs/site/pages.py .docs/pages`; `make docs` then builds the site from there (mkdocs.yml).
 """
@@ -135,7 +135,7 @@ def value(default: object) -> str:
 
 # ---------------------------------------------------------------- gallery
 def gallery(images: Path) -> str:
-    """Every figure and table of the papers: what it shows, how it is made, and how it looks at each size."""
+    """Every figure and table of the papers: what it shows, how it is made, and its image at each size."""
     experiments = read(CONFIG_DIR / "experiments.yaml", Experiments)
     text = ["# Gallery", (DOCS / "site" / "gallery.md").read_text(encoding="utf-8")]
     for paper in read_papers(ROOT / "workflow" / "report" / "papers.yaml"):

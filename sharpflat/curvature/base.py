@@ -1,4 +1,4 @@
-"""What all curvature operators offer: products as `H @ v`, a shape, and a view for SciPy."""
+"""The common interface of all curvature operators: products as `H @ v`, a shape, and a view for SciPy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Sized(Protocol):
-    """Something that belongs to R^P: an operator or an objective."""
+    """An operator on R^P, or an objective with P parameters."""
 
     size: int
     dtype: torch.dtype
@@ -28,7 +28,7 @@ class Operator:
         size: P.
         dtype: dtype of the vectors.
         device: Device of the vectors.
-        exact: The operator is symmetric by construction, whatever rounding makes of it.
+        exact: Whether the operator is symmetric by construction, apart from rounding.
     """
 
     exact = True
@@ -61,7 +61,7 @@ class Operator:
         """The product with a vector [P] or with the columns of a matrix [P, K]: `H @ v`, `H @ V`.
 
         Raises:
-            InputError: V is no tensor [P] or [P, K] of the operator's dtype and device.
+            InputError: V is not a tensor [P] or [P, K] of the operator's dtype and device.
         """
         if not isinstance(V, Tensor):
             raise InputError(f"expected a tensor, not a {type(V).__name__}; to_scipy() takes NumPy arrays")
@@ -70,10 +70,10 @@ class Operator:
     def to_scipy(self) -> LinearOperator:
         """The operator as a `scipy.sparse.linalg.LinearOperator` on NumPy arrays.
 
-        `eigsh` then needs `which="LA"` for the largest eigenvalues: its default takes the largest in magnitude.
+        Call `eigsh` with `which="LA"` for the largest eigenvalues. Its default finds those largest in magnitude.
 
         Raises:
-            InputError: SciPy is not installed, NumPy has no such dtype, or a vector is complex.
+            InputError: SciPy is not installed, NumPy lacks the dtype, or a vector is complex.
         """
         try:
             from scipy.sparse.linalg import LinearOperator

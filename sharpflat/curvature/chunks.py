@@ -1,4 +1,4 @@
-"""How many examples to evaluate at once: what fits the caches, and half as many whenever memory runs out."""
+"""How many examples to evaluate at once: as many as fit the caches, and half as many whenever memory runs out."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from sharpflat.arguments import check_counts
 
 T = TypeVar("T")
 
-# What one example's graph of a Hessian product holds, relative to what its forward pass saves: the forward
-# pass, the backward pass made differentiable, and the temporaries of the second backward pass.
+# Size of one example's graph of a Hessian product, relative to what its forward pass saves. The graph holds the forward
+# pass, the differentiable backward pass, and the temporaries of the second backward pass.
 GRAPH_FACTOR = 4
 _MINIBATCH = 64
 _CPU_BUDGET = 1 << 30
 _CUDA_BUDGET_FRACTION = 8  # one eighth of the device's memory
 
-# On a CPU a chunk's graph should fit the caches, for what falls out of them is slow. Milliseconds of CPU time for a
-# gradient and for one vector's product with H through a kept graph, by the bytes that GRAPH_FACTOR gives the chunk
-# (one core of an AMD EPYC, 32 MiB of L3 cache, other jobs beside it, so to some 20 %; papers' widths, VGG11/4 a
-# quarter of it; fewer examples):
+# On a CPU, a chunk's graph should fit the caches, because memory outside them is slow. The table gives milliseconds of
+# CPU time for a gradient and for one vector's product with H through a kept graph, for several sizes of the chunk as
+# GRAPH_FACTOR estimates them. It was measured on one core of an AMD EPYC (32 MiB of L3 cache) with other jobs on the
+# machine, so it is accurate to about 20 %. The widths are the papers' (VGG11/4 has a quarter of VGG11's width), and
+# there are fewer examples:
 #
 #   CNN, 500 images      547 MiB 842, 1091   219 MiB 498, 641    55 MiB 405, 536    27 MiB 505, 498   11 MiB 464, 623
 #   ResNet8, 200 images  489 MiB 696, 1412   122 MiB 541, 1344   61 MiB 655, 1244   24 MiB 787, 1309  12 MiB 868, 1794
 #   VGG11/4, 200 images  188 MiB 370, 496    94 MiB 328, 546     47 MiB 289, 509    23 MiB 395, 548   9 MiB 425, 891
 #   VGG11, 64 images     240 MiB 1959, 2174  120 MiB 1772, 2584  60 MiB 1757, 2961  30 MiB 2627, 3762
 #
-# 64 MiB is near the best of each but VGG11's, whose 39 MB of θ pass through the caches with every chunk; so a chunk may
-# also take eight times θ's bytes. Constants rather than this machine's caches: the numbers then depend on no machine.
+# 64 MiB is close to the best for all models except VGG11, whose 39 MB of θ pass through the caches with every chunk. So
+# a chunk may also take eight times the bytes of θ. These are constants rather than this machine's cache sizes, so that
+# the results do not depend on the machine.
 _CACHE_BUDGET = 64 << 20
 _CACHE_BUDGET_THETAS = 8
 
-# Padded examples are cut to the longest of each chunk, which pays only where a chunk is much work. Of 150 sentences of
-# `quick` (17 MiB) two chunks instead of one took 1.16 times as long for a gradient, 1.09 for a product through a kept
-# graph and 1.24 for one at a new θ, though they hold a quarter fewer positions.
+# Padded examples are cut to the longest of each chunk, which helps only if a chunk is much work. For 150 sentences of
+# `quick` (17 MiB), two chunks instead of one took 1.16 times as long for a gradient, 1.09 times for a product through a
+# kept graph and 1.24 times for a product at a new θ, although they hold a quarter fewer positions.
 _TINY_BUDGET = 24 << 20
 
 
@@ -64,14 +66,15 @@ class Chunks:
         """Evaluates nothing.
 
         Args:
-            count: Number of examples, N; of padded ones, how many of the longest take as much room as all.
-            saved_bytes: Bytes that a forward pass of so many (of the longest) examples saves for the backward pass.
-            device: Where it is evaluated.
+            count: Number of examples, N. For padded examples, how many of the longest take as much memory as all.
+            saved_bytes: Bytes that a forward pass of a number of (the longest) examples saves for the backward pass.
+            device: Device of the evaluation.
             theta_bytes: Bytes of θ.
-            examples: Of padded ones, how many there are: one chunk, uncut, where that is tiny.
-            chunk_size: Examples evaluated at once. `None`: as many as `chunk_budget` allows.
-            memory_budget: Bytes. `None`: 1 GiB on a CPU, an eighth of a GPU's memory. One chunk's graph may take all
-                of it on a GPU, and on a CPU 64 MiB of it, or eight times the bytes of θ where that is more.
+            examples: Number of padded examples. They are one uncut chunk if that is tiny.
+            chunk_size: Examples evaluated at once. `None` means as many as `chunk_budget` allows.
+            memory_budget: In bytes. `None` means 1 GiB on a CPU and an eighth of the memory of a GPU. One chunk's graph
+                may take all of it on a GPU. On a CPU it may take 64 MiB of it, or eight times the bytes of θ if that is
+                more.
             fixed: Chunks of another size would give another function, so `chunk_size` is kept when memory runs out.
 
         Raises:
@@ -95,7 +98,7 @@ class Chunks:
 
     @property
     def size(self) -> int:
-        """Examples evaluated at once: as given, or from the chunk budget; halved when memory ran out."""
+        """Number of examples evaluated at once: as given or from the chunk budget, and halved when memory ran out."""
         if self._size is None:
             each = max(1, GRAPH_FACTOR * self.bytes_per_example)
             if each * self._examples <= min(_TINY_BUDGET, self.chunk_budget):
@@ -107,16 +110,16 @@ class Chunks:
         return self._size
 
     def size_for(self, examples: int) -> int:
-        """The chunk size for so many of the examples: for a minibatch, all of them, unless that was too many.
+        """The chunk size for a number of examples. A minibatch is one chunk, unless that was too many.
 
-        Working out a chunk size costs two small forward passes, and several chunks cost a sum in float64: both are
-        too much for a minibatch.
+        Computing a chunk size takes two small forward passes, and several chunks need a sum in float64. Both cost too
+        much for a minibatch.
         """
         return examples if not self._limited and examples <= _MINIBATCH else self.size
 
     @property
     def bytes_per_example(self) -> int:
-        """Bytes that the forward pass of one more example saves for the backward pass, beside its input."""
+        """Bytes that the forward pass of one more example saves for the backward pass, without its input."""
         if self._bytes_per_example is None:
             if self._count == 1:
                 self._bytes_per_example = 1
@@ -132,14 +135,14 @@ class Chunks:
         return GRAPH_FACTOR * self.bytes_per_example * self._count <= self.memory_budget
 
     def with_halving(self, evaluate: Callable[[], T], examples: int | None = None) -> T:
-        """The result of `evaluate()`; when memory runs out, again with half the chunk size, until it fits.
+        """The result of `evaluate()`, which is repeated with half the chunk size when memory runs out.
 
         Args:
             evaluate: Evaluates in chunks.
-            examples: In chunks of `size_for(examples)`. `None`: of `size`.
+            examples: The chunks have the size `size_for(examples)`. `None` means `size`.
 
         Raises:
-            RuntimeError: Memory runs out with one example, or where the chunk size is fixed.
+            RuntimeError: Memory runs out even with one example, or the chunk size is fixed.
         """
         while True:
             try:
@@ -150,7 +153,7 @@ class Chunks:
                 size = self.size if examples is None else self.size_for(examples)
                 if size == 1:
                     raise
-            # Outside the handler, so that the traceback no longer holds the tensors.
+            # This is outside the handler, so that the traceback no longer holds the tensors.
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             half = -(-size // 2)
@@ -159,7 +162,7 @@ class Chunks:
 
 
 def saved_bytes(forward: Callable[[], object], data: Iterable[Tensor]) -> int:
-    """Bytes that `forward()` saves for the backward pass, without the storage of `data`, which is there anyway."""
+    """Bytes that `forward()` saves for the backward pass, without the storage of `data`, which exists anyway."""
     storages: dict[int, int] = {}
     kept: list[Tensor] = []
     there = {tensor.untyped_storage().data_ptr() for tensor in data}
@@ -168,12 +171,12 @@ def saved_bytes(forward: Callable[[], object], data: Iterable[Tensor]) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in there:
             storages[storage.data_ptr()] = min(storage.nbytes(), tensor.numel() * tensor.element_size())
-            kept.append(tensor)  # so that no address is used twice
+            kept.append(tensor)  # so that no address is reused
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.enable_grad():
         result = forward()
-    del result  # kept until here: what it saved must not be freed, and its address used again, on the way
+    del result  # kept until here, so that its saved tensors are not freed and their addresses reused meanwhile
     return sum(storages.values())
 
 

@@ -1,4 +1,4 @@
-"""The Hessian of a loss that is given as a closure, for code that holds its model, data and loss itself."""
+"""The Hessian of a loss that is given as a closure, for code that has its own model, data and loss."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from sharpflat.errors import InputError
 
 
 class LossHessian(Operator):
-    """The Hessian H of a closure's loss by some parameters, at the values they have now; by double backward passes.
+    """The Hessian H of a closure's loss with respect to some parameters at their current values.
 
-    θ is the vector of the parameters in the order given. One that does not require a gradient, or that the loss does
-    not depend on, is a constant: its rows and columns are zero. `.grad` of the parameters stays as it is.
+    Products are double backward passes. θ is the vector of the parameters in the given order. A parameter that does not
+    require a gradient, or on which the loss does not depend, is a constant, and its rows and columns are zero. `.grad`
+    of the parameters stays as it is.
 
     Attributes:
         size: P, the number of entries of θ.
@@ -25,24 +26,24 @@ class LossHessian(Operator):
     """
 
     def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
-        """Evaluates the closure, once, with gradients enabled; all products share that graph.
+        """Evaluates the closure once, with gradients enabled. All products share that graph.
 
         Args:
-            closure: returns the loss, a scalar, and calls no `backward()`.
-            parameters: leaf tensors, of any shapes.
+            closure: returns the loss, a scalar, without calling `backward()`.
+            parameters: leaf tensors of any shapes.
 
         Raises:
-            InputError: no parameter, mixed dtypes or devices, or the closure's result is no scalar tensor, depends on
-                none of the parameters, or was already differentiated.
+            InputError: there is no parameter, dtypes or devices are mixed, or the closure's result is not a scalar
+                tensor, depends on none of the parameters, or was already differentiated.
         """
         check_autograd()
         self._parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         lazy = [p for p in self._parameters if isinstance(p, torch.nn.parameter.UninitializedParameter)]
         if lazy:
-            raise InputError("a parameter of a lazy layer has no shape yet: run the model once, model(inputs), before")
+            raise InputError("a parameter of a lazy layer has no shape yet: run the model once first, model(inputs)")
         kinds = {(p.dtype, p.device) for p in self._parameters}
         if len(kinds) != 1:
-            raise InputError(f"need parameters, all of one dtype and device: {kinds or 'none'}")
+            raise InputError(f"parameters must all share one dtype and device: {kinds or 'none'}")
         ((self.dtype, self.device),) = kinds
         if not self.dtype.is_floating_point:
             raise InputError(f"parameters must be real numbers, not {self.dtype}")
@@ -52,7 +53,7 @@ class LossHessian(Operator):
         self._gradients = self._differentiate(closure)
 
     def _differentiate(self, closure: Callable[[], Tensor]) -> list[Tensor | None]:
-        """The differentiable gradient by each variable; None where the loss does not depend on it."""
+        """The differentiable gradient with respect to each variable; None if the loss does not depend on it."""
         with explaining(), torch.enable_grad():
             loss = closure()
             if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -69,11 +70,11 @@ class LossHessian(Operator):
         if all(g is None for g in gradients):
             raise InputError(
                 "the closure's loss depends on none of the parameters that require a gradient: it must evaluate the "
-                "very model that they belong to, without no_grad() or detach()"
+                "model that they belong to, without no_grad() or detach()"
             )
         if any(g is not None and g.layout != torch.strided for g in gradients):
             raise InputError(
-                "a parameter has sparse gradients, which have no products: make the embedding with sparse=False"
+                "a parameter has sparse gradients, which products do not support: make the embedding with sparse=False"
             )
         return gradients
 
@@ -100,7 +101,7 @@ class LossHessian(Operator):
 
     def _product(self, v: Tensor) -> Tensor:
         pieces = {id(p): piece for p, piece in zip(self._parameters, v.split(self._lengths), strict=True)}
-        # Where a gradient is a constant (the loss is linear there), there is nothing left to differentiate.
+        # If a gradient is a constant (the loss is linear in it), nothing is left to differentiate.
         live = [
             (g, pieces[id(p)].view_as(p))
             for p, g in zip(self._variables, self._gradients, strict=True)

@@ -1,4 +1,4 @@
-"""An objective's data: trees of tensors in memory, or a stream of batches that is read again for every pass."""
+"""An objective's data: trees of tensors in memory, or a stream of batches that is read again in every pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from sharpflat.errors import InputError
 
 Tree = Any
-"""A tensor, or dicts, lists and tuples of them, nested in any way. None is a leaf without tensors."""
+"""A tensor, or dicts, lists and tuples of tensors, nested in any way. None is a leaf without tensors."""
 
 _DATASET_BATCH = 64
 
@@ -22,7 +22,7 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """The tree with every tensor replaced by `function(tensor)`.
 
     Raises:
-        InputError: It holds something other than tensors, None, dicts, lists and tuples.
+        InputError: The tree holds something other than tensors, None, dicts, lists and tuples.
     """
     if isinstance(tree, Tensor):
         return function(tree)
@@ -36,7 +36,7 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
         return type(tree)(map_tree(function, value) for value in tree)
     raise InputError(
         "inputs and targets must be tensors, or dicts, lists and tuples of tensors with the examples first, not "
-        f"{type(tree).__name__}; make tensors of NumPy arrays and numbers with torch.as_tensor()"
+        f"{type(tree).__name__}; convert NumPy arrays and numbers with torch.as_tensor()"
     )
 
 
@@ -56,7 +56,7 @@ def count_of(tree: Tree, name: str) -> int:
     """The number of examples: the length of every tensor's first dimension.
 
     Raises:
-        InputError: There is no tensor, one has no dimension, or lengths differ.
+        InputError: There is no tensor, a tensor has no dimension, or the lengths differ.
     """
     tensors = tensors_of(tree)
     if any(t.ndim == 0 for t in tensors):
@@ -87,17 +87,17 @@ class Examples:
         """Moves the tensors with `move`.
 
         Raises:
-            InputError: No examples, or not as many targets as inputs.
+            InputError: There are no examples, or there are not as many targets as inputs.
         """
         numbers = count_of(inputs, "inputs"), count_of(targets, "targets")
         if numbers[0] == 0 or numbers[0] != numbers[1]:
-            raise InputError(f"need as many targets as inputs, and one at least: {numbers[0]}, {numbers[1]}")
+            raise InputError(f"need as many targets as inputs, and at least one: {numbers[0]}, {numbers[1]}")
         self.inputs, self.targets = map_tree(move, inputs), map_tree(move, targets)
         self.count = numbers[0]
 
     @property
     def room(self) -> int:
-        """How many examples of the greatest length take as much room as all of these; N where lengths are equal."""
+        """How many examples of the greatest length take as much memory as all of these; N if lengths are equal."""
         return self.count
 
     def pieces(self, size: int) -> Iterator[tuple[Tree, Tree]]:
@@ -108,7 +108,7 @@ class Examples:
             yield from zip(_pieces(self.inputs, size), _pieces(self.targets, size), strict=True)
 
     def head(self, count: int) -> tuple[Tree, Tree]:
-        """The first `count` examples, or all there are; views of the data."""
+        """The first `count` examples (or all, if there are fewer), as views of the data."""
         return map_tree(lambda t: t[:count], self.inputs), map_tree(lambda t: t[:count], self.targets)
 
     def take(self, indices: Tensor) -> Examples:
@@ -124,24 +124,26 @@ class Examples:
         return Examples(parts[0], parts[1], move=lambda t: t)
 
     def in_own_order(self, outputs: Tensor) -> Tensor:
-        """Rows [N, ...] in the order of `pieces`, put in the order of the examples."""
+        """Reorders rows [N, ...] from the order of `pieces` to the order of the examples."""
         return outputs
 
 
 class Padded(Examples):
-    """Data in memory whose examples are filled up to one length with positions that the model ignores.
+    """Data in memory whose examples are padded to one length with positions that the model ignores.
 
-    Pieces hold examples of like length, longest first, cut to their longest; shorter ones more of them.
+    Pieces hold examples of similar length, longest first, and are cut to their longest example. Pieces of shorter
+    examples hold more of them.
 
     Attributes:
-        lengths: Positions of each example that count, int64 [N] on the CPU.
+        lengths: Number of positions that count in each example, int64 [N] on the CPU.
     """
 
     def __init__(self, inputs: Tree, targets: Tree, move: Callable[[Tensor], Tensor], lengths: Tensor) -> None:
-        """Moves the tensors with `move`, but not the lengths: the host needs them.
+        """Moves the tensors with `move`. The lengths stay on the CPU, because the host needs them.
 
         Raises:
-            InputError: As `Examples`; an input is not [N, T, ...] with one T; or lengths are not N integers of 0 to T.
+            InputError: As for `Examples`; an input is not [N, T, ...] with one T; or lengths are not N integers from 0
+                to T.
         """
         super().__init__(inputs, targets, move)
         shapes = {tuple(t.shape[:2]) for t in tensors_of(self.inputs)}
@@ -159,12 +161,12 @@ class Padded(Examples):
 
     @property
     def room(self) -> int:
-        """How many examples of the greatest length take as much room as all of these."""
+        """How many examples of the greatest length take as much memory as all of these."""
         longest: int = self._descending[0]
         return -(-sum(self._descending) // longest)
 
     def pieces(self, size: int) -> Iterator[tuple[Tree, Tree]]:
-        """(inputs, targets) with as many positions as `size` of the longest examples have, and one example at least."""
+        """(inputs, targets) with as many positions as `size` of the longest examples, and at least one example."""
         start = 0
         while start < self.count:
             stop = start + max(1, size * self._descending[0] // self._descending[start])
@@ -172,13 +174,13 @@ class Padded(Examples):
             start = stop
 
     def head(self, count: int) -> tuple[Tree, Tree]:
-        """The `count` longest examples, or all there are."""
+        """The `count` longest examples, or all if there are fewer."""
         return self._cut(self._order[:count])
 
     def take(self, indices: Tensor) -> Examples:
-        """The examples `indices` [B], cut to the longest of them where the indices are on the CPU.
+        """The examples `indices` [B], cut to the longest of them if the indices are on the CPU.
 
-        Elsewhere they stay as they are: to look at the indices, the host would have to wait for the device.
+        If they are on another device, the examples are not cut, because the host would have to wait for the indices.
 
         Raises:
             InputError: Indices that are no indices of these examples, or none.
@@ -191,7 +193,7 @@ class Padded(Examples):
         return part
 
     def in_own_order(self, outputs: Tensor) -> Tensor:
-        """Rows [N, ...] in the order of `pieces`, put in the order of the examples."""
+        """Reorders rows [N, ...] from the order of `pieces` to the order of the examples."""
         return torch.empty_like(outputs).index_copy_(0, self._order.to(outputs.device), outputs)
 
     def _cut(self, chosen: Tensor) -> tuple[Tree, Tree]:
@@ -201,9 +203,9 @@ class Padded(Examples):
 
 
 class Stream:
-    """Batches (inputs, targets) from an iterable that gives the same ones, in the same order, each time.
+    """Batches (inputs, targets) from an iterable that yields the same batches in the same order each time.
 
-    Nothing is kept but a digest of every batch of the first pass, which later passes must repeat.
+    Only a digest of every batch of the first pass is kept, and later passes must match it.
 
     Attributes:
         inputs: The iterable itself.
@@ -217,7 +219,7 @@ class Stream:
         """Reads all batches once.
 
         Raises:
-            InputError: The iterable shuffles, can be read only once, is empty, or gives no pairs of trees.
+            InputError: The iterable shuffles, can be read only once, is empty, or does not yield pairs of trees.
         """
         self.inputs = batches
         self._batches = _checked(batches)
@@ -231,7 +233,7 @@ class Stream:
             self.count += numbers[0]
             self._digests.append(_digest(inputs, targets))
         if self.count == 0:
-            raise InputError("need one example at least; the data have none")
+            raise InputError("need at least one example; the data have none")
 
     def _pairs(self) -> Iterator[tuple[Tree, Tree]]:
         for batch in _begin(self._batches):
@@ -246,7 +248,7 @@ class Stream:
         """(inputs, targets) of at most `size` examples, batch after batch.
 
         Raises:
-            InputError: A batch is not that of the first pass.
+            InputError: A batch differs from that of the first pass.
         """
         number = 0
         for inputs, targets in self._pairs():
@@ -261,20 +263,20 @@ class Stream:
         if number != len(self._digests):
             raise InputError(
                 f"the data ended early: {number} of {len(self._digests)} batches; an Objective reads them in every "
-                "pass and needs an iterable that starts anew each time"
+                "pass and needs an iterable that starts again each time"
             )
 
     @property
     def room(self) -> int:
-        """N: nothing is known of lengths."""
+        """N, because the lengths are unknown."""
         return self.count
 
     def in_own_order(self, outputs: Tensor) -> Tensor:
-        """The rows as they are, which is the order of the batches."""
+        """The rows unchanged, in the order of the batches."""
         return outputs
 
     def head(self, count: int) -> tuple[Tree, Tree]:
-        """The first `count` examples of the first batches."""
+        """The first `count` examples of the first batch."""
         inputs, targets = next(iter(self._pairs()))
         return (
             map_tree(lambda t: self._move(t[:count]), inputs),
@@ -282,7 +284,7 @@ class Stream:
         )
 
     def take(self, indices: Tensor) -> Examples:
-        """Refused: a stream has no random access.
+        """Always refused, because a stream has no random access.
 
         Raises:
             InputError: Always.
@@ -300,17 +302,17 @@ def open_data(
     """
     if targets is not None:
         if isinstance(inputs, DataLoader | Dataset):
-            raise InputError(f"a {type(inputs).__name__} brings its own targets: leave `targets` out")
+            raise InputError(f"a {type(inputs).__name__} contains its own targets: leave `targets` out")
         return Examples(inputs, targets, move) if lengths is None else Padded(inputs, targets, move, lengths)
     if lengths is not None:
-        raise InputError("lengths need data in memory; let a stream of batches cut its padding itself")
+        raise InputError("lengths need data in memory; a stream of batches must cut its own padding")
     if isinstance(inputs, IterableDataset) and not isinstance(inputs, DataLoader):
         raise InputError("wrap the IterableDataset in a DataLoader, which makes batches of its examples")
     if isinstance(inputs, Dataset):
         inputs = DataLoader(inputs, batch_size=chunk_size or _DATASET_BATCH)  # in order
     if isinstance(inputs, Tensor | Mapping) or not isinstance(inputs, Iterable):
         raise InputError(
-            f"targets are missing: {type(inputs).__name__} is no DataLoader, Dataset or other re-iterable of "
+            f"targets are missing: {type(inputs).__name__} is not a DataLoader, Dataset or other re-iterable of "
             "(inputs, targets)"
         )
     return Stream(inputs, move)
@@ -327,7 +329,7 @@ def _checked(batches: Iterable[Any]) -> Iterable[Any]:
     if _begin(batches) is batches:
         raise InputError(
             f"a {type(batches).__name__} can be read only once: give a list of batches, a DataLoader, or an object "
-            "whose __iter__ starts anew each time"
+            "whose __iter__ starts again each time"
         )
     if isinstance(batches, DataLoader):
         samplers = batches.sampler, getattr(batches.batch_sampler, "sampler", None)

@@ -1,15 +1,15 @@
 """The largest eigenvalues of a symmetric operator, by block Krylov iteration with Rayleigh–Ritz.
 
-One method, cold or warm. The search space W starts as a random block (cold) or as the previous result's
-`start` (warm). Each round applies the operator to the newest block, takes Ritz pairs from all of W, and
-expands W by the residuals of the wanted pairs that have not converged, compressed to their numerical rank.
-From a random block that is block Krylov (block Lanczos with full reorthogonalisation); from a good start it
-costs the start block and little else.
+There is one method for a cold and a warm start. The search space W starts as a random block (cold) or as the
+`start` of the previous result (warm). Each round applies the operator to the newest block, computes Ritz pairs
+from all of W, and expands W by the residuals of the wanted pairs that have not converged, compressed to their
+numerical rank. From a random block, this is block Krylov iteration (block Lanczos with full
+reorthogonalisation). From a good start, it costs little more than the products with the start block.
 
-What makes the warm start good is free: the images A U of the last block are at hand, so `start` is one
-power step ahead of the Ritz vectors it was made from. Measured on 1,000-step-old tanh MLPs, one SGD step a
-refresh, k = 10, mean 1 − overlap with tight eigenvectors (784-200-200-10 and 5,000 images; 784-32-32-10
-and 1,000 images):
+The warm start is good, and this costs nothing: the images A U of the last block are known, so `start` is one power
+step ahead of its Ritz vectors. The table shows measurements on tanh MLPs after 1,000 steps, with one SGD step per
+refresh and k = 10. It gives the mean of 1 − overlap with tight eigenvectors for 784-200-200-10 with 5,000 images,
+and then for 784-32-32-10 with 1,000 images:
 
     started from                        products    1 − overlap             residual / λ_k
     previous Ritz vectors               10          2.7e-4; 7.7e-4          0.03; 0.07
@@ -17,8 +17,8 @@ and 1,000 images):
     previous `start`, tolerance 0.01    20          < 1e-5; 1e-5            < 0.01
     SciPy eigsh, cold, tolerance 0      30; 35      0                       0
 
-so a tolerance of 0.03 to 0.1 costs one block product a step. Guard vectors matter where λ_k ≈ λ_{k+1}:
-with cross-entropy, λ_k/λ_{k+1} = 1.07 and tolerance 0.03, 1 − overlap falls from 2.5e-3 to 6e-4 with two.
+So a tolerance of 0.03 to 0.1 costs one block product per step. Guard vectors matter if λ_k ≈ λ_{k+1}. With
+cross-entropy, λ_k/λ_{k+1} = 1.07 and tolerance 0.03, two of them reduce 1 − overlap from 2.5e-3 to 6e-4.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.errors import InputError
 
-_SEED = 20240601  # of the starting block, where no generator is given
+_SEED = 20240601  # of the starting block, if no generator is given
 _NOISE = 0.1  # products with more asymmetry than this, relative to their size, are rounding errors
 
 
 class SymmetricOperator(Protocol):
-    """What the solver asks of an operator on R^P.
+    """The interface that the solver needs from an operator on R^P.
 
-    One that says `exact = True` is symmetric by construction: where its products are not, they are rounding errors (of
-    a softmax that is certain, say), and not a mistake.
+    An operator with `exact = True` is symmetric by construction. If its products are not symmetric, they are rounding
+    errors (for example of a softmax that is certain) and not a mistake.
     """
 
     size: int
@@ -56,27 +56,27 @@ class SymmetricOperator(Protocol):
 
 
 class NonFiniteProductError(ArithmeticError):
-    """A product with the operator holds NaN or infinity; the message says which product."""
+    """A product with the operator contains NaN or infinity. The message says which product."""
 
 
 Enough = Callable[[Tensor, Tensor], bool]
-"""Whether Ritz vectors [P, K] and the same one power step on, both orthonormal, are near enough to each other."""
+"""Whether Ritz vectors [P, K] are close enough to the same vectors after one power step; both are orthonormal."""
 
 
 @dataclass(frozen=True)
 class TopEigenspace:
-    """The K = k + `beyond` largest eigenpairs, algebraically, and how good they are (see `top_eigenspace`).
+    """The K = k + `beyond` algebraically largest eigenpairs, and their accuracy (see `top_eigenspace`).
 
     Attributes:
         eigenvalues: [K], descending (see `which`).
         eigenvectors: [P, K], orthonormal columns.
-        residuals: [K], ‖A u_i − λ_i u_i‖, from products with these very vectors.
-        products: Matrix-vector products used; a block of m counts m.
-        converged: Whether every residual is within its tolerance, and products are more than rounding errors.
-        reason: Why not, in words; None where converged.
-        start: [P, m], K <= m <= K + guard, orthonormal: the block to begin the next, nearby solve from. One
-            power step ahead of the Ritz vectors, in their order, and usually closer; no product verifies it. Its first
-            K columns span what that step makes of `eigenvectors`.
+        residuals: [K], ‖A u_i − λ_i u_i‖, from products with exactly these vectors.
+        products: Number of matrix-vector products used. A block of m counts m.
+        converged: Whether every residual is within its tolerance, and the products are more than rounding errors.
+        reason: Why it did not converge; None if it did.
+        start: [P, m] with K <= m <= K + guard, orthonormal. It is the block from which to start the next solve nearby.
+            It is one power step ahead of the Ritz vectors, in their order, and usually more accurate, but no product
+            verifies it. Its first K columns span the image of `eigenvectors` under that step.
     """
 
     eigenvalues: Tensor
@@ -106,38 +106,42 @@ def top_eigenspace(
 ) -> TopEigenspace:
     """The k algebraically largest (or smallest, or largest in magnitude) eigenvalues of a symmetric operator.
 
-    Stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tolerance · |λ_k|, or ≤ 50 ε max|λ| (ε of the dtype: what
-    rounding allows). No stopping rule can notice an eigenvector that is exactly orthogonal to the start and to all that
-    the operator makes of it; guard vectors, carried along in `start`, make room for one that grows in. Products that
-    are rounding errors (see `SymmetricOperator`) end the search, unconverged; where they are a little asymmetric, it
-    goes on as far as their symmetric part allows, and `reason` says so. In dtypes of less than float32's precision
-    nothing counts as converged.
+    The solver stops when every wanted pair has ‖A u_i − λ_i u_i‖ ≤ tolerance · |λ_k|, or ≤ 50 ε max|λ|, which is what
+    rounding allows (ε is the precision of the dtype). No stopping rule can notice an eigenvector that is exactly
+    orthogonal to the Krylov space of the start. The guard vectors in `start` leave room for an eigenvector that grows
+    during training. If the products are rounding errors (see `SymmetricOperator`), the search ends unconverged. If they
+    are slightly asymmetric, it continues as far as their symmetric part allows, and `reason` says so. In dtypes with
+    less precision than float32, no result counts as converged.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
-        k: Number of eigenpairs; min(k, P) are returned.
-        start: Vectors [P, m] to begin with, any m, not necessarily orthonormal; usually the last result's `start`.
-            `None`: random.
-        tolerance: Of the residuals, relative to |λ_k|; 0 or more.
-        max_products: Stop, unconverged, rather than use more. `None`: 30 (k + beyond + guard).
-        generator: CPU generator of the random vectors. `None`: one with a fixed seed.
-        guard: Vectors beyond those returned to carry along in `start`.
-        block: Random vectors of a cold start. `None`: k + beyond + guard, which finds eigenvalues of any multiplicity
-            up to that; 1 is Lanczos iteration, which needs about half the products and may miss copies.
-        max_basis: Restart with the best half when the search space outgrows this. `None`: 5 (k + beyond + guard) + 20.
-        which: "largest" (descending), "smallest" (ascending) or "magnitude" (descending in it).
-        beyond: Number of eigenpairs after the first k that are returned too.
-        beyond_tolerance: Of the residuals of these, relative to |λ_1|: for a plot, where no more can be seen.
-        enough: Asked after each round, with the K Ritz vectors and the same one power step on, both [P, K] and
-            orthonormal. Where it says that they are near enough to each other, that counts as converged too.
+        k: Number of eigenpairs. min(k, P) are returned.
+        start: Vectors [P, m] to start from, with any m. They need not be orthonormal. Usually it is the `start` of the
+            last result. `None` means random vectors.
+        tolerance: Largest residual relative to |λ_k|, at least 0.
+        max_products: The solver stops unconverged before it uses more products than this. `None` means
+            30 (k + beyond + guard).
+        generator: CPU generator of the random vectors. `None` means one with a fixed seed.
+        guard: Number of additional vectors in `start`, beyond those returned.
+        block: Number of random vectors of a cold start. `None` means k + beyond + guard, which finds eigenvalues of any
+            multiplicity up to that number. 1 is Lanczos iteration, which needs about half the products and may miss
+            copies of multiple eigenvalues.
+        max_basis: The solver restarts with the best half when the search space is larger than this. `None` means
+            5 (k + beyond + guard) + 20.
+        which: "largest" (descending), "smallest" (ascending) or "magnitude" (descending in magnitude).
+        beyond: Number of further eigenpairs that are returned after the first k.
+        beyond_tolerance: Largest residual of these further pairs, relative to |λ_1|. It suits pairs that are only
+            plotted.
+        enough: A function that is called after each round with the K Ritz vectors, and with the same vectors after one
+            more power step. Both are [P, K] and orthonormal. If it returns True, the result counts as converged.
 
     Returns:
         The eigenpairs, on the operator's device.
 
     Raises:
-        InputError: A count is too small or no integer, a tolerance is negative or not finite, fewer products are
+        InputError: A count is too small or not an integer, a tolerance is negative or not finite, fewer products are
             allowed than eigenpairs, `start` has a wrong shape or is not finite, the operator is not symmetric, or
-            `which` is none of the three.
+            `which` is not one of the three.
         NonFiniteProductError: A product is not finite.
     """
     if which not in _WHICH:
@@ -248,7 +252,7 @@ def _solve(
 def _first_block(
     operator: SymmetricOperator, start: Tensor | None, block: int, k: int, generator: torch.Generator
 ) -> Tensor:
-    """Orthonormal vectors to begin with, as rows: random, or `start` with random ones where it has fewer than k."""
+    """Orthonormal vectors to start from, as rows: random ones, or `start` filled up with random ones to k."""
     if start is None:
         return _random(operator, block, generator)
     if not isinstance(start, Tensor) or not start.is_floating_point():
@@ -265,7 +269,7 @@ def _first_block(
 def _random(
     operator: SymmetricOperator, count: int, generator: torch.Generator, against: Tensor | None = None
 ) -> Tensor:
-    """Random orthonormal rows, drawn on the CPU so that every device sees the same ones."""
+    """Random orthonormal rows, drawn on the CPU so that every device uses the same ones."""
     rows = torch.randn(count, operator.size, dtype=torch.float64, generator=generator, device="cpu")
     return orthonormal(rows.to(device=operator.device, dtype=operator.dtype), against)
 
@@ -283,7 +287,7 @@ class _SearchSpace:
         self.rotation = self.projected  # Ritz vectors in the basis W, as columns
         self.scale = 0.0  # the largest ‖A v‖ seen
         self.noise = False  # whether products were rounding errors
-        self.asymmetry = 0.0  # the largest seen that is neither rounding nor noise
+        self.asymmetry = 0.0  # the largest so far that is neither rounding nor noise
         self.products = 0
 
     @property
@@ -292,11 +296,11 @@ class _SearchSpace:
 
     @property
     def rounding(self) -> float:
-        """The residual that rounding in the products leaves."""
+        """The residual that remains because of rounding in the products."""
         return 50 * torch.finfo(self.operator.dtype).eps * self.scale
 
     def expand(self, block: Tensor) -> None:
-        """Takes the orthonormal rows [m, P], orthogonal to W, into W."""
+        """Adds the orthonormal rows [m, P], which are orthogonal to W, to W."""
         images = self.operator.matmat(block.T).T
         norms = torch.linalg.vector_norm(images, dim=1).double().cpu()
         check_finite(norms, images, self.products)
@@ -311,8 +315,8 @@ class _SearchSpace:
         self.images = torch.cat([self.images, images]) if old else images
         columns, rows = columns.double().cpu(), rows.double().cpu()
         asymmetry = float((columns - rows.T).abs().max())
-        # Rounding in a long float32 product reaches 1e-5 of ‖A‖; a wrong operator differs by more than √ε.
-        # Below √tiny, where squares underflow, norms (and so the scale) are zero and nothing can be said.
+        # Rounding in a long float32 product reaches 1e-5 of ‖A‖. A wrong operator differs by more than √ε.
+        # Below √tiny, squares underflow. Norms, and so the scale, are then zero, and the test cannot decide.
         precision = torch.finfo(block.dtype)
         if asymmetry > precision.eps**0.5 * self.scale + precision.tiny**0.5:
             if not getattr(self.operator, "exact", False):
@@ -348,21 +352,21 @@ class _SearchSpace:
         return float(self.ritz[min(k, self.count) - 1])
 
     def bounds(self, first: int, count: int, tolerance: float, beyond_tolerance: float) -> Tensor:
-        """The largest residuals [count] at which the first `first` Ritz pairs, and those after them, count as found."""
+        """The largest residuals [count] at which the first `first` Ritz pairs, and those after them, have converged."""
         wanted = [tolerance * abs(self.kth(first))] * first + [beyond_tolerance * abs(self.kth(1))] * (count - first)
-        least = max(self.rounding, 2 * self.asymmetry)  # nor closer than the products are to symmetric ones
+        least = max(self.rounding, 2 * self.asymmetry)  # and not less than the asymmetry of the products
         return torch.tensor(wanted[:count], dtype=torch.float64, device="cpu").clamp_min(least)
 
     def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
-        """Whether residuals that only rounding excuses still say what the eigenvectors are.
+        """Whether the eigenvectors are accurate although their residuals are limited only by rounding.
 
-        They do where they are small beside λ_k, or where λ_k itself is zero to rounding.
+        They are if the residuals are small compared with λ_k, or if λ_k itself is zero up to rounding.
         """
         eigenvalue, largest = abs(self.kth(k)), float(residuals[:k].max())
         return largest <= max(tolerance, 1e-2) * eigenvalue or eigenvalue <= self.rounding
 
     def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool) -> str | None:
-        """Why the pairs found do not count as converged; None where they do."""
+        """Why the pairs do not count as converged; None if they do."""
         largest = f"the largest residual is {float(residuals.max()):.1e}, with λ_k = {self.kth(k):.1e}"
         if self.asymmetry:
             return (
@@ -385,16 +389,16 @@ class _SearchSpace:
         return residuals, torch.linalg.vector_norm(residuals, dim=1).double().cpu()
 
     def stepped(self, k: int, guard: int = 0) -> Tensor | None:
-        """The first k + `guard` Ritz vectors after a power step (A − σ), as orthonormal rows: no product needed.
+        """The first k + `guard` Ritz vectors after a power step (A − σ), as orthonormal rows. It needs no product.
 
-        The first k of these span what the step makes of the first k Ritz vectors.
+        The first k rows span the image of the first k Ritz vectors under the step.
 
-        σ is 0, or where W knows of eigenvalues below −λ_k, low enough that the step does not blow them up. None where
-        the step would help nothing.
+        σ is 0. If W contains eigenvalues below −λ_k, σ is low enough that the step does not amplify them. The result is
+        None if the step would not help.
         """
         shift = 0.0 if self.magnitude else min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
         if not self.magnitude and self.kth(k) - shift <= 0.1 * float(self.ritz.abs().max()) * (shift < 0):
-            return None  # wanted and unwanted ones would shrink alike
+            return None  # wanted and unwanted vectors would shrink equally
         stepped = self._rotate(self.images, k + guard)
         if shift < 0:
             stepped = torch.add(stepped, self.ritz_vectors(k + guard), alpha=-shift)
@@ -416,9 +420,9 @@ def check_finite(norms: Tensor, images: Tensor, before: int) -> None:
     """Refuses products that are not finite.
 
     Args:
-        norms: [m] of the images, on the CPU; looking at these alone is cheap, but they overflow earlier.
+        norms: Norms [m] of the images, on the CPU. Checking only these is cheap, but they overflow earlier.
         images: [m, P].
-        before: Products used before these.
+        before: Number of products used before these.
 
     Raises:
         NonFiniteProductError: Names the first product that is not finite.

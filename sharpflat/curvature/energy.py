@@ -34,15 +34,15 @@ def energy_decomposition(
         energy_dominant = ‖M U‖_F²            energy_bulk = ‖M P_k^⊥‖_F² = E‖M z‖²
         trace_dominant  = tr(Uᵀ M U)          trace_bulk  = tr(P_k^⊥ M)  = E[zᵀ M z]
 
-    Signs rather than Gaussians: the diagonal of P_k^⊥ M P_k^⊥ then adds no variance. The same probes serve
-    all three operators, so differences between operators are less uncertain than each.
+    The probes are signs rather than Gaussians, because the diagonal of P_k^⊥ M P_k^⊥ then adds no variance. All three
+    operators use the same probes, so differences between operators are more certain than each value.
 
     Args:
         objective: Model, loss and data.
         theta: [P].
         subspace: The dominant subspace, of dimension k.
-        probes: Random probes; k + probes products with each operator, jointly.
-        generator: CPU generator of the probes. `None`: one with a fixed seed.
+        probes: Number of random probes. It takes k + probes joint products with the operators.
+        generator: CPU generator of the probes. `None` means one with a fixed seed.
 
     Returns:
         Along `operator` ("H", "H_o", "H_f"): `energy_dominant`, `energy_bulk`, `energy_bulk_se`,
@@ -52,7 +52,8 @@ def energy_decomposition(
         (vectors multiplied; each by all three operators).
 
     Raises:
-        InputError: Fewer than two probes (there would be no standard error), or a subspace of another size than θ.
+        InputError: There are fewer than two probes, which would give no standard error, or the subspace and θ have
+            different sizes.
     """
     check_counts(at_least=2, probes=probes)  # for a standard error
     if subspace.size != objective.size:
@@ -74,7 +75,7 @@ def energy_decomposition(
     )
 
 
-_SEED = 20240602  # of the probes, where no generator is given
+_SEED = 20240602  # of the probes, if no generator is given
 
 
 def _decompose(vectors: Tensor, images: Tensor, k: int) -> dict[str, float]:
@@ -100,5 +101,5 @@ def _decompose(vectors: Tensor, images: Tensor, k: int) -> dict[str, float]:
 
 
 def _mean(samples: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error."""
+    """The mean and its standard error."""
     return float(samples.mean()), float(samples.std(ddof=1)) / math.sqrt(len(samples))

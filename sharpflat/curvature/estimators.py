@@ -12,7 +12,7 @@ from sharpflat.curvature.eigensolver import SymmetricOperator, check_finite
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.errors import InputError
 
-_SEED = 20240605  # of the probes, where no generator is given
+_SEED = 20240605  # of the probes, if no generator is given
 _TOGETHER = 8
 
 
@@ -22,8 +22,8 @@ class Estimate:
 
     Attributes:
         value: A scalar, or [P]; float64, on the operator's device.
-        standard_error: Of the shape of `value`.
-        products: Matrix-vector products used.
+        standard_error: Standard error of `value`, of the same shape.
+        products: Number of matrix-vector products used.
     """
 
     value: Tensor
@@ -32,30 +32,32 @@ class Estimate:
 
 
 def trace(operator: SymmetricOperator, *, probes: int = 32, generator: torch.Generator | None = None) -> Estimate:
-    """The trace as the mean of zᵀ A z over vectors z of random signs; off-diagonal entries alone make its error.
+    """The trace, estimated as the mean of zᵀ A z over vectors z of random signs.
+
+    Only the off-diagonal entries contribute to its error.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
-        probes: Random probes, two at least; each costs a product.
-        generator: CPU generator of the probes. `None`: one with a fixed seed.
+        probes: Number of random probes, at least two. Each costs a product.
+        generator: CPU generator of the probes. `None` means one with a fixed seed.
 
     Raises:
-        InputError: Fewer than two probes, or a generator of another device.
+        InputError: There are fewer than two probes, or the generator is not a CPU generator.
         NonFiniteProductError: A product is not finite.
     """
     return _estimate(operator, probes, generator, diagonal=False)
 
 
 def diagonal(operator: SymmetricOperator, *, probes: int = 32, generator: torch.Generator | None = None) -> Estimate:
-    """The diagonal [P] as the mean of z ∘ A z over vectors z of random signs.
+    """The diagonal [P], estimated as the mean of z ∘ A z over vectors z of random signs.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
-        probes: Random probes, two at least; each costs a product.
-        generator: CPU generator of the probes. `None`: one with a fixed seed.
+        probes: Number of random probes, at least two. Each costs a product.
+        generator: CPU generator of the probes. `None` means one with a fixed seed.
 
     Raises:
-        InputError: Fewer than two probes, or a generator of another device.
+        InputError: There are fewer than two probes, or the generator is not a CPU generator.
         NonFiniteProductError: A product is not finite.
     """
     return _estimate(operator, probes, generator, diagonal=True)

@@ -1,4 +1,4 @@
-"""Differentiable passes through an objective at one θ, and products by backward passes through them."""
+"""Differentiable passes through an objective at one θ, and the backward passes through them that give products."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Graph:
-    """What products on one chunk share: the differentiable passes at θ, built once."""
+    """The differentiable passes at θ for one chunk. They are built once and shared by all products."""
 
     def __init__(self, objective: Objective, leaves: list[Tensor], inputs: Tree, targets: Tree) -> None:
         self.leaves = leaves
@@ -32,8 +32,8 @@ class Graph:
         """For each operator, the products as pieces in the parameters' shapes.
 
         Args:
-            vectors: Pieces in the parameters' shapes, with a leading dimension K where `block`.
-            block: K vectors at once.
+            vectors: Pieces in the parameters' shapes, with a leading dimension K if `block`.
+            block: Whether to multiply K vectors at once.
         """
         raise NotImplementedError
 
@@ -41,7 +41,7 @@ class Graph:
 def _backward(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], *, block: bool
 ) -> list[Tensor]:
-    """Vector–Jacobian product(s); zeros where there is no dependence. The graph stays."""
+    """Vector–Jacobian products, which are zero where there is no dependence. The graph is kept."""
     live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
     parts: Sequence[Tensor | None] = [None] * len(inputs)
     if live:
@@ -77,7 +77,7 @@ class SplitGraph(Graph):
     def build(self, objective: Objective, inputs: Tree, targets: Tree) -> None:
         self.outputs = Layers.tensor(objective.forward(self.leaves, inputs))
         check_dependence(self.outputs)
-        # The loss by itself: a leaf at the outputs, so that its derivatives stop there.
+        # The loss as a function of the outputs alone. They become a leaf, so that its derivatives stop there.
         self.at = self.outputs.detach().requires_grad_()
         share = objective.chunk_loss(self.at, targets)
         check_dependence(share)

@@ -1,4 +1,4 @@
-"""The model as a function of examples: how it is called, and which of its layers make it no such function."""
+"""How the model is called, and which layers prevent it from being a function of single examples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Layers:
     """A model, called with trees of tensors.
 
     Attributes:
-        output: Takes what the model returns and gives the outputs; None where they are the same.
-        batches: No layer is known to go wrong under vmap.
+        output: Extracts the outputs from the object that the model returns; None if they are the same.
+        batches: Whether no layer is known to fail under vmap.
     """
 
     def __init__(self, model: nn.Module, output: Callable[[Any], Tensor] | None, *, coupled: bool = False) -> None:
-        """Looks at the modules; evaluates nothing.
+        """Inspects the modules without evaluating them.
 
         Args:
             model: As it is called.
@@ -32,18 +32,18 @@ class Layers:
             coupled: Layers may normalise with the statistics of the batch.
 
         Raises:
-            InputError: `output` is no function.
+            InputError: `output` is not a function.
         """
         if output is not None and not callable(output):
             raise InputError(f"output must be a function of what the model returns, not {output!r}")
         self._model, self.output, self._coupled = model, output, coupled
         self._watched = [(name, m) for name, m in model.named_modules() if isinstance(m, _WATCHED)]
-        # torch 2.11's group norm: its double backward under vmap raises, or where shapes happen to broadcast (as many
-        # channels as pixels, one example) gives wrong numbers. The self-check finds others.
+        # The double backward of torch 2.11's group norm under vmap raises an error, or gives wrong numbers if shapes
+        # happen to broadcast (as many channels as pixels, one example). The self-check finds other such layers.
         self.batches = not any(getattr(type(m), "forward", None) is nn.GroupNorm.forward for m in model.modules())
 
     def check(self) -> None:
-        """Refuses layers whose output for one example depends on the other examples or on chance.
+        """Refuses layers whose output for one example depends on the other examples or on random numbers.
 
         Raises:
             InputError: Names the first such module.
@@ -54,7 +54,7 @@ class Layers:
                 raise InputError(f"module {name or '(the model)'!r} ({type(module).__name__}): {reason}")
 
     def forward(self, leaves: list[Tensor], inputs: Tree) -> Any:
-        """What the model returns for these inputs, through `output`.
+        """The model's outputs for these inputs, after `output`.
 
         Raises:
             InputError: The forward pass changed the parameters or its inputs in place.
@@ -76,8 +76,8 @@ class Layers:
                 if inputs.is_floating_point() or ("dtype" not in str(error) and "type" not in str(error)):
                     raise
                 raise InputError(
-                    f"the model does not take inputs of {inputs.dtype}: cast them as it expects, for images with "
-                    f"inputs.float() / 255 (torch: {str(error).splitlines()[0]})"
+                    f"the model does not accept inputs of {inputs.dtype}: cast them to what it expects, for images "
+                    f"with inputs.float() / 255 (torch: {str(error).splitlines()[0]})"
                 ) from error
         if isinstance(inputs, Mapping):
             return self._model(**inputs) if _takes(self._model, (), inputs) else self._model(inputs)
@@ -98,7 +98,7 @@ class Layers:
 
 
 def changed_in_place(what: str) -> str:
-    """What to say of a forward pass with a side effect."""
+    """The message about a forward pass with a side effect."""
     return (
         f"the model's forward pass changed {what} in place (as nn.Embedding with max_norm and operations such as "
         "x.mul_() do): it must leave them alone; remove the option or work on a copy"
@@ -106,7 +106,7 @@ def changed_in_place(what: str) -> str:
 
 
 def _takes(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
-    """Whether the model's forward can be called with these arguments; True where that cannot be seen."""
+    """Whether the model's forward can be called with these arguments; True if this cannot be determined."""
     try:
         signature = inspect.signature(model.forward)
     except (ValueError, TypeError):
@@ -126,7 +126,7 @@ _WATCHED = (_BatchNorm, _DropoutNd, nn.RReLU, nn.RNNBase, nn.MultiheadAttention,
 
 
 def _no_function(module: nn.Module, coupled: bool) -> str | None:
-    """Why the module's output for one example is no function of θ and that example, or cannot be used; or None."""
+    """Why the module's output is not a function of θ and one example, or why it cannot be used; None if it is fine."""
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         if module.max_norm is not None:
             return "max_norm rewrites its weights in every forward pass; set module.max_norm = None"

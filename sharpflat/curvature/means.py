@@ -1,4 +1,4 @@
-"""The mean over examples: one loss for each, and what their sum is divided by."""
+"""The mean over examples: one loss for each example, and the number by which their sum is divided."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sharpflat.losses import PerExampleLoss, cross_entropy, per_example_loss
 if TYPE_CHECKING:
     Data = Examples | Stream
 
-_IGNORED = -100  # what torch's cross-entropy leaves out unless it is given another index
+_IGNORED = -100  # the index that torch's cross-entropy leaves out by default
 
 
 class Mean:
-    """Σ_i ℓ_i / c, with c the number of examples unless another is given.
+    """Σ_i ℓ_i / c, where c is the number of examples unless another number is given.
 
     Attributes:
         loss: `loss(outputs, targets) -> [N]`.
@@ -29,11 +29,11 @@ class Mean:
     """
 
     def __init__(self, loss: str | PerExampleLoss, count: float | None, ignore_index: int | None) -> None:
-        """Evaluates nothing.
+        """Does not evaluate the loss.
 
         Raises:
-            InputError: An unknown loss, a count that is not positive and finite, `ignore_index` without
-                "cross_entropy", or class weights without `count`.
+            InputError: The loss is unknown, the count is not positive and finite, `ignore_index` is given without
+                "cross_entropy", or class weights are given without `count`.
         """
         if not isinstance(loss, str) and not callable(loss):
             raise InputError(f"loss must be a name or a function loss(outputs, targets) -> [N], not {loss!r}")
@@ -41,8 +41,8 @@ class Mean:
             raise InputError(f"count must be a positive, finite number, not {count!r}")
         if ignore_index is not None and (loss != "cross_entropy" or not isinstance(ignore_index, int)):
             raise InputError(
-                'ignore_index must be an integer and goes with the loss "cross_entropy"; with a loss of your own, '
-                "return 0 for the examples to leave out, and give count="
+                'ignore_index must be an integer and works only with the loss "cross_entropy"; in a loss of your own, '
+                "return 0 for the examples to leave out, and pass count="
             )
         self._named = isinstance(loss, str)
         self.loss: PerExampleLoss = per_example_loss(loss) if isinstance(loss, str) else loss
@@ -52,26 +52,26 @@ class Mean:
         if count is None and _class_weights(self.loss) is not None:
             raise InputError(
                 "the loss has class weights: torch's mean divides by the sum of the examples' weights, not by their "
-                "number; give that sum as count=, or count=N for the plain mean"
+                "number; pass that sum as count=, or count=N for the plain mean"
             )
         self.denominator: float = 1
 
     @staticmethod
     def checked_decay(weight_decay: float) -> float:
-        """The weight decay, if it is a finite number of at least 0.
+        """Returns the weight decay if it is a finite number of at least 0.
 
         Raises:
-            InputError: It is not.
+            InputError: The weight decay is not such a number.
         """
         if not _is_number(weight_decay) or weight_decay < 0:
             raise InputError(f"weight_decay must be a finite number of at least 0, not {weight_decay!r}")
         return weight_decay
 
     def bind(self, data: Data) -> None:
-        """Takes the denominator of all data.
+        """Computes the denominator from all data.
 
         Raises:
-            InputError: Targets of −100 without `ignore_index` or `count`, or all are ignored.
+            InputError: There are targets of −100 without `ignore_index` or `count`, or all targets are ignored.
         """
         self._total = data.count
         self.denominator = self._sum_of(data) if self._count is None else self._count
@@ -80,13 +80,13 @@ class Mean:
         """The denominator of a part of the examples.
 
         Raises:
-            InputError: There are none.
+            InputError: The part has no examples.
         """
         if part.count == 0:
-            raise InputError("need one example at least: the indices select none")
+            raise InputError("need at least one example: the indices select none")
         if self._count is not None:
             return self._count * part.count / self._total
-        # Without an index to ignore all data were looked at once; a look at each minibatch would wait for the device.
+        # Without an index to ignore, all data were checked once. Checking each minibatch would wait for the device.
         return part.count if self._ignore_index is None else self._sum_of(part)
 
     def _sum_of(self, data: Data) -> int:
@@ -102,9 +102,9 @@ class Mean:
         if self._ignore_index is None:
             if any(bool((t == _IGNORED).any()) for t in integers if t.dtype.is_signed and not t.is_meta):
                 raise InputError(
-                    f"targets hold {_IGNORED}, which torch's cross-entropy leaves out of the sum and of the mean: give "
-                    f'ignore_index={_IGNORED} with the loss "cross_entropy", or count= (what the sum of all losses is '
-                    "divided by) with a loss of your own"
+                    f"targets hold {_IGNORED}, which torch's cross-entropy leaves out of the sum and of the mean: pass "
+                    f'ignore_index={_IGNORED} with the loss "cross_entropy", or count= (the number by which the sum of '
+                    "all losses is divided) with a loss of your own"
                 )
             return count
         kept = int((integers[0] != self._ignore_index).sum()) if integers else count
@@ -116,7 +116,7 @@ class Mean:
         """The loss of each example, [N].
 
         Raises:
-            InputError: The loss is not one real number per example, or the outputs are no tensor.
+            InputError: The loss is not one real number per example, or the outputs are not a tensor.
         """
         if self._named and not isinstance(outputs, Tensor):
             raise InputError(no_tensor(outputs))
@@ -134,7 +134,7 @@ class Mean:
 
 
 def no_tensor(outputs: object) -> str:
-    """What to say of a model that returns something else than a tensor."""
+    """The message about a model that does not return a tensor."""
     return (
         f"the model returns a {type(outputs).__name__}, not a tensor: say which part is its output, as in "
         "output=lambda out: out.logits (or out[0])"
@@ -146,7 +146,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _class_weights(loss: Callable[..., Any]) -> Tensor | None:
-    """The class weights that a loss of torch's brings along, as far as they can be seen."""
+    """The class weights of a torch loss, as far as they can be seen."""
     weight = None
     if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
         weight = loss.weight

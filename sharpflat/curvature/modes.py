@@ -1,4 +1,4 @@
-"""The modes of torch under which an objective is evaluated, and torch's errors in words that say what to do."""
+"""The torch modes under which an objective is evaluated, and explanations of torch's errors that say what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _EXPLANATIONS = (
 
 
 def explained(error: BaseException) -> InputError | None:
-    """An error of torch in words that say what to do; None where it is none of the known ones."""
+    """An InputError that explains an error of torch and says what to do; None if the error is not a known one."""
     message = str(error)
     for patterns, words in _EXPLANATIONS:
         if any(pattern in message for pattern in patterns):
@@ -56,7 +56,7 @@ def explained(error: BaseException) -> InputError | None:
 
 @contextmanager
 def explaining() -> Iterator[None]:
-    """Turns the errors of torch that `explained` knows into InputErrors."""
+    """Converts the errors of torch that `explained` knows into InputErrors."""
     try:
         yield
     except RuntimeError as error:
@@ -68,7 +68,7 @@ def explaining() -> Iterator[None]:
 
 @contextmanager
 def without_autocast(device: torch.device) -> Iterator[None]:
-    """Computes in the tensors' own dtype, also inside of an autocast region."""
+    """Computes in the tensors' own dtype, also inside an autocast region."""
     if not torch.is_autocast_enabled(device.type):
         yield
         return
@@ -77,7 +77,7 @@ def without_autocast(device: torch.device) -> Iterator[None]:
 
 
 def check_autograd() -> None:
-    """Refuses to differentiate under inference mode, where autograd is off for good.
+    """Refuses to differentiate in inference mode, in which autograd cannot be enabled.
 
     Raises:
         InputError: torch.inference_mode() is active.
@@ -90,10 +90,10 @@ def check_autograd() -> None:
 
 
 def uncompiled(model: Any) -> nn.Module:
-    """The module inside of the wrappers of `torch.compile` and of distributed data parallelism.
+    """The module inside the wrappers of `torch.compile` and of distributed data parallelism.
 
     Raises:
-        InputError: It is no module.
+        InputError: The model is not a module.
     """
     while True:
         if isinstance(model, torch._dynamo.OptimizedModule if _dynamo_loaded() else ()):
@@ -118,18 +118,20 @@ class Modes:
     """How one model is evaluated.
 
     Attributes:
-        math_attention: Attention by its math kernel: the others have no second derivative. Set when that is noticed.
+        math_attention: Whether attention uses its math kernel. It is set when another kernel turns out to have no
+            second derivative.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        """Looks at the model's modules; evaluates nothing."""
+        """Inspects the model's modules without evaluating them."""
         modules = list(model.modules())
         self._device = device
         self._compiled = _dynamo_loaded() and any(
             getattr(m, "_compiled_call_impl", None) is not None or isinstance(m, torch._dynamo.OptimizedModule)
             for m in modules
         )
-        # Their fast path, without gradients, replaces padded positions: another function than the one differentiated.
+        # Without gradients, their fast path replaces padded positions, so the function differs from the differentiated
+        # one.
         self._fast_path = any(isinstance(m, nn.TransformerEncoder | nn.TransformerEncoderLayer) for m in modules)
         self.math_attention = False
 
@@ -148,7 +150,7 @@ class Modes:
             yield
 
     def with_math_attention(self, evaluate: Callable[[], Any], again: Callable[[], None]) -> Any:
-        """The result of `evaluate()`; with the math kernel of attention where another one cannot be differentiated.
+        """The result of `evaluate()`, with the math kernel of attention if another one cannot be differentiated.
 
         Args:
             evaluate: Evaluates in `active()`.

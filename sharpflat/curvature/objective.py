@@ -22,7 +22,7 @@ from sharpflat.losses import PerExampleLoss
 
 
 class _Views(NamedWhenPickled):
-    """What an objective shows of its parts."""
+    """The properties of an objective that come from its parts."""
 
     data: Examples | Stream
     vector: ParameterVector
@@ -42,19 +42,20 @@ class _Views(NamedWhenPickled):
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """The model's trainable parameters, in the order they have in θ."""
+        """The parameters that make up θ, in their order in θ."""
         return list(self.vector.parameters)
 
     @property
     def theta(self) -> Tensor:
-        """The model's current trainable parameters as one vector, a detached copy [P]."""
+        """The current values of the parameters as one vector, a detached copy [P]."""
         return self.vector.current()
 
     @property
     def chunk_size(self) -> int:
-        """Examples evaluated at once: as given, or as many as fit the caches; halved when memory ran out.
+        """Number of examples evaluated at once.
 
-        With `lengths`, of the longest examples: of shorter ones as many more as take the same room.
+        It is as given, or as many as fit the caches, and it is halved when memory runs out. With `lengths`, it is the
+        number of the longest examples, and a chunk of shorter ones holds more of them.
         """
         return self.chunks.size
 
@@ -64,11 +65,11 @@ class _Views(NamedWhenPickled):
         return self.chunks.halvings
 
     def functions(self) -> dict[str, object]:
-        """The loss and `output`, which pickle must find by name."""
+        """The loss and `output`, which pickle must be able to find by name."""
         return {"loss": self.loss, "output": self._layers.output}
 
     def check_layers(self) -> None:
-        """Refuses layers whose output for one example depends on the other examples or on chance.
+        """Refuses layers whose output for one example depends on the other examples or on random numbers.
 
         Raises:
             InputError: Names the first such module.
@@ -76,34 +77,38 @@ class _Views(NamedWhenPickled):
         self._layers.check()
 
     def in_chunks(self) -> Iterator[tuple[Tree, Tree]]:
-        """(inputs, targets) in pieces of `chunk_size` examples; the last may be smaller. `lengths`: longest first."""
+        """(inputs, targets) in pieces of `chunk_size` examples, of which the last may be smaller.
+
+        With `lengths`, the longest examples come first.
+        """
         yield from self.data.pieces(self.chunk_size)
 
 
 class Objective(_Views):
     """The full-batch training loss L(θ) = 1/N Σ_i ℓ(f(x_i; θ), y_i), its gradient, and their chunks.
 
-    θ is the vector of the model's trainable parameters in the order of `model.parameters()`: frozen ones
-    (`requires_grad=False`) are constants, a shared (tied) one counts once. Nothing here changes the model.
+    θ is the vector of the model's trainable parameters in the order of `model.parameters()`. Frozen parameters
+    (`requires_grad=False`) are constants, and a shared (tied) parameter counts once. An Objective does not change the
+    model.
 
-    Sums over examples run in chunks of `chunk_size` with weight 1/N for every example, and add up in
-    float64 when there is more than one chunk. All is computed in the parameters' dtype, also inside of an autocast
-    region. The first evaluation checks itself on a few examples (see `sharpflat.curvature.selfcheck`).
+    Sums over examples run in chunks of `chunk_size`, with weight 1/N for every example. If there is more than one
+    chunk, they are added in float64. Everything is computed in the parameters' dtype, also inside an autocast region.
+    The first evaluation runs a self-check on a few examples (see `sharpflat.curvature.selfcheck`).
 
     Attributes:
-        model: The model, called as `model(inputs)`, uncompiled.
+        model: The uncompiled model, called as `model(inputs)`.
         loss: `loss(outputs, targets) -> [N]`.
-        inputs: [N, ...]; floats in the dtype of the parameters, or integers (token ids) as given.
+        inputs: [N, ...], floats in the dtype of the parameters or integers (token ids) as given.
         targets: [N, ...].
         count: N, the number of examples.
         size: P, the number of trainable parameters.
         dtype: dtype of θ.
         device: Device of θ.
         vector: The trainable parameters as the vector θ.
-        chunks: How many examples are evaluated at once.
+        chunks: Decides how many examples are evaluated at once.
         weight_decay: λ of the term ½ λ‖θ‖².
-        coupled: How many examples the model couples; None if none.
-        selfcheck: What was checked; None where `check=False`.
+        coupled: The number of examples that the model couples; None if it couples none.
+        selfcheck: The self-check; None with `check=False`.
     """
 
     def __init__(
@@ -124,46 +129,48 @@ class Objective(_Views):
         coupled: int | None = None,
         check: bool = True,
     ) -> None:
-        """Wires model, loss and data; evaluates nothing, but reads a stream of data once.
+        """Connects the model, the loss and the data. It evaluates nothing, but it reads a stream of data once.
 
         Args:
             model: Any module without batch-dependent layers (but see `coupled`).
             loss: "mse", "cross_entropy", or a function `loss(outputs, targets) -> [N]`.
-            inputs: [N, ...]. Moved to the parameters' device; floats are cast to their dtype. Or a dict, list or tuple
-                of such tensors: the model's keyword or positional arguments, unless it takes one argument. Or, without
-                targets, a Dataset, DataLoader or other re-iterable of (inputs, targets) in a fixed order.
-            targets: [N, ...]. Class indices or floats, or a tree of them for a loss of your own.
-            chunk_size: Examples evaluated at once. `None`: on a CPU as many as fit the caches, by a fixed rule
-                (`sharpflat.curvature.chunks`); on a GPU as many as `memory_budget` allows.
-            memory_budget: Bytes of the graphs that are kept between products, and of one chunk's graph. `None`: 1 GiB
-                on a CPU, an eighth of a GPU's memory.
-            lengths: Integers [N]: of inputs [N, T, ...] that are filled up to T positions, how many of each example
-                count. Examples of like length then share a chunk, and the chunk is cut to the longest of them. Only for
-                a model whose outputs do not depend on the positions cut off, nor on T: one that masks them and takes
-                no mean over all. Targets are not cut.
-            output: Takes what the model returns and gives the outputs, as in `lambda out: out.logits`.
-            count: What the sum of all losses is divided by. `None`: N.
-            ignore_index: Of "cross_entropy": examples with this class index count neither in the sum nor in the mean.
-            weight_decay: λ; adds ½ λ‖θ‖² to the loss and λ I to H and H_o.
-            parameters: Those that make up θ, by name (also of a module) or as they are. `None`: all trainable ones.
-            coupled: Of a model that couples the examples of a batch, as batch norm in training mode does: how many
-                are evaluated together. L is then the mean over fixed groups of so many examples, in the data's order
-                (the last may be smaller), and a function of θ. A batch of chosen examples is cut likewise. `None`: the
-                model treats each example by itself.
-            check: False saves the self-check at the first evaluation.
+            inputs: [N, ...]. They are moved to the parameters' device, and floats are cast to their dtype. They may
+                also be a dict, list or tuple of such tensors, which are the model's keyword or positional arguments,
+                unless it takes one argument. Without targets, they are a Dataset, DataLoader or other re-iterable of
+                (inputs, targets) in a fixed order.
+            targets: [N, ...], class indices or floats, or a tree of them for a loss of your own.
+            chunk_size: Number of examples evaluated at once. `None` means, on a CPU, as many as fit the caches by a
+                fixed rule (`sharpflat.curvature.chunks`) and, on a GPU, as many as `memory_budget` allows.
+            memory_budget: Bytes for the graphs that are kept between products, and for one chunk's graph. `None` means
+                1 GiB on a CPU and an eighth of the memory of a GPU.
+            lengths: Integers [N], for inputs [N, T, ...] that are padded to T positions: the number of positions that
+                count in each example. Examples of similar length then share a chunk, which is cut to the longest of
+                them. Use it only for a model whose outputs depend neither on the padding nor on T: it masks the padding
+                and takes no mean over all positions. Targets are not cut.
+            output: Extracts the outputs from the object that the model returns, as in `lambda out: out.logits`.
+            count: The number by which the sum of all losses is divided. `None` means N.
+            ignore_index: For "cross_entropy": examples with this class index count neither in the sum nor in the mean.
+            weight_decay: λ. It adds ½ λ‖θ‖² to the loss and λ I to H and H_o.
+            parameters: The parameters that make up θ, as tensors or by name (also by the name of a module). `None`
+                means all trainable parameters.
+            coupled: Number of examples that are evaluated together, for a model that couples the examples of a batch,
+                as batch norm does in training mode. L is then the mean over fixed groups of this many examples, in the
+                order of the data (the last group may be smaller), and so a function of θ. A minibatch is divided in the
+                same way. `None` means that the model treats each example separately.
+            check: False skips the self-check at the first evaluation.
 
         Raises:
-            InputError: No trainable parameter, mixed dtypes or devices, complex parameters, no or unequal numbers
-                of examples, an unknown loss, a chunk_size or memory_budget less than 1, lengths that do not fit the
-                inputs, a module whose output depends on the batch or on chance, or targets of −100 without
-                `ignore_index` or `count`.
+            InputError: There is no trainable parameter, dtypes or devices are mixed, parameters are complex, there are
+                no examples or unequal numbers of them, the loss is unknown, `chunk_size` or `memory_budget` is less
+                than 1, lengths do not fit the inputs, the output of a module depends on the batch or on random numbers,
+                or there are targets of −100 without `ignore_index` or `count`.
         """
         self.model = uncompiled(model)
         self.vector = ParameterVector(self.model, parameters)
         self.size, self.dtype, self.device = self.vector.size, self.vector.dtype, self.vector.device
         check_counts(coupled=coupled)
         if coupled is not None and (chunk_size is not None or lengths is not None):
-            raise InputError("coupled says which examples are evaluated together: leave out chunk_size and lengths")
+            raise InputError("coupled sets which examples are evaluated together: omit chunk_size and lengths")
         self.coupled = coupled
         self._layers = Layers(self.model, output, coupled=coupled is not None)
         self.check_layers()
@@ -208,14 +215,14 @@ class Objective(_Views):
         """Lets the model compute with parameters `leaves` (see `ParameterVector.leaves`), backward passes included.
 
         Raises:
-            InputError: A layer depends on the batch or on chance, or the model's parameters were replaced.
+            InputError: A layer depends on the batch or on random numbers, or the model's parameters were replaced.
         """
         self.check_layers()
         with self.modes.active(), self.vector.replaced_by(leaves):
             yield
 
     def forward(self, leaves: list[Tensor], inputs: Tree) -> Any:
-        """The model's outputs for these inputs; within `evaluating(leaves)`.
+        """The model's outputs for these inputs. Call it within `evaluating(leaves)`.
 
         Raises:
             InputError: The forward pass changed the parameters or its inputs in place.
@@ -223,7 +230,7 @@ class Objective(_Views):
         return self._layers.forward(leaves, inputs)
 
     def chunk_loss(self, outputs: Tensor, targets: Tree, count: float | None = None) -> Tensor:
-        """Sum of the examples' losses divided by `count` (default N): the chunk's share of the mean.
+        """Sum of the examples' losses divided by `count` (default N), which is the chunk's share of the mean.
 
         Raises:
             InputError: The loss is not one number per example.
@@ -231,15 +238,15 @@ class Objective(_Views):
         return self._mean.losses(outputs, targets).sum() / (self._mean.denominator if count is None else count)
 
     def value(self, theta: Tensor, indices: Tensor | None = None) -> Tensor:
-        """Mean loss at θ [P], a scalar; over the examples `indices` [B] or over all."""
+        """Mean loss at θ [P], a scalar, over the examples `indices` [B] or over all."""
         return self._evaluate(theta, indices, gradient=False)[0]
 
     def gradient(self, theta: Tensor, indices: Tensor | None = None) -> Tensor:
-        """Gradient [P] of the mean loss at θ [P]; over the examples `indices` [B] or over all."""
+        """Gradient [P] of the mean loss at θ [P], over the examples `indices` [B] or over all."""
         return self._evaluate(theta, indices, gradient=True)[1]
 
     def value_and_gradient(self, theta: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean loss (a scalar) and its gradient [P] at θ [P], for the price of the gradient."""
+        """Mean loss (a scalar) and its gradient [P] at θ [P], at the cost of the gradient."""
         return self._evaluate(theta, indices, gradient=True)
 
     def outputs(self, theta: Tensor) -> Tensor:
@@ -256,12 +263,12 @@ class Objective(_Views):
         return self.chunks.with_halving(evaluate)
 
     def check(self, theta: Tensor, products: bool = False, parts: bool = False) -> bool:
-        """Checks the objective on a few examples, unless that was done or is switched off.
+        """Checks the objective on a few examples, unless this was done already or is switched off.
 
         Args:
             theta: [P].
-            products: Also those with H.
-            parts: Also those with H_o and H_f.
+            products: Whether to check products with H too.
+            parts: Whether to check products with H_o and H_f too.
 
         Returns:
             Whether several products may share one (vmapped) backward pass.

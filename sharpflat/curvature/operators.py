@@ -11,11 +11,11 @@ All products are double backward passes. With s(r) = Jᵀ r, the model's backwar
     H_f v = backward of ⟨s(r), v⟩ to θ     with r = ∂ℓ/∂f held constant
     H_o v = s((∂²ℓ/∂f²) J v)
 
-so one backward pass through s gives J v and H_f v together, and one more through f gives H_o v: the joint
+So one backward pass through s gives J v and H_f v together, and one more through f gives H_o v. The joint
 product takes 0.40 to 0.51 of the time of the three (`benchmarks/curvature.py`).
 
-Why not forward over reverse (`torch.func.jvp` of the gradient): CPU time per vector of H V at a new θ, one
-core, in units of one full gradient, 12 vectors (CNN: 4), with what the vectors share counted in:
+We do not use forward over reverse (`torch.func.jvp` of the gradient). The table gives the CPU time per vector of H V at
+a new θ, on one core, in units of one full gradient. There are 12 vectors (CNN: 4), and their shared work is included:
 
                                           double backward            forward over reverse
                                           one by one   in a block    one by one   vmapped
@@ -25,8 +25,8 @@ core, in units of one full gradient, 12 vectors (CNN: 4), with what the vectors 
     CNN, 32 channels, 100 images          1.61         1.68          2.17         1.50
     the same in channels-last format      2.83         3.44          4.21         3.41
 
-(Channels-last speeds up the CNN's gradient twofold and its product not at all.) Forward over reverse repeats
-the gradient for each vector. And in torch 2.11 it is wrong for layer norm under `vmap`, silently.
+(The channels-last format halves the time of the CNN's gradient but does not speed up its product.) Forward over
+reverse repeats the gradient for each vector. Besides, in torch 2.11 it is silently wrong for layer norm under `vmap`.
 """
 
 from __future__ import annotations
@@ -42,29 +42,30 @@ from sharpflat.curvature.graphs import FunctionalGraph, Graph, HessianGraph, Out
 from sharpflat.curvature.modes import check_autograd
 from sharpflat.curvature.objective import Objective
 
-# Blocks of vectors in one vmapped backward pass, or one by one? On a CPU, one core, 12 vectors, per vector:
-#   784-32-32-10, 1,000 images (activations of 0.3 MB a vector):  1.8 ms in a block, 2.8 ms one by one
-#   784-200-200-10, 5,000 images (8 MB a vector):                 107 ms in a block,  62 ms one by one
-# (within warm refreshes, where caches are colder than in the table above; same machine).
-# A block saves the overhead of calls and loses the cache: up to this size of all its vectors' activations.
+# Vectors can be multiplied in one vmapped backward pass or one by one. The time per vector for 12 vectors on one CPU
+# core:
+#   784-32-32-10, 1,000 images (activations of 0.3 MB per vector):  1.8 ms in a block, 2.8 ms one by one
+#   784-200-200-10, 5,000 images (8 MB per vector):                 107 ms in a block,  62 ms one by one
+# (These were measured within warm refreshes, where caches are colder than in the table above, on the same machine.)
+# A block saves the overhead of calls but does not fit the cache. This is the limit of its vectors' activations.
 _BLOCK_BYTES = 8 << 20
 
 
 class _Products:
-    """Products on all chunks with one kind of graph, kept between calls where it fits in memory."""
+    """Products on all chunks with one kind of graph, which is kept between calls if it fits in memory."""
 
     def __init__(self, objective: Objective, theta: Tensor, kind: type[Graph], decayed: tuple[bool, ...]) -> None:
         objective.vector.check(theta)
         self.objective = objective
-        self.theta = theta.detach().clone()  # the caller may go on and change it in place
+        self.theta = theta.detach().clone()  # the caller may later change it in place
         self.kind = kind
         self.decayed = decayed  # for each result, whether the weight decay is part of it
         self._kept: list[Graph] = []
         self._kept_size = 0
-        self._batches: bool | None = None  # not looked at yet
+        self._batches: bool | None = None  # not checked yet
 
     def __call__(self, vectors: Tensor) -> list[Tensor]:
-        """Products with vectors [K, P] as rows; one [K, P] per operator."""
+        """Products with the rows of vectors [K, P]: one [K, P] for each operator."""
         objective = self.objective
         check_autograd()
         batches = objective.check(self.theta, products=True, parts=self.kind is not HessianGraph)
@@ -104,7 +105,7 @@ class _Products:
         return [t.to(vectors.dtype) for t in totals]
 
     def _graphs(self, leaves: list[Tensor]) -> Iterator[Graph]:
-        """One graph for each chunk; those that are kept, and new ones."""
+        """One graph for each chunk: the kept ones, and then new ones."""
         objective = self.objective
         if sum(graph.count for graph in self._kept) == objective.count:
             yield from self._kept
@@ -137,14 +138,14 @@ class _Products:
         return results
 
     def _block(self, graph: Graph, rows: Tensor) -> list[Tensor]:
-        """The products with all rows [K, P] in one (vmapped) backward pass each."""
+        """The products with all rows [K, P], in one (vmapped) backward pass for each operator."""
         return [
             torch.cat([p.reshape(len(rows), -1) for p in parts], dim=1)
             for parts in graph.products(self.objective.vector.pieces(rows), block=True)
         ]
 
     def _block_width(self, count: int) -> int:
-        """How many vectors to push through one backward pass."""
+        """Number of vectors in one backward pass."""
         chunks = self.objective.chunks
         if count == 1 or not self._batches:
             return 1
@@ -158,18 +159,18 @@ class _Products:
 class CurvatureOperator(Operator):
     """An operator on R^P at one θ of an objective.
 
-    Differentiable passes at θ are built with the first product and kept for the next ones where the
-    objective's memory budget allows.
+    Differentiable passes at θ are built with the first product. They are kept for the next ones if the objective's
+    memory budget allows.
     """
 
     _graph: type[Graph]
     _decayed = True
 
     def __init__(self, objective: Objective, theta: Tensor) -> None:
-        """Binds the objective at θ [P]; computes nothing yet.
+        """Binds the objective at θ [P] without computing anything.
 
         Raises:
-            InputError: θ has another size, dtype or device than the objective.
+            InputError: The size, dtype or device of θ differs from the objective's.
         """
         self._products = _Products(objective, theta, self._graph, decayed=(self._decayed,))
         self.size = objective.size
@@ -194,9 +195,9 @@ class Hessian(CurvatureOperator):
 
 
 class GaussNewton(CurvatureOperator):
-    """The Gauss–Newton (outer-product) part H_o of the Hessian; positive semi-definite for convex losses.
+    """The Gauss–Newton (outer-product) part H_o of the Hessian. It is positive semi-definite for convex losses.
 
-    Weight decay belongs to it: ½ λ‖θ‖² is a squared error of outputs √λ θ, which are linear in θ.
+    It contains the weight decay, because ½ λ‖θ‖² is a squared error of outputs √λ θ, which are linear in θ.
     """
 
     _graph = OuterGraph
@@ -210,9 +211,9 @@ class FunctionalHessian(CurvatureOperator):
 
 
 def joint_products(objective: Objective, theta: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """H V, H_o V and H_f V, each [P, K], from shared work.
+    """H V, H_o V and H_f V, each [P, K], computed from shared work.
 
-    H V is the sum of the other two, which are computed independently of each other.
+    H V is the sum of the other two, which are computed independently.
 
     Args:
         objective: Model, loss and data.

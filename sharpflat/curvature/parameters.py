@@ -1,4 +1,4 @@
-"""A model's trainable parameters as one flat vector θ, and the way back into the model."""
+"""A model's trainable parameters as one flat vector θ, and how to put θ back into the model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sharpflat.errors import InputError
 
 
 class ParameterVector:
-    """Every trainable parameter once, in the order of `model.parameters()`, and every place that holds it.
+    """The trainable parameters of a model, in the order of `model.parameters()`, and every place that holds them.
 
-    Frozen parameters (`requires_grad=False`) are constants, a shared (tied) one counts once.
+    Frozen parameters (`requires_grad=False`) are constants. A shared (tied) parameter counts once.
 
     Attributes:
-        parameters: The parameters, in the order they have in θ.
+        parameters: The parameters, in their order in θ.
         names: Their names in the model.
         shapes: Their shapes.
         lengths: Their numbers of entries.
@@ -32,12 +32,12 @@ class ParameterVector:
 
         Args:
             model: The module that holds them.
-            chosen: Those that make up θ, by name (of a parameter, or of a module for all of its own) or as they are.
-                The others are constants. `None`: all.
+            chosen: The parameters that make up θ, as tensors, by their names, or by the name of a module for all of its
+                parameters. The others are constants. `None` means all trainable parameters.
 
         Raises:
-            InputError: There is no trainable parameter, they differ in dtype or device, are no real numbers or not
-                initialised, or a chosen one is none of the model's.
+            InputError: There is no trainable parameter, they differ in dtype or device, they are not real numbers or
+                not initialised, or a chosen parameter does not belong to the model.
         """
         self._model = model
         self._all = self._trainable()
@@ -45,7 +45,7 @@ class ParameterVector:
         if lazy:
             raise InputError(
                 f"parameter {lazy[0]!r} of a lazy layer has no shape yet: run the model once, model(inputs), before "
-                "the Objective is made"
+                "you make the Objective"
             )
         self.parameters = self._all if chosen is None else _chosen(model, chosen)
         names = {id(p): name for name, p in model.named_parameters()}
@@ -76,7 +76,7 @@ class ParameterVector:
         return [p for p in self._model.parameters() if p.requires_grad]
 
     def check_unchanged(self) -> None:
-        """Raises InputError if the model now has other trainable parameters than those collected."""
+        """Raises InputError if the model's trainable parameters are no longer those that were collected."""
         now = self._trainable()
         if len(now) != len(self._all) or any(a is not b for a, b in zip(now, self._all, strict=True)):
             raise InputError(
@@ -85,7 +85,7 @@ class ParameterVector:
             )
 
     def current(self) -> Tensor:
-        """The parameters' values now, as one vector: a detached copy [P]."""
+        """The parameters' current values as one vector, a detached copy [P]."""
         return torch.cat([p.detach().reshape(-1) for p in self.parameters])
 
     def check(self, theta: Tensor) -> None:
@@ -116,10 +116,10 @@ class ParameterVector:
 
     @contextmanager
     def replaced_by(self, leaves: list[Tensor]) -> Iterator[None]:
-        """Lets the model compute with `leaves`; puts its own parameters back whatever happens.
+        """Lets the model compute with `leaves`, and restores its own parameters afterwards in any case.
 
-        This is what `torch.func.functional_call` does, with the look-up of names done once (and without its
-        flaw in torch 2.11: a module that occurs twice does not get its own parameters back).
+        This is what `torch.func.functional_call` does, but the names are looked up only once. It also avoids a flaw of
+        that function in torch 2.11, which does not restore the parameters of a module that occurs twice.
         """
         before = self._present
         for holder, name, i in self._slots:
@@ -138,14 +138,14 @@ class ParameterVector:
                 holder[name] = before[i]
 
     def gradient(self, share: Tensor, leaves: list[Tensor]) -> Tensor:
-        """The gradient [P] of a scalar by `leaves`; zero for those it does not depend on."""
+        """The gradient [P] of a scalar with respect to `leaves`; zero for those on which it does not depend."""
         check_dependence(share)
         parts = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
         return torch.cat([p.reshape(-1) for p in parts])
 
 
 def check_dependence(result: Tensor) -> None:
-    """Raises InputError if a result, computed with gradients enabled, depends on no parameter as autograd sees it."""
+    """Raises InputError if autograd sees no dependence on a parameter in a result computed with gradients enabled."""
     if not result.requires_grad:
         raise InputError(
             "the loss depends on none of the parameters as far as autograd can see: the model or the loss computes "
@@ -166,7 +166,7 @@ def _chosen(model: nn.Module, chosen: Iterable[str | Tensor]) -> list[nn.Paramet
             found = [id(p) for p in names.values() if p is choice]
             what = f"a tensor of shape {list(choice.shape)}" if isinstance(choice, Tensor) else repr(choice)
         if not found:
-            raise InputError(f"parameters: {what} is none of the model's; it has {', '.join(names)}")
+            raise InputError(f"parameters: {what} does not belong to the model, which has {', '.join(names)}")
         wanted.update(found)
     frozen = [name for name, p in names.items() if id(p) in wanted and not p.requires_grad]
     if frozen:

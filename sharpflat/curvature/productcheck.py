@@ -1,4 +1,4 @@
-"""Checks that an objective makes of its products; see `sharpflat.curvature.selfcheck`."""
+"""The part of an objective's self-check that checks products; see `sharpflat.curvature.selfcheck`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ProductCheck:
     """Compares products with other ways to compute them.
 
     Attributes:
-        batches: Whether blocks of vectors gave what single ones give, so far.
+        batches: Whether blocks of vectors have given the same products as single vectors so far.
     """
 
     def __init__(self, objective: Objective) -> None:
-        """Evaluates nothing."""
+        """Does not evaluate the objective."""
         self._objective = objective
         self.batches = True
 
@@ -42,7 +42,7 @@ class ProductCheck:
                 return
             except Fault:
                 raise
-            except Exception as error:  # whatever a model makes of float64: it need not take it
+            except Exception as error:  # the model need not support float64, and may fail in any way
                 if is_out_of_memory(error):
                     raise
         self._compare(kind, theta, inputs, targets)
@@ -63,14 +63,14 @@ class ProductCheck:
             size = max(float(torch.linalg.vector_norm(image)) for image in images)
             least = 1e4 * torch.finfo(theta.dtype).eps * self._scale(leaves, inputs)
             if not least < size < float("inf"):
-                return  # rounding errors, or no numbers: nothing to compare
+                return  # rounding errors, or not finite, so there is nothing to compare
             fine = 1e-6 if theta.dtype == torch.float64 else 10 * tolerance(self._objective)
             for number, image in enumerate(images):
                 self._check_symmetry(graph, u, image, number, max(fine * size, least))
             if self.batches:
                 self.batches = self._same_in_blocks(graph, u, images, fine * size)
             single = graph.count > 1 and objective.coupled is None
-            if self.batches and single:  # one example has shapes that may happen to broadcast
+            if self.batches and single:  # the shapes of one example may happen to broadcast
                 first = [map_tree(lambda t: t[:1], tree) for tree in (inputs, targets)]
                 try:
                     one = kind(objective, leaves, *first)
@@ -85,10 +85,13 @@ class ProductCheck:
             with objective.evaluating(leaves):
                 expected = _flat(whole(objective, leaves, inputs, targets).products(vector.pieces(u), block=False))[0]
             if float((images[0] + images[1] - expected).norm()) > max(fine * size, least):
-                raise Fault("H u differs from H_o u + H_f u: the loss is no function of the model's outputs alone")
+                raise Fault("H u differs from H_o u + H_f u: the loss is not a function of the model's outputs alone")
 
     def _scale(self, leaves: list[Tensor], inputs: Tree) -> float:
-        """About ‖J‖² over the count, for the outputs' Jacobian J: what a flat loss cancels in products, to rounding."""
+        """About ‖J‖² divided by the count, where J is the Jacobian of the outputs.
+
+        In the products of a flat loss, terms of this size cancel up to rounding.
+        """
         outputs = self._objective.forward(leaves, inputs)
         if not isinstance(outputs, Tensor) or not outputs.requires_grad:
             return 0.0
@@ -107,7 +110,7 @@ class ProductCheck:
             )
 
     def _check_symmetry(self, graph: Graph, u: Tensor, image: Tensor, number: int, allowed: float) -> None:
-        """With v along A u: ⟨v, A u⟩ = ‖A u‖ and ⟨u, A v⟩ are equal where A is symmetric, in any dimension."""
+        """With v along A u, ⟨v, A u⟩ = ‖A u‖ and ⟨u, A v⟩ are equal if A is symmetric, in any dimension."""
         norm = float(torch.linalg.vector_norm(image))
         if norm <= allowed:
             return
@@ -120,7 +123,7 @@ class ProductCheck:
             )
 
     def _same_in_blocks(self, graph: Graph, u: Tensor, images: list[Tensor], allowed: float) -> bool:
-        """Whether a block of two vectors gives what each gives alone."""
+        """Whether a block of two vectors gives the same products as each vector alone."""
         rows = torch.stack([u, -2 * u])
         try:
             blocks = graph.products(self._objective.vector.pieces(rows), block=True)
@@ -138,7 +141,7 @@ class ProductCheck:
         self, theta: Tensor, inputs: Tree, targets: Tree, u: Tensor, image: Tensor, least: float
     ) -> None:
         if theta.dtype != torch.float64:
-            return  # steps that rounding allows cross the kinks of rectifiers, and then prove nothing
+            return  # steps large enough for this dtype cross the kinks of rectifiers, and then prove nothing
         allowed, smallest = 1e-3, float("inf")
         for step in _STEPS:
             h = step * (1 + float(torch.linalg.vector_norm(theta)))
@@ -171,7 +174,7 @@ _WRONG_SECOND = (
 
 
 def tolerance(objective: Objective) -> float:
-    """√ε of the dtype that the objective is computed in."""
+    """√ε of the dtype in which the objective is computed."""
     device, eps = objective.device.type, torch.finfo(objective.dtype).eps
     if device == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32):
         eps = max(eps, 2.0**-11 if objective.dtype == torch.float32 else 0.0)
@@ -179,7 +182,7 @@ def tolerance(objective: Objective) -> float:
 
 
 def variables_of(result: Tensor) -> list[Tensor]:
-    """The leaves that a result was computed from."""
+    """The leaves from which a result was computed."""
     seen: set[Any] = set()
     found: list[Tensor] = []
     todo = [result.grad_fn]
@@ -204,7 +207,7 @@ def _wide(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _widened(objective: Objective) -> Iterator[None]:
-    """Lets the model compute in float64: its buffers and constants are replaced, and put back."""
+    """Lets the model compute in float64. Its buffers and constants are replaced and later restored."""
     trained = {id(p) for p in objective.vector.parameters}
     replaced: list[tuple[Any, str, Tensor]] = []
     try:

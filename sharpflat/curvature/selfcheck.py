@@ -1,12 +1,14 @@
-"""Checks that an objective makes of itself on a few examples, before its first result.
+"""The self-check of an objective, which runs on a few examples before its first result.
 
-Forward passes, before the first value: θ, data, buffers and the random generators are the same after one as before; a
-loss does not depend on the other examples of its chunk; no parameter is reached but through the modules' own slots.
+Before the first value, it checks forward passes. θ, data, buffers and the random generators must be the same after a
+pass as before. A loss must not depend on the other examples of its chunk. Parameters must be reached only through the
+modules' own slots.
 
-Products, before the first one: near θ, H v equals the difference of two gradients, ⟨u, H v⟩ = ⟨v, H u⟩, H = H_o + H_f,
-and blocks of vectors give what single ones give (else they are not used). In float64 where the model allows it, so that
-a step can be too short to cross a kink; at a random point near θ, since kinks at θ itself (a rectifier's input that is
-exactly 0) have no derivative to compare.
+Before the first product, it checks products. H v must equal the difference of two gradients, ⟨u, H v⟩ must equal
+⟨v, H u⟩, and H must equal H_o + H_f. Blocks of vectors must give the same products as single vectors; otherwise they
+are not used. The check is in float64 if the model allows it, so that a step can be short enough not to cross a kink. It
+is at a random point near θ, because a kink at θ itself (a rectifier's input that is exactly 0) has no derivative to
+compare.
 """
 
 from __future__ import annotations
@@ -30,17 +32,17 @@ _EXAMPLES = 4
 
 
 class SelfCheck:
-    """The checks of one objective, each made once (again where a module's `training` has changed)."""
+    """The checks of one objective. Each is made once, and again if a module's `training` flag has changed."""
 
     def __init__(self, objective: Objective) -> None:
-        """Evaluates nothing."""
+        """Does not evaluate the objective."""
         self._objective = objective
         self._modes: list[bool] = []
         self._passed: set[str] = set()
         self._products = ProductCheck(objective)
 
     def __call__(self, theta: Tensor, *, products: bool, parts: bool) -> bool:
-        """Makes the checks that are still to be made; returns whether blocks of vectors give what single ones give.
+        """Makes the missing checks, and returns whether blocks give the same products as single vectors.
 
         Raises:
             InputError: Says what is wrong and what to do.
@@ -97,7 +99,7 @@ class SelfCheck:
             return torch.cat([f.double() for f in found])
 
     def _check_reached(self, losses: Tensor) -> None:
-        """Refuses parameters that the loss reaches as they are, where the objective puts others in their place."""
+        """Refuses a loss that reaches the model's own parameters, for which the objective substitutes others."""
         vector = self._objective.vector
         own = {id(p): name for p, name in zip(vector.parameters, vector.names, strict=True)}
         found = sorted(own[id(v)] for v in variables_of(losses) if id(v) in own)
@@ -120,13 +122,14 @@ class SelfCheck:
         if _differ(whole, self._losses(theta, inputs, targets), count, tolerance(self._objective)):
             raise Fault(
                 "two forward passes over the same examples gave different losses: the model or loss draws random "
-                "numbers, or remembers earlier calls, so it is no function of θ alone; call model.eval() or remove it"
+                "numbers, or remembers earlier calls, so it is not a function of θ alone; call model.eval() or "
+                "remove it"
             )
         if not coupled:
             raise Fault(
                 "an example's loss depends on the other examples in its chunk (batch statistics, a normalisation or a "
-                "loss across examples), so the loss is no mean over examples; make it a function of one example, or "
-                "set coupled= to how many are evaluated together"
+                "loss across examples), so the loss is not a mean over examples; make it a function of one example, "
+                "or set coupled= to how many are evaluated together"
             )
 
     def _in_halves(self, theta: Tensor, inputs: Tree, targets: Tree, count: int) -> Tensor:

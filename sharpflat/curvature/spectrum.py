@@ -1,4 +1,4 @@
-"""The density of an operator's eigenvalues by stochastic Lanczos quadrature."""
+"""The density of an operator's eigenvalues, by stochastic Lanczos quadrature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpflat.curvature.modes import without_autocast
 from sharpflat.errors import InputError
 
 _BASIS_BYTES = 512 << 20
-_SEED = 20240603  # of the probes, where no generator is given
+_SEED = 20240603  # of the probes, if no generator is given
 
 
 def spectral_density(
@@ -27,26 +27,26 @@ def spectral_density(
 ) -> xr.Dataset:
     """The spectral density φ(λ) = 1/P Σ_i N(λ; λ_i, σ²), by stochastic Lanczos quadrature.
 
-    Each random unit probe v gives, after m Lanczos steps, m nodes and weights that integrate polynomials up
-    to degree 2m − 1 exactly against v's own spectral measure; the mean over probes estimates the density
-    (Ghorbani, Krishnan, Xiao 2019, Algorithm 2). Probes advance together, in blocks of products, as many as
-    leave the Lanczos vectors within 512 MiB.
+    After m Lanczos steps, each random unit probe v gives m nodes and weights. They integrate polynomials up to
+    degree 2m − 1 exactly against v's spectral measure, and the mean over probes estimates the density (Ghorbani,
+    Krishnan, Xiao 2019, Algorithm 2). Probes advance together in blocks of products, as many as keep the Lanczos
+    vectors within 512 MiB.
 
     Args:
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
-        probes: Random probes.
-        steps: Lanczos steps m of each, with full reorthogonalisation; at most P are made.
-        generator: CPU generator of the probes. `None`: one with a fixed seed.
-        grid: Number of points λ, evenly over all nodes and 5 σ beyond.
-        width: σ of the Gaussian that replaces each eigenvalue. `None`: a hundredth of the range of the nodes.
+        probes: Number of random probes.
+        steps: Number m of Lanczos steps for each probe, with full reorthogonalisation. At most P are made.
+        generator: CPU generator of the probes. `None` means one with a fixed seed.
+        grid: Number of points λ. They are spread evenly over the range of the nodes and 5 σ beyond it.
+        width: σ of the Gaussian that replaces each eigenvalue. `None` means a hundredth of the range of the nodes.
 
     Returns:
-        `density` and `density_se` (its standard error; NaN for one probe) along `eigenvalue` (the grid), and
-        the quadrature itself, `nodes` and `weights` along (probe, step); the weights of a probe sum to 1, and
-        a probe that ended early is filled up with weight 0. Attributes: `width`, `products`.
+        `density` and its standard error `density_se` (NaN for one probe) along `eigenvalue` (the grid), and the
+        quadrature itself: `nodes` and `weights` along (probe, step). The weights of a probe sum to 1, and a probe
+        that ended early is padded with weight 0. Attributes: `width`, `products`.
 
     Raises:
-        InputError: probes, steps or grid < 1, or a width that is not positive and finite.
+        InputError: `probes`, `steps` or `grid` is less than 1, or the width is not positive and finite.
         NonFiniteProductError: A product is not finite.
     """
     check_counts(probes=probes, steps=steps, grid=grid)
@@ -95,8 +95,8 @@ def spectral_density(
 def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, betas: np.ndarray, products: int) -> int:
     """Lanczos from each row of `start` [K, P]; returns the products used so far, on top of `products`.
 
-    Writes diagonals and off-diagonals into `alphas` and `betas` [K, steps]; an off-diagonal of exactly 0
-    marks the end of a row's Krylov space.
+    Writes diagonals and off-diagonals into `alphas` and `betas` [K, steps]. An off-diagonal of exactly 0 marks the
+    end of a row's Krylov space.
     """
     count, steps = alphas.shape
     eps = torch.finfo(operator.dtype).eps
@@ -112,7 +112,7 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
         scale = torch.maximum(scale, sizes)
         alphas[:, j] = torch.linalg.vecdot(current, images).double().cpu().numpy()
         made = basis[:, : j + 1]
-        for _ in range(2):  # full reorthogonalisation, twice: else copies of the outliers appear
+        for _ in range(2):  # full reorthogonalisation, twice; otherwise copies of the outliers appear
             images = images - (made.transpose(1, 2) @ (made @ images[:, :, None])).squeeze(2)
         norms = torch.linalg.vector_norm(images, dim=1).double().cpu()
         norms = torch.where(norms > 10 * eps * scale, norms, 0.0)

@@ -10,21 +10,21 @@ from sharpflat.errors import InputError
 
 
 class DominantSubspace:
-    """The span S_k of k orthonormal vectors U, with projector P_k = U Uᵀ.
+    """The span S_k of k orthonormal vectors U, with the projector P_k = U Uᵀ.
 
     Attributes:
         basis: U [P, k].
     """
 
     def __init__(self, basis: Tensor, *, verify: bool = True) -> None:
-        """Takes U [P, k] as it is.
+        """Uses U [P, k] without copying it.
 
         Args:
             basis: U.
-            verify: False where U was verified before: UᵀU costs as much as projecting k/2 vectors.
+            verify: Set it to False if U was verified earlier. Computing UᵀU costs as much as projecting k/2 vectors.
 
         Raises:
-            InputError: The columns are not orthonormal (to √ε of the dtype) or not finite.
+            InputError: The columns are not orthonormal (up to √ε of the dtype), or not finite.
         """
         if basis.ndim != 2:
             raise InputError(f"the basis must be a matrix [P, k], not {list(basis.shape)}")
@@ -44,7 +44,7 @@ class DominantSubspace:
 
     @property
     def size(self) -> int:
-        """P, the dimension of the space around it."""
+        """P, the dimension of the surrounding space."""
         return self.basis.shape[0]
 
     def project(self, v: Tensor) -> Tensor:
@@ -57,14 +57,14 @@ class DominantSubspace:
         return v - self.project(v)
 
     def alignment(self, v: Tensor) -> Tensor:
-        """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], 0 for v = 0: a scalar for [P], [K] for the columns of [P, K]."""
+        """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], and 0 for v = 0: a scalar for [P], or [K] for the columns of [P, K]."""
         norm = torch.linalg.vector_norm(v, dim=0)
         with without_autocast(v.device):
             part = torch.linalg.vector_norm(self.basis.T @ v, dim=0)
         return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm)
 
     def overlap(self, other: DominantSubspace) -> float:
-        """‖UᵀU'‖_F²/min(k, k') in [0, 1]: 1 for equal subspaces, the mean squared cosine of their angles."""
+        """‖UᵀU'‖_F²/min(k, k') in [0, 1], the mean squared cosine of the angles; it is 1 for equal subspaces."""
         smaller = min(self.k, other.k)
         if smaller == 0:
             return 0.0

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Fault(InputError):
-    """Something that a self-check found."""
+    """A problem that a self-check found."""
 
 
 @contextmanager
 def watching(objective: Objective, theta: Tensor, data: Tree) -> Iterator[None]:
-    """Refuses what happens inside if it changes θ, data, buffers or random generators, and puts those back."""
+    """Raises Fault if the code inside changes θ, data, buffers or random generators, and restores them."""
     model = objective.model
     slots = [(m._buffers, n, b) for m in model.modules() for n, b in m._buffers.items() if b is not None]
     names = {id(b): name for name, b in model.named_buffers()}
@@ -73,7 +73,7 @@ def _put_back(tensor: Tensor, copy: Tensor) -> None:
 
 
 def _random_states(device: torch.device) -> list[tuple[Any, Any, Any]]:
-    """(state, whether it is still that, how to put it back) of each global generator."""
+    """For each global generator: its state, whether a state is still current, and how to restore a state."""
     found: list[tuple[Any, Any, Any]] = [
         (torch.get_rng_state(), lambda s: torch.equal(torch.get_rng_state(), s), torch.set_rng_state),
         (random.getstate(), lambda s: random.getstate() == s, random.setstate),

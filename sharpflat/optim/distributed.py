@@ -10,14 +10,15 @@ from sharpflat.optim.refresh import Refresh
 
 
 def check_ranks_agree(refresh: Refresh, following: int) -> None:
-    """Compares ranks with one all-reduce; nothing without torch.distributed.
+    """Compares the ranks with one all-reduce. Without torch.distributed, it does nothing.
 
     Args:
-        refresh: the eigenvalues' sum must be the same on all ranks.
-        following: steps to the next refresh, likewise: a rank that refreshed alone would wait for the others for ever.
+        refresh: the last refresh. The sum of its eigenvalues must be the same on all ranks.
+        following: steps to the next refresh. It must be the same on all ranks, because a rank that refreshed alone
+            would wait for the others forever.
 
     Raises:
-        InputError: Ranks differ; raised on every rank.
+        InputError: The ranks differ. It is raised on every rank.
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return
@@ -31,11 +32,12 @@ def check_ranks_agree(refresh: Refresh, following: int) -> None:
         raise InputError(
             f"SubspaceSGD, step {refresh.step}: the ranks found different curvature (sums of eigenvalues from "
             f"{smallest:.6g} to {largest:.6g}), so their parameters would drift apart. Give every rank the same "
-            "holdout, not its shard, and begin from the same parameters; check_ranks=False where each rank trains alone"
+            "holdout, not its shard, and begin from the same parameters; use check_ranks=False if each rank "
+            "trains alone"
         )
     if extremes[3].item() != -extremes[4].item():
         raise InputError(
             f"SubspaceSGD, step {refresh.step}: the ranks' next refreshes would be {-extremes[4].item():.0f} to "
             f"{extremes[3].item():.0f} steps away, since their gradients differ. Average the gradients over the ranks "
-            "before the step, as DistributedDataParallel does; check_ranks=False where each rank trains alone"
+            "before the step, as DistributedDataParallel does; use check_ranks=False if each rank trains alone"
         )

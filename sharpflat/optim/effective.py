@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def effective_learning_rates(update: Tensor, *, gradient: Tensor, subspace: DominantSubspace) -> tuple[float, float]:
-    """Dom-LR and Bulk-LR of an update u [P] where the full-batch gradient is g [P].
+    """Dom-LR and Bulk-LR of an update u [P], where g [P] is the full-batch gradient.
 
-    η^dom = −⟨u, P_k g⟩/‖P_k g‖² and η^bulk = −⟨u, P_k^⊥ g⟩/‖P_k^⊥ g‖². The minus sign, which the paper's text lacks,
-    makes those of gradient descent +η. NaN where a component of the gradient is 0.
+    η^dom = −⟨u, P_k g⟩/‖P_k g‖² and η^bulk = −⟨u, P_k^⊥ g⟩/‖P_k^⊥ g‖². With the minus sign, which the paper's text
+    lacks, both are +η for gradient descent. A rate is NaN if its component of the gradient is 0.
     """
     return _rate(update, subspace.project(gradient)), _rate(update, subspace.project_out(gradient))
 

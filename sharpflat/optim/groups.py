@@ -20,10 +20,12 @@ Groups = Sequence[Mapping[str, Any]]
 
 
 def theta_of(groups: Groups, objective: Objective | None) -> list[Tensor]:
-    """The parameters that make up θ, in its order: the objective's, or that of the groups without frozen ones.
+    """The parameters that make up θ, in their order in θ.
+
+    They are the parameters of the objective or, without an objective, those of the groups that are not frozen.
 
     Raises:
-        InputError: they do not fit together, or not the objective.
+        InputError: they do not fit together, or they do not fit the objective.
     """
     given = _all_of(groups)
     if len({id(p) for p in given}) < len(given):
@@ -39,7 +41,7 @@ def theta_of(groups: Groups, objective: Objective | None) -> list[Tensor]:
 
 
 def numbers_of(groups: Groups, theta: list[Tensor]) -> list[int]:
-    """The numbers, counted over all groups, of the parameters that make up θ."""
+    """The position of each parameter of θ, counted over all groups."""
     numbers = {id(p): number for number, p in enumerate(_all_of(groups))}
     return [numbers[id(p)] for p in theta]
 
@@ -49,10 +51,10 @@ def sgd_updates(
 ) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
     """The updates that `torch.optim.SGD` would make, and the momentum buffers that it would keep; changes nothing.
 
-    Parameters without gradient have none.
+    Parameters without a gradient have no update.
 
     Raises:
-        InputError: a group has what there is one of for all, or what is not supported, or a gradient is sparse.
+        InputError: a group sets an option that applies to all groups or is not supported, or a gradient is sparse.
     """
     updates: dict[Tensor, Tensor] = {}
     buffers: dict[Tensor, Tensor] = {}
@@ -77,34 +79,36 @@ def _all_of(groups: Groups) -> list[Tensor]:
 def _decayed_gradient(p: Tensor, weight_decay: float | Tensor) -> Tensor:
     assert p.grad is not None
     if p.grad.layout != torch.strided:
-        raise InputError(f"sparse gradients are for steps with both weights 1 only: parameter of shape {list(p.shape)}")
+        raise InputError(f"sparse gradients are allowed only if both weights are 1: parameter of shape {list(p.shape)}")
     return p.grad.add(p, alpha=float(weight_decay)) if weight_decay != 0 else p.grad
 
 
 def check_group(group: Mapping[str, Any], number: int) -> None:
-    """Raises InputError if a group has what there is one of for all groups, or what is not supported."""
+    """Raises InputError if a group sets an option that applies to all groups, or one that is not supported."""
     own = sorted(_ONE_FOR_ALL & group.keys())
     if own:
-        raise InputError(f"parameter group {number} has its own {', '.join(own)}: there is one for all groups")
+        raise InputError(
+            f"parameter group {number} has its own {', '.join(own)}, but this applies to all groups together"
+        )
     unsupported = [name for name in _NOT_HERE if group.get(name)]
     if unsupported:
-        raise InputError(f"parameter group {number}: {', '.join(unsupported)} not supported by SubspaceSGD")
+        raise InputError(f"parameter group {number}: SubspaceSGD does not support {', '.join(unsupported)}")
 
 
 def _may_move(p: Tensor) -> bool:
-    """Whether SGD could move it: frozen ones have no gradient, unless one is left from before."""
+    """Whether SGD could move it. A frozen parameter has no gradient, unless one is left from earlier."""
     return p.requires_grad or p.grad is not None
 
 
 def _check_trained(given: list[Tensor], objective: Objective) -> None:
-    """Refuses parameters that could move and that the objective does not train, and those that it does and that are
-    not given."""
+    """Refuses given parameters that could move but that the objective does not train, and parameters that the
+    objective trains but that are not given."""
     trained = {id(p) for p in objective.parameters}
     for number, p in enumerate(given):
         if id(p) not in trained and _may_move(p):
             raise InputError(
-                f"parameter {number} (counted over the groups; shape {list(p.shape)}) is none that the Objective "
-                "trains; give the optimizer the parameters of the Objective's own model"
+                f"parameter {number} (counted over the groups; shape {list(p.shape)}) is not trained by the Objective; "
+                "give the optimizer the parameters of the Objective's own model"
             )
     names = {id(p): name for name, p in objective.model.named_parameters()}
     missing = [names.get(i, "?") for i in trained - {id(p) for p in given}]

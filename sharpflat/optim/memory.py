@@ -20,10 +20,10 @@ _CAST_ERROR = 0.05  # of orthonormality, after a cast from bfloat16
 
 
 class Memory(TypedDict):
-    """What belongs to no single parameter; plain enough for `torch.load(weights_only=True)`.
+    """State that belongs to no single parameter. `torch.load(weights_only=True)` can read it.
 
-    Kept in the state of the first parameter, as `torch.optim.LBFGS` does: there, what PyTorch and others do with an
-    optimizer's state (saving, loading, moving to another device, clearing) is done with this too.
+    It is kept in the state of the first parameter, as in `torch.optim.LBFGS`. There, whatever PyTorch and others do
+    with an optimizer's state (saving, loading, moving to another device, clearing) includes it.
     """
 
     steps: int
@@ -40,7 +40,7 @@ class Memory(TypedDict):
 
 
 def nothing_yet() -> Memory:
-    """The memory of an optimizer that has made no step."""
+    """The memory of an optimizer before its first step."""
     return Memory(
         steps=0,
         dominant=None,
@@ -57,40 +57,40 @@ def nothing_yet() -> Memory:
 
 
 class Remembering:
-    """The part of an optimizer that keeps a memory, and says what is in it."""
+    """The part of an optimizer that keeps a memory and gives access to it."""
 
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
 
     @property
     def steps(self) -> int:
-        """Steps made; the argument of the weights at the next one."""
+        """Number of steps made so far. This number is passed to the weights at the next step."""
         return self._memory["steps"]
 
     @property
     def last_refresh(self) -> Refresh | None:
-        """What the last refresh of the subspace found, `converged` among it; None before the first."""
+        """The results of the last refresh of the subspace, including `converged`; None before the first."""
         found = self._memory["last_refresh"]
         return None if found is None else Refresh(**found)
 
     @property
     def products(self) -> int:
-        """Hessian products used."""
+        """Number of Hessian products used."""
         return self._memory["products"]
 
     @property
     def refreshes(self) -> int:
-        """Refreshes of the subspace."""
+        """Number of refreshes of the subspace."""
         return self._memory["refreshes"]
 
     @property
     def unconverged_refreshes(self) -> int:
-        """Refreshes whose eigenpairs missed the tolerance; their subspace was used all the same."""
+        """Number of refreshes whose eigenpairs missed the tolerance. Their subspace was used all the same."""
         return self._memory["unconverged_refreshes"]
 
     @property
     def missed_refreshes(self) -> int:
-        """Refreshes that came too late for the accuracy asked for (`refresh_error`, `refresh_overlap`)."""
+        """Number of refreshes that came too late for `refresh_error` or `refresh_overlap`."""
         return self._memory["missed_refreshes"]
 
     @property
@@ -107,14 +107,14 @@ class Remembering:
 
 
 def recall(memory: Memory, order: list[int], **numbers: Any) -> SubspaceFilter:
-    """The filter as the last refresh left it; a new one where θ is another now.
+    """The filter as the last refresh left it, or a new one if θ now consists of other parameters.
 
-    θ is another after parameters were frozen or unfrozen, or curvature was replaced.
+    This happens after parameters were frozen or unfrozen, or after the curvature was replaced.
 
     Args:
         memory: of the last refresh.
         order: of the parameters in θ.
-        numbers: `k`, `tolerance` and what says when to refresh, as for `SubspaceFilter`.
+        numbers: `k`, `tolerance` and the refresh setting, as for `SubspaceFilter`.
     """
     usable = memory["order"] == order
     return SubspaceFilter(
@@ -127,7 +127,7 @@ def recall(memory: Memory, order: list[int], **numbers: Any) -> SubspaceFilter:
 
 
 def remember(memory: Memory, order: list[int], subspace: SubspaceFilter, refresh: Refresh) -> None:
-    """Takes a refresh of the filter into the memory."""
+    """Stores a refresh of the filter in the memory."""
     memory["dominant"], memory["start"] = subspace.dominant, subspace.start
     memory["refreshed_at"], memory["last_refresh"] = subspace.refreshed_at, vars(refresh).copy()
     memory["interval"], memory["order"] = subspace.interval, order
@@ -145,11 +145,11 @@ def forget(memory: Memory) -> None:
 def check_version(memory: Memory) -> None:
     """Raises InputError if a memory to load is of another version of SubspaceSGD."""
     if memory.keys() != nothing_yet().keys():
-        raise InputError(f"the state to load is of another version of SubspaceSGD: it has {sorted(memory)}")
+        raise InputError(f"the state to load comes from another version of SubspaceSGD: it has {sorted(memory)}")
 
 
 def _mend(memory: Memory) -> None:
-    """Makes a basis orthonormal anew that was, before it was cast from a dtype of fewer digits."""
+    """Restores the orthonormality of a basis that was cast from a dtype of lower precision."""
     basis = memory["dominant"]
     assert basis is not None
     gram = (basis.T @ basis).double()
@@ -175,6 +175,6 @@ def check_fits(memory: Memory, order: list[int], *, size: int, k: int) -> None:
     DominantSubspace(memory["dominant"])  # verified here, and not at every step
     expected, found = [size, min(k, size)], list(memory["dominant"].shape)
     if found != expected:
-        raise InputError(f"the subspace to load is of size {found} [P, k], this optimizer's of size {expected}")
+        raise InputError(f"the subspace to load has size {found} [P, k], but this optimizer needs size {expected}")
     if memory["order"] != order:
-        raise InputError("the subspace to load has the parameters in another order than this optimizer")
+        raise InputError("the subspace to load has its parameters in another order than this optimizer")

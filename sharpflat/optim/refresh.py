@@ -1,10 +1,10 @@
-"""When the dominant subspace is found anew: at fixed steps, or as often as an accuracy needs it.
+"""When the dominant subspace is refreshed: at fixed steps, or as often as an accuracy needs.
 
-At a refresh both subspaces are at hand, the one used so far and the new one. So what the old one had come to be wrong
-by is measured there, and the next interval is chosen from it. Over an interval a subspace turns in proportion to the
-steps made, to first order: so do the relative error of the filtered update, and √(1 − overlap).
+At a refresh, the old and the new subspace are both available. So the error of the old one is measured there, and the
+next interval is chosen from it. To first order, a subspace turns in proportion to the number of steps. The relative
+error of the filtered update, and √(1 − overlap), grow in the same way.
 
-Intervals are odd: at the edge of stability θ and the subspace return after two steps, and a refresh after an even
+Intervals are odd. At the edge of stability, θ and the subspace return after two steps, and a refresh after an even
 number of steps would see no change.
 """
 
@@ -18,25 +18,25 @@ from torch import Tensor
 from sharpflat.arguments import check_counts
 from sharpflat.errors import InputError
 
-LONGEST = 99  # steps: a subspace that stands still is looked at again, since it may begin to turn
+LONGEST = 99  # steps: a subspace that does not turn is checked again, since it may begin to turn
 
 
 @dataclass(frozen=True)
 class Refresh:
-    """What a refresh of the dominant subspace found.
+    """The results of one refresh of the dominant subspace.
 
     Attributes:
-        step: at which it was made.
+        step: the step at which it was made.
         eigenvalues: [k], descending.
         residual: the largest residual norm of the eigenpairs.
-        overlap: with the subspace before it, in [0, 1]; NaN at the first refresh.
-        products: Hessian products used.
+        overlap: the overlap with the previous subspace, in [0, 1]; NaN at the first refresh.
+        products: number of Hessian products used.
         converged: whether the eigensolver reached its tolerance.
-        reason: why not, in words.
-        interval: steps since the refresh before; 0 at the first.
-        error: relative error that this step's filtered update would have had with the subspace before,
+        reason: why it did not converge; None if it did.
+        interval: steps since the previous refresh; 0 at the first.
+        error: relative error that this step's filtered update would have had with the previous subspace,
             ‖(F_new − F_old) u‖/‖F_new u‖; NaN at the first refresh.
-        kept: whether the steps since the refresh before kept to the accuracy asked for; True where none is.
+        kept: whether the steps since the previous refresh met the requested accuracy; True if none was requested.
     """
 
     step: int
@@ -53,12 +53,14 @@ class Refresh:
 
 @dataclass(frozen=True)
 class RefreshRule:
-    """Exactly one of three: every n steps, or as often as a bound on one of two errors needs it.
+    """When to refresh: every n steps, or as often as a bound on the error or on the overlap needs.
+
+    Exactly one of the three attributes is given.
 
     Attributes:
-        every: steps from one refresh to the next; 1 is the papers' "at every step".
-        error: largest relative error of a filtered update, ‖(F_new − F_old) u‖/‖F_new u‖.
-        overlap: smallest overlap of a subspace in use with the one that a refresh would find.
+        every: steps from one refresh to the next. 1 is the papers' "at every step".
+        error: largest allowed relative error of a filtered update, ‖(F_new − F_old) u‖/‖F_new u‖.
+        overlap: smallest allowed overlap of the subspace in use with the one that a refresh would find.
     """
 
     every: int | None = None
@@ -80,25 +82,26 @@ class RefreshRule:
 
     @property
     def first(self) -> int:
-        """The interval after the first refresh, when nothing is known: one step, unless it is fixed."""
+        """The interval after the first refresh. It is one step, unless the interval is fixed."""
         return self.every or 1
 
     def enough(self, *, error: float, overlap: float) -> bool:
-        """Whether a subspace that one more power step changes by so much is near enough to the one looked for."""
+        """Whether a subspace is accurate enough if one more power step changes it by this error and overlap."""
         if self.error is not None:
             return error <= self.error
         return self.overlap is not None and overlap >= self.overlap
 
     def next(self, interval: int, planned: int, *, error: float, overlap: float) -> tuple[bool, int]:
-        """Whether the steps since the last refresh kept to the accuracy asked for, and the steps to the next refresh.
+        """Whether the steps since the last refresh met the requested accuracy, and the number of steps to the next one.
 
-        The subspace before was last used when it was at most planned − 1 steps old, and off by that much less than what
-        is measured now. So an interval of 1 always keeps to the accuracy: each of its steps had a new subspace.
+        The previous subspace was last used when it was at most planned − 1 steps old, and its error was then smaller
+        in proportion. So an interval of 1 always meets the accuracy, because each of its steps had a new subspace.
 
         Args:
             interval: steps since the last refresh.
-            planned: what it was meant to be; fewer where the steps in between did without the subspace.
-            error: see `Refresh`, as `overlap`.
+            planned: the interval that was planned. It is shorter if steps in between did not need the subspace.
+            error: see `Refresh`.
+            overlap: see `Refresh`.
         """
         if self.every is not None:
             return True, self.every

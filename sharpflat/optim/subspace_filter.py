@@ -1,6 +1,6 @@
-"""The subspace filter: weighs an update's dominant and bulk components.
+"""The subspace filter, which weights the dominant and the bulk component of an update.
 
-`SubspaceSGD` and the pipeline's filtered segments both make their updates here.
+`SubspaceSGD` and the pipeline's filtered segments both use it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
-# Random vectors that the first refresh begins with: half the products of a block of k, enough for double eigenvalues.
+# Random vectors from which the first refresh starts. Two need half the products of a block of k, and they are enough
+# for double eigenvalues.
 _COLD_BLOCK = 2
 
 
 class SubspaceFilter:
-    """u ← α_dom P_k u + β_bulk P_k^⊥ u, with P_k recomputed now and then (Zakarin & Singh).
+    """u ← α_dom P_k u + β_bulk P_k^⊥ u, where P_k is recomputed from time to time (Zakarin & Singh).
 
-    Where α_dom = β_bulk no curvature is asked for. Each refresh starts from the last one's block.
+    If α_dom = β_bulk, no curvature is evaluated. Each refresh starts from the block of the last one.
 
     Attributes:
-        dominant: basis [P, k] of the last refresh, its eigenvectors one power step on; None before the first.
-        start: block [P, k + guard] to begin the next refresh from; None is a random one.
+        dominant: basis [P, k] of the last refresh: its eigenvectors after one more power step; None before the first.
+        start: block [P, k + guard] from which the next refresh starts; None means a random block.
         refreshed_at: step of the last refresh; None before the first.
         interval: steps from the last refresh to the next.
     """
@@ -44,22 +45,22 @@ class SubspaceFilter:
         refreshed_at: int | None = None,
         interval: int | None = None,
     ) -> None:
-        """Takes up where another left off, if its attributes are given.
+        """A new filter or, with the attributes of another filter, a filter that continues where that one stopped.
 
         Args:
             k: dimension of the dominant subspace.
-            tolerance: of the eigenpairs' residuals, relative to λ_k; the eigensolver also stops where one power step
-                changes no more than `refresh_error` or `refresh_overlap` allows.
-            refresh_every: steps between refreshes, at least 1; exactly one of the three is given.
-            refresh_error: largest relative error of the filtered update: refreshes as often as that needs.
-            refresh_overlap: smallest overlap of the subspace in use with a new one: refreshes as often as that needs.
-            dominant: see above, as are the others; not verified again.
-            start: may be given without `dominant`.
-            refreshed_at: needed with `dominant`.
-            interval: needed with `dominant`, unless it is fixed by `refresh_every`.
+            tolerance: largest residual of the eigenpairs, relative to λ_k. The eigensolver also stops once one more
+                power step changes no more than `refresh_error` or `refresh_overlap` allows.
+            refresh_every: steps between refreshes, at least 1. Give exactly one of the three refresh settings.
+            refresh_error: largest relative error of the filtered update; it is refreshed as often as this needs.
+            refresh_overlap: smallest overlap of the subspace in use with a new one; refreshed as often as this needs.
+            dominant: see the attribute. It is not verified again.
+            start: see the attribute. It may be given without `dominant`.
+            refreshed_at: see the attribute. It is needed with `dominant`.
+            interval: see the attribute. It is needed with `dominant`, unless `refresh_every` fixes it.
 
         Raises:
-            InputError: not exactly one of the three is given, or it is out of range.
+            InputError: not exactly one of the three refresh settings is given, or it is out of range.
         """
         self.k, self.tolerance = k, tolerance
         self.rule = RefreshRule(refresh_every, refresh_error, refresh_overlap)
@@ -79,17 +80,17 @@ class SubspaceFilter:
         alpha_dom: float,
         beta_bulk: float,
     ) -> tuple[Tensor, Refresh | None]:
-        """The weighed update [P], and the refresh if one was due.
+        """The weighted update [P], and the refresh if one was due.
 
         Args:
             update: [P].
-            step: of the training run; never goes back.
-            hessian: makes the Hessian at the current θ; called only when a refresh is due.
+            step: step of the training run, which must not decrease between calls.
+            hessian: returns the Hessian at the current θ. It is called only when a refresh is due.
             alpha_dom: weight of the dominant component.
             beta_bulk: weight of the bulk component.
 
         Raises:
-            NonFiniteProductError: if a Hessian product is not finite.
+            NonFiniteProductError: a Hessian product is not finite.
         """
         if alpha_dom == beta_bulk:
             return (update if beta_bulk == 1.0 else beta_bulk * update), None
@@ -115,7 +116,8 @@ class SubspaceFilter:
             tolerance=self.tolerance,
             enough=None if self.rule.every else enough,
         )
-        # One power step on. Contiguous: the layout that a file gives back. Rounding depends on it.
+        # After one more power step. It is contiguous, as a tensor read from a file is, since rounding depends on
+        # layout.
         new = DominantSubspace(found.start[:, : self.k].contiguous())
         filtered = filtered_by(new.basis)
         overlap, error, interval, kept, following = nan, nan, 0, True, self.rule.first
@@ -134,7 +136,7 @@ class SubspaceFilter:
 
 
 def _relative_error(approximation: Tensor, exact: Tensor) -> float:
-    """‖approximation − exact‖/‖exact‖, 0 where they are equal."""
+    """‖approximation − exact‖/‖exact‖; 0 if they are equal."""
     difference = float(torch.linalg.vector_norm(approximation - exact))
     norm = float(torch.linalg.vector_norm(exact))
     if difference == 0.0:
@@ -145,7 +147,7 @@ def _relative_error(approximation: Tensor, exact: Tensor) -> float:
 def filter_update(update: Tensor, subspace: DominantSubspace, *, alpha_dom: float, beta_bulk: float) -> Tensor:
     """α_dom P_k u + β_bulk P_k^⊥ u for an update u [P] (Zakarin & Singh, interpolated gradients).
 
-    Dom-SGD is (1, 0), Bulk-SGD (0, 1) (Song et al., section 3).
+    Dom-SGD has the weights (1, 0), and Bulk-SGD has (0, 1) (Song et al., section 3).
     """
     if alpha_dom == beta_bulk:
         return beta_bulk * update

@@ -1,6 +1,7 @@
-"""SubspaceSGD: SGD that weighs the dominant and the bulk component of its updates, in place of `torch.optim.SGD`.
+"""SubspaceSGD, which replaces `torch.optim.SGD` and weights the dominant and the bulk component of its updates.
 
-After Zakarin & Singh, *Accelerating Neural Network Training Along Sharp and Flat Directions* (arXiv 2505.11972).
+The method is from Zakarin & Singh, *Accelerating Neural Network Training Along Sharp and Flat Directions* (arXiv
+2505.11972).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sharpflat.optim.memory import MEMORY, Memory, Remembering, check_fits, chec
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
 Weight = float | Callable[[int], float]
-"""A number, or a function of the number of steps made before this one."""
+"""A number, or a function of the number of earlier steps."""
 Curvature = Objective | Callable[[], Tensor]
 """A loss on a holdout: an `Objective`, or a closure that returns it as a scalar."""
 
@@ -35,26 +36,27 @@ Curvature = Objective | Callable[[], Tensor]
 class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     """θ ← θ + α_dom P_k u + β_bulk P_k^⊥ u, with u = −lr · b the update of SGD (Zakarin & Singh, arXiv 2505.11972).
 
-    b is the momentum direction of `torch.optim.SGD` (weight decay included; no dampening, no Nesterov), P_k projects
-    on the dominant subspace: the k leading eigenvectors of the Hessian of a holdout's loss, by all parameters of all
-    groups together. SGD is (α_dom, β_bulk) = (1, 1), Dom-SGD (1, 0), Bulk-SGD (0, 1).
+    b is the momentum direction of `torch.optim.SGD`, including weight decay but without dampening and Nesterov
+    momentum. P_k projects onto the dominant subspace, the span of the k leading eigenvectors of the Hessian of a
+    holdout's loss. There is one subspace for the parameters of all groups together. The weights (α_dom, β_bulk) are
+    (1, 1) for SGD, (1, 0) for Dom-SGD and (0, 1) for Bulk-SGD.
 
-    - Where both weights are 1, a step is `torch.optim.SGD`'s, to the bit. Where they are equal, no curvature is
+    - If both weights are 1, a step is bit-identical to a step of `torch.optim.SGD`. If they are equal, no curvature is
       evaluated.
-    - The subspace is found anew at a step that needs it if it is `refresh_every` or more steps old; or, with
-      `refresh_error` or `refresh_overlap`, as often as that accuracy needs (see `RefreshRule`).
-    - `lr`, `momentum` and `weight_decay` may differ between groups, and change between steps (schedulers do that).
-    - A parameter without gradient is left alone, as SGD leaves it: not moved, not decayed. In the projection, its
-      update counts as zero; so where there is one, the step made is not exactly inside (or outside) of the subspace.
-    - A step that raises has changed nothing (but what a closure handed to `step` did).
-    - `state_dict` holds the number of steps, the subspace and the counts, besides SGD's momentum; not the weights,
-      `k`, `tolerance`, `curvature` and what says when to refresh, which are the constructor's. A resumed optimizer goes
-      on to the bit. A `state_dict` of `torch.optim.SGD` can be loaded.
+    - With `refresh_every`, a step that needs the subspace recomputes it if it is that many steps old. With
+      `refresh_error` or `refresh_overlap`, it is recomputed as often as that accuracy needs (see `RefreshRule`).
+    - `lr`, `momentum` and `weight_decay` may differ between groups, and schedulers may change them between steps.
+    - A parameter without a gradient is neither moved nor decayed, as in SGD. Its update counts as zero in the
+      projection, so the step is then not exactly inside or outside the subspace.
+    - A step that raises an exception changes nothing, except what a closure passed to `step` did.
+    - `state_dict` holds the number of steps, the subspace and the counts, besides SGD's momentum. It does not hold
+      the weights, `k`, `tolerance`, `curvature` and the refresh setting, which are passed to the constructor. A
+      resumed optimizer continues bit-identically. A `state_dict` of `torch.optim.SGD` can be loaded.
 
     Attributes:
         alpha_dom: weight of the dominant component; may be set between steps.
         beta_bulk: weight of the bulk component; may be set between steps.
-        k: as given to the constructor; so are `tolerance`, `refresh_every`, `refresh_error`, `refresh_overlap` and
+        k: as passed to the constructor; so are `tolerance`, `refresh_every`, `refresh_error`, `refresh_overlap` and
             `check_ranks`.
     """
 
@@ -75,33 +77,37 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         tolerance: float = 1e-2,
         check_ranks: bool = True,
     ) -> None:
-        """The constructor evaluates nothing.
+        """The constructor does not evaluate the model.
 
         Args:
-            params: as for `torch.optim.SGD`; groups may have `lr`, `momentum` and `weight_decay` of their own. Those
-                that require a gradient share one dtype and device where curvature is needed.
+            params: as for `torch.optim.SGD`. Groups may have their own `lr`, `momentum` and `weight_decay`. If
+                curvature is needed, the parameters that require a gradient must share one dtype and device.
             lr: learning rate.
-            alpha_dom: weight of the dominant component, a number or a function of the number of steps made before.
-            beta_bulk: weight of the bulk component, likewise.
-            k: dimension of the dominant subspace, of at most the number of parameters.
-            refresh_every: steps between refreshes, at least 1; 10 unless one of the next two is given.
-            refresh_error: refresh as often as keeps the filtered update's relative error at most this (0.05, say).
-            refresh_overlap: likewise the overlap of the subspace in use with a new one, at least this (0.999, say).
-            momentum: of SGD.
-            weight_decay: of SGD.
-            curvature: where the Hessian is taken: an `Objective` that trains just these parameters (in any order), or
-                a closure that returns the loss (a scalar) of the model with these parameters on a holdout, without
-                `backward()`; it is called once a refresh. Needed unless both weights are the same number.
-            tolerance: of the eigenpairs' residuals, relative to λ_k (see `SubspaceFilter`).
-            check_ranks: where torch.distributed is initialised, compare one number across ranks after each refresh;
-                False where ranks train models of their own.
+            alpha_dom: weight of the dominant component, a number or a function of the number of earlier steps.
+            beta_bulk: weight of the bulk component, a number or a function of the number of earlier steps.
+            k: dimension of the dominant subspace, at most the number of parameters.
+            refresh_every: steps between refreshes, at least 1. The default is 10 unless one of the next two is given.
+            refresh_error: largest relative error of the filtered update, for example 0.05. The subspace is refreshed as
+                often as this needs.
+            refresh_overlap: smallest overlap of the subspace in use with a new one, for example 0.999. The subspace is
+                refreshed as often as this needs.
+            momentum: momentum of SGD.
+            weight_decay: weight decay of SGD.
+            curvature: the loss whose Hessian is used. It is an `Objective` that trains exactly these parameters (in
+                any order), or a closure that returns the loss (a scalar) of the model with these parameters on a
+                holdout, without `backward()`. The closure is called once in each refresh. It is needed unless both
+                weights are the same number.
+            tolerance: largest residual of the eigenpairs, relative to λ_k (see `SubspaceFilter`).
+            check_ranks: if torch.distributed is initialised, compare the ranks after each refresh. Set it to False if
+                the ranks train separate models.
 
         Raises:
-            InputError: k, tolerance, a weight or what says when to refresh is out of range, two of the latter are
-                given, curvature is missing or neither of the two, an `Objective` trains other parameters, parameters
-                occur twice, or a group has what there is one of for all (alpha_dom, beta_bulk, k, refresh_every and its
-                like) or what is not supported (dampening, nesterov, maximize, differentiable, fused).
-            ValueError: what `torch.optim.SGD` refuses.
+            InputError: `k`, `tolerance`, a weight or the refresh setting is out of range; more than one refresh setting
+                is given; `curvature` is missing, or is neither an `Objective` nor a closure; an `Objective` trains
+                other parameters; a parameter occurs twice; a group sets an option that applies to all groups
+                (`alpha_dom`, `beta_bulk`, `k`, a refresh setting) or is not supported (`dampening`, `nesterov`,
+                `maximize`, `differentiable`, `fused`).
+            ValueError: `torch.optim.SGD` refuses an argument.
         """
         check_counts(k=k)
         if refresh_every is None and refresh_error is None and refresh_overlap is None:
@@ -125,7 +131,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
 
     @property
     def curvature(self) -> Curvature | None:
-        """Where the Hessian is taken, from the next refresh on; may be set between steps."""
+        """The loss whose Hessian is used from the next refresh on; may be set between steps."""
         return self._curvature
 
     @curvature.setter
@@ -135,18 +141,18 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     # ---------------------------------------------------------------- a step
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step.
+        """Makes one step.
 
         Args:
             closure: evaluates the training loss, computes gradients and returns the loss, as for `torch.optim.SGD`.
 
         Returns:
-            What the closure returned, or None.
+            The value that the closure returned, or None.
 
         Raises:
-            InputError: a weight is not a finite number, curvature is missing or does not fit the parameters (see
-                `LossHessian` for closures), or a gradient is sparse where a weight is not 1.
-            NonFiniteProductError: the holdout's curvature is not finite.
+            InputError: a weight is not a finite number, `curvature` is missing or does not fit the parameters (see
+                `LossHessian` for closures), or a gradient is sparse although a weight is not 1.
+            NonFiniteProductError: the curvature of the holdout is not finite.
         """
         loss = None
         if closure is not None:
@@ -155,7 +161,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         step = self.steps
         alpha_dom, beta_bulk = self._weight("alpha_dom", step), self._weight("beta_bulk", step)
         if alpha_dom == beta_bulk == 1.0:
-            # Unwrapped: around SGD's own step PyTorch puts the calls of the step hooks, which are around this one too.
+            # Unwrapped, because PyTorch wraps SGD's own step in calls of the step hooks, and this step has them
+            # already.
             inspect.unwrap(torch.optim.SGD.step)(self)
         else:
             self._filtered_step(step, alpha_dom, beta_bulk)
@@ -203,12 +210,12 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
 
     # ---------------------------------------------------------------- groups and state
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, as `torch.optim.SGD` does, and drops the subspace, which has another size now.
+        """Adds a group, as `torch.optim.SGD` does, and drops the subspace, whose size has changed.
 
-        Where curvature is an `Objective`, set one that trains the new parameters too before the next step.
+        If `curvature` is an `Objective`, replace it before the next step by one that also trains the new parameters.
 
         Raises:
-            InputError: the group has what there is one of for all, or what is not supported (see the constructor).
+            InputError: the group sets an option that applies to all groups or is not supported (see the constructor).
         """
         if isinstance(param_group, dict):
             check_group(param_group, len(self.param_groups))
@@ -221,7 +228,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in _OWN}}
 
     def functions(self) -> dict[str, object]:
-        """The weights and the closure, which pickle must find by name."""
+        """The weights and the closure, which pickle must be able to find by name."""
         return {"alpha_dom": self.alpha_dom, "beta_bulk": self.beta_bulk, "curvature": self._curvature}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -260,22 +267,22 @@ def _hessian(curvature: Curvature | None, theta: list[Tensor]) -> SymmetricOpera
     if isinstance(curvature, Objective):
         return Hessian(curvature, curvature.theta)
     if curvature is None:
-        raise InputError("alpha_dom and beta_bulk differ: set `curvature` first")
+        raise InputError("alpha_dom and beta_bulk differ, so `curvature` must be set first")
     return LossHessian(curvature, theta)
 
 
 def _warn(refresh: Refresh) -> None:
-    counter, what = "unconverged_refreshes", f"did not converge and is used all the same: {refresh.reason}"
+    counter, what = "unconverged_refreshes", f"did not converge but is used all the same: {refresh.reason}"
     if refresh.converged:
         counter = "missed_refreshes"
         what = (
-            "turned faster than expected and was used too long for the accuracy asked for (after "
+            "turned faster than expected and was used for too long to meet the requested accuracy (after "
             f"{refresh.interval} steps: relative error of the filtered update {refresh.error:.1e}, overlap "
-            f"{refresh.overlap:.6f}); it is refreshed more often now"
+            f"{refresh.overlap:.6f}); it is now refreshed more often"
         )
     warnings.warn(
-        f"SubspaceSGD, step {refresh.step}: the dominant subspace {what}. Said once; `{counter}` counts and "
-        "`last_refresh` tells more",
+        f"SubspaceSGD, step {refresh.step}: the dominant subspace {what}. This warning appears once; `{counter}` "
+        "counts these refreshes, and `last_refresh` has the details",
         CurvatureWarning,
         stacklevel=6,
     )

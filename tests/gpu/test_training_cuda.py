@@ -1,6 +1,6 @@
-"""Training and measuring on a GPU is what it is on the CPU, but for rounding; begun on one, it goes on on the other.
+"""Training and measuring on a GPU equal those on the CPU up to rounding, and a run can move from one to the other.
 
-Each test also runs with the CPU as the device, where "but for rounding" is "to the bit".
+Each test also runs with the CPU as the device, where the results must be bit-identical.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def trained(made: SegmentSpec, device: str, **options: Any) -> Result:
 
 
 def close(found: Result, expected: Result, device: str, tolerance: float) -> None:
-    """To the bit where both are of the CPU."""
+    """Bit-identical if both are on the CPU."""
     assert found.state.theta.device.type == device
     if device == "cpu":
         xr.testing.assert_identical(found.trajectory, expected.trajectory)

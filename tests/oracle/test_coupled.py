@@ -126,7 +126,7 @@ def test_what_changes_with_each_pass_is_refused_and_what_couples_is_named():
     torch.testing.assert_close(objective.outputs(objective.theta), outputs.detach())
     v = torch.randn(objective.size, dtype=torch.float64)  # products check themselves
     assert Hessian(objective, objective.theta).matmat(v[:, None]).isfinite().all()
-    with pytest.raises(InputError, match="leave out chunk_size and lengths"):
+    with pytest.raises(InputError, match="omit chunk_size and lengths"):
         Objective(free, "mse", x, y, coupled=4, chunk_size=2)
 
 

@@ -57,7 +57,7 @@ SPECTRA = {
 
 
 def test_pairs_beyond_k_have_a_tolerance_of_their_own() -> None:
-    """Of λ_1, where that of the first k is of λ_k: here 1e-3 · 3 beside 0.05 · 50."""
+    """The tolerance is relative to λ_1, and that of the first k is relative to λ_k: here 1e-3 · 3 and 0.05 · 50."""
     matrix = planted([50.0, 20.0, 3.0, 2.0, 1.5, 1.2, *BULK])
     operator = Dense(matrix)
     found = top_eigenspace(operator, 3, tolerance=1e-3, beyond=3, beyond_tolerance=0.05, block=1)

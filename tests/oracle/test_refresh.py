@@ -177,7 +177,7 @@ def test_a_rule_that_makes_no_sense_is_refused(rule, message):
 
 
 def test_the_steps_in_which_no_subspace_was_used_count_for_nothing():
-    # planned for 2 steps, found anew after 50, in which the weights were equal: it was used at one step's age at most
+    # planned for 2 steps and refreshed after 50, in which the weights were equal: it was at most one step old when used
     assert RefreshRule(error=0.1).next(50, 2, error=1.0, overlap=0.5) == (True, 5)
     assert RefreshRule(error=0.1).next(50, 50, error=1.0, overlap=0.5) == (False, 5)
 
@@ -238,6 +238,6 @@ def test_the_optimizer_says_once_that_a_subspace_was_used_too_long():
         for pace in (3.0, 0.0, 3.0):
             stepped(optimizer, theta, 120, pace)
     assert [one.category for one in said] == [CurvatureWarning]
-    assert "used too long for the accuracy asked for" in str(said[0].message)
+    assert "used for too long to meet the requested accuracy" in str(said[0].message)
     assert "missed_refreshes" in str(said[0].message)
     assert optimizer.missed_refreshes >= 2

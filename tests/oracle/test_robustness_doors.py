@@ -73,7 +73,7 @@ def test_ignored_labels_without_a_word_are_refused() -> None:
     assert_right(objective, dense(lambda: F.cross_entropy(model(x), y), model))
     with pytest.raises(InputError, match="all targets are -100"):
         Objective(model, "cross_entropy", x, torch.full_like(y, -100), ignore_index=-100)
-    with pytest.raises(InputError, match="goes with the loss"):
+    with pytest.raises(InputError, match="works only with the loss"):
         Objective(model, own, x, y, ignore_index=-100)
 
 
@@ -317,7 +317,7 @@ class Dwindling(Batches):
         (Endless, "wrap the IterableDataset"),
         (lambda: DataLoader(data()[0], batch_size=5), "must be a pair"),
         (lambda: [{"x": 1}], "must be a pair"),
-        (list, "need one example at least"),
+        (list, "need at least one example"),
         (lambda: [(data()[0], data()[1][:5])], "as many targets as inputs"),
     ],
 )
@@ -498,7 +498,7 @@ def test_integer_images() -> None:
     assert_right(Objective(model, "cross_entropy", images, y), dense(lambda: F.cross_entropy(model(images), y), model))
     for dtype in (torch.uint8, torch.int64):
         plain = Objective(net(), "cross_entropy", images.to(dtype), y)
-        with pytest.raises(InputError, match=r"does not take inputs of torch.u?int.*inputs.float\(\) / 255"):
+        with pytest.raises(InputError, match=r"does not accept inputs of torch.u?int.*inputs.float\(\) / 255"):
             plain.gradient(plain.theta)
 
 

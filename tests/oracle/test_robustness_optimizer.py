@@ -1,4 +1,4 @@
-"""SubspaceSGD where something is wrong: it says so once; ranks are compared; checkpoints of other dtypes go on."""
+"""SubspaceSGD if something is wrong: it warns once, ranks are compared, and checkpoints of other dtypes continue."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ dist.destroy_process_group()
 )
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path, holdouts: str, kind: str, expected: str) -> None:
-    """One holdout for all ranks keeps them equal to the bit; holdouts of their own are refused on both."""
+    """One holdout for all ranks keeps them bit-identical. Different holdouts are refused on both."""
     command = [sys.executable, "-c", SCRIPT]
     started = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A run beside the archived one: what agrees, what differs, and from which step."""
+"""A run compared with the archived one: what agrees, what differs, and from which step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def trajectory(values: list[float], specification: str = SPECIFICATION) -> xr.Da
         ([1.0, 0.5, 0.2], [1.0, 0.51, 0.2], 10),
         ([1.0, 0.5, 0.2], [1.0, 0.5, np.nan], 20),
         ([1.0, np.nan, 0.2], [1.0, np.nan, 0.2], None),
-        ([1.0, 1e-9, 0.2], [1.0, 2e-9, 0.2], None),  # small beside what the curve is
+        ([1.0, 1e-9, 0.2], [1.0, 2e-9, 0.2], None),  # small compared with the curve
         ([1.0, 0.5], [1.0, 0.5, 0.2], 20),  # one ends earlier
         ([1.0, 0.5, 1e-2], [1.0, 0.5, 1.1e-2], 20),
     ],

@@ -69,7 +69,7 @@ def of_seeds(*runs: dict[str, xr.Dataset]) -> Panel:
     return Panel("mlp", "MLP", {}, {}, families=families)
 
 
-HELD = {  # with a number that each tells, by its name
+HELD = {  # with a number that each verdict contains, by its name
     song.aligns: ("median χ_k", 0.95, SWITCHED | {"SGD": run(np.exp(-2), alignment=0.8)}),
     song.low_rank: ("median λ_k/λ_(k+1)", 2.0, SWITCHED | {"SGD": run(np.exp(-2), gap=1.2)}),
     song.dom_stops: ("Dom-SGD's drop over SGD's", 0.05, SWITCHED | {"Dom-SGD": run(np.exp(-1.5))}),

@@ -265,7 +265,7 @@ def test_growth_is_fitted_from_the_switch_on():
 
 
 def test_the_sharpness_decides_and_the_gradient_norm_is_told():
-    """The threshold speaks of λ_1 alone."""
+    """The threshold applies only to λ_1."""
     against = zakarin_singh.unstable(grown({0: growing(0.002, 0.01, norm=-0.001)}, {0: growing(0, 0.1, norm=0.01)}))
     assert_failed(against, [])
     assert "of ln ‖∇L‖ -0.001 (" in against[1]
@@ -757,7 +757,7 @@ def test_a_diverged_run_without_a_row_is_coped_with(claim):
         for i in range(len(members)):
             word, text = verdict(claim, changed(HOLDING[claim], label, i, diverged(1100)))
             assert word in ("holds", "does not hold", "not measured")
-            assert ("diverged" in text) or (claim == "zs-faster" and i == 1)  # a smaller rate is not looked at
+            assert ("diverged" in text) or (claim == "zs-faster" and i == 1)  # a smaller rate is not considered
 
 
 @pytest.mark.parametrize("claim", HOLDING)

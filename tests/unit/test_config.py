@@ -244,7 +244,7 @@ DATA_SETS = (
         (
             "settings/mlp/segments/dom/step",
             5,
-            "settings.mlp.segments.dom: give exactly one of steps (so many more) and step (up to that one)",
+            "settings.mlp.segments.dom: give exactly one of steps (the length) and step (the step at which it ends)",
         ),
         (
             "settings/mlp/segments/warm-up/alignment_ema",

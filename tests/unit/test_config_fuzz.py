@@ -61,7 +61,7 @@ Place = tuple[Any, ...]  # keys and indices
 
 @dataclass
 class Mutation:
-    """What was done to one place; `names` are what a message can call it by, beside its path."""
+    """A change at one place. A message can refer to it by its path or by `names`."""
 
     what: str
     path: Place
@@ -185,8 +185,8 @@ def outcome(folder: Path, profile: str) -> Plan | str:
 
 
 def tells(text: str, file: Path, mutations: list[Mutation]) -> bool:
-    """Whether a line says where one of the mutations is: by its key, one within it, right above or beside it,
-    or by name."""
+    """Whether a line says where one of the mutations is: by its key, a key inside it, the key above it or a sibling
+    key, or by name."""
     for line in text.split("\n"):
         where, _, rest = line.partition(": ")
         key = tuple(rest.split(": ")[0].split("."))

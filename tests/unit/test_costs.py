@@ -279,7 +279,7 @@ def test_the_whole_is_the_sum_of_what_each_figure_adds(quick):
     plan, found = quick
     whole = found.total(found.items)
     assert set(found.figures) == {*plan.figures, "claims"}
-    assert {i for ids in found.figures.values() for i in ids} == set(found.items)  # nothing that nobody asks for
+    assert {i for ids in found.figures.values() for i in ids} == set(found.items)  # nothing that nobody needs
     text = list(lines(plan, found, 10.0))
     rows = [line for line in text[1:] if line[:24].strip() in found.figures]
     assert len(rows) == len(found.figures)

@@ -311,8 +311,8 @@ def test_a_small_budget_keeps_no_graph() -> None:
     [
         ({"loss": "hinge"}, "unknown loss 'hinge'; allowed: cross_entropy, mse, value, or a function"),
         ({"chunk_size": 0}, "chunk_size must be an integer of at least 1, not 0"),
-        ({"targets": torch.zeros(9)}, "need as many targets as inputs, and one at least: 10, 9"),
-        ({"inputs": torch.zeros(0, 4), "targets": torch.zeros(0)}, "one at least: 0, 0"),
+        ({"targets": torch.zeros(9)}, "need as many targets as inputs, and at least one: 10, 9"),
+        ({"inputs": torch.zeros(0, 4), "targets": torch.zeros(0)}, "at least one: 0, 0"),
         ({"model": nn.Tanh()}, "the model has no trainable parameter"),
         (
             {"model": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3).double())},
@@ -337,7 +337,7 @@ def test_wrong_shapes_are_refused_rather_than_broadcast() -> None:
             "cross_entropy",
             torch.zeros(10, 1),
         ),
-        "loss 'value': outputs have shape [10, 3]; it must be [N, 1]": ("value", targets),
+        "loss 'value': outputs have shape [10, 3]; they must have shape [N, 1]": ("value", targets),
         "the loss must return one value per example, shape [10], not []": (lambda f, y: f.mean(), targets),
     }
     for message, (loss, y) in cases.items():

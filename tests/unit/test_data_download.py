@@ -34,7 +34,7 @@ SST_FILES = {
 
 
 class Server:
-    """Serves a folder and notes what was asked for."""
+    """Serves a folder and records the requests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

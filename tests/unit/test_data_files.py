@@ -249,7 +249,7 @@ class _Evil:
 
 @pytest.mark.usefixtures("tiny_cifar")
 def test_cifar_pickle_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even with the right MD5, nothing but numpy's arrays comes out of a pickle."""
+    """Even with the right MD5, a pickle can only yield numpy arrays."""
     (tmp_path / cifar.BINARY / "data_batch_1.bin").unlink()
     (tmp_path / cifar.PYTHON).mkdir()
     path = tmp_path / cifar.PYTHON / "data_batch_1"

@@ -104,7 +104,7 @@ def test_another_file_of_statistics_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(statistics, "__file__", str(tmp_path / "pixel_statistics.py"))
     mean, deviation = np.zeros((3, 32, 32)), np.ones((3, 32, 32))
     np.savez(tmp_path / "cifar10-pixel-statistics.npz", mean=mean, std=deviation)
-    with pytest.raises(InputError, match="not the file that the project came with"):
+    with pytest.raises(InputError, match="not the file that came with the project"):
         statistics.pixel_statistics("cifar10")
 
 
@@ -267,5 +267,6 @@ def test_first_of_more_than_there_are(examples: int) -> None:
     with pytest.raises(InputError) as caught:
         first(load("polarity1k"), examples)
     assert str(caught.value) == (
-        f"polarity-1k (synthetic) (polarity1k): {examples:,} examples asked for, but it has 1,000. Allowed: 1 to 1,000."
+        f"polarity-1k (synthetic) (polarity1k): {examples:,} examples were requested, but it has 1,000. "
+        "Allowed: 1 to 1,000."
     )

@@ -1,4 +1,5 @@
-"""Where a segment is trained decides only that: torch's settings, what is moved, and how rarely the host asks."""
+"""The device of a segment affects only torch's settings, what is moved, and how rarely the host reads from the
+device."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def test_a_device_that_is_not_there_is_told(device: str) -> None:
         prepare(device, 1)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without CUDA")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_no_gpu_is_no_silent_cpu() -> None:
     with pytest.raises(InputError, match=r"^device: found 'cuda'; torch finds here: cpu$"):
         prepare("cuda", 1)
@@ -164,7 +165,7 @@ def same(found: Result, expected: Result, folder: Path) -> None:
 def test_divergence_between_probes_is_seen_at_its_step(
     rule: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also interrupted anywhere, and to the bit."""
+    """Also if it is interrupted anywhere; the results are bit-identical."""
     made = diverging(rule)
     expected = train_segment(made, "x", TRAIN, TEST, None)
     at = expected.trajectory.attrs["diverged_at"]

@@ -112,7 +112,7 @@ def test_snapshots_of_a_diverged_run_are_left_out(snapshots: xr.Dataset, energie
     broken.theta[:] = np.inf
     nothing = energies_along(SPEC, problem, broken)
     assert nothing.sizes["snapshot_step"] == 0
-    # Of the same variables, shapes and types: it can be put together with an earlier segment's.
+    # It has the same variables, shapes and types, so it can be joined with an earlier segment's.
     xr.testing.assert_identical(nothing, energies.isel(snapshot_step=slice(0)))
     assert {n: v.dtype for n, v in nothing.items()} == {n: v.dtype for n, v in energies.items()}
 

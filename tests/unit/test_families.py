@@ -209,7 +209,7 @@ def test_a_spectrum_that_is_not_wanted(tmp_path: Path) -> None:
             {"batch": "full"},
             "segments.by-batch.varies: names batch_size; the segment is on the full batch",
         ),
-        ("start", {"seeds": "first"}, "segments.start.seeds: not allowed; the segment goes on from no other"),
+        ("start", {"seeds": "first"}, "segments.start.seeds: not allowed; the segment has no parent"),
         (
             "start",
             {"stop": "aligned", "without": ["spectrum"]},

@@ -136,7 +136,7 @@ KEYWORDS = {"learning_rate": "rate", "refresh_every": "every", "holdout": "holdo
 
 
 def family(label: str, name: str, change: Change = same, seeds: tuple[int, ...] = ()) -> list[Member]:
-    """As `whole_family` makes it; whoever asks may change the list."""
+    """As `whole_family` makes it. The caller may change the list."""
     return list(whole_family(label, name, change, seeds))
 
 

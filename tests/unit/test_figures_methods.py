@@ -1,4 +1,4 @@
-"""Figures and tables that compare methods or paths, and the published numbers beside ours."""
+"""Figures and tables that compare methods or paths, and the published numbers next to ours."""
 
 from __future__ import annotations
 

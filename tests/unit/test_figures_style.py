@@ -101,7 +101,7 @@ def test_every_module_of_the_family_is_tested_here():
 def test_a_rule_is_solid_its_parts_dashed_and_dotted(rule: str):
     base, dom, bulk = (style.look_of(f"{part}{rule}") for part in ("", "Dom-", "Bulk-"))
     assert [look["color"] for look in (base, dom, bulk)] == [
-        style.BLACK if rule == "GD" else style.BLUE,  # GD and SGD stand in one panel
+        style.BLACK if rule == "GD" else style.BLUE,  # GD and SGD are in one panel
         style.VERMILION,
         style.GREEN,
     ]

@@ -38,7 +38,7 @@ def of_colour(axes: Axes, colour: str) -> list[Line2D]:
 
 
 def switches(axes: Axes) -> list[tuple[float, str]]:
-    """Where a dashed vertical line stands, and the text beside it."""
+    """The place of a dashed vertical line, and the text next to it."""
     lines = of_colour(axes, style.GREY)
     assert all(line.is_dashed() and line.get_ydata() == [0, 1] for line in lines)
     texts = [t.get_text() for t in axes.texts if to_hex(t.get_color()) == to_hex(style.GREY)]

@@ -218,7 +218,7 @@ def test_what_is_no_toy_or_has_no_snapshots_is_refused():
         valley.draw([bare])
     mlp = Panel("mlp", "MLP", {"SGD": run(MLPNumbers(width=3), np.zeros(3), np.zeros(3))}, {})
     for module in (valley, toy_paths):
-        with pytest.raises(InputError, match="setting mlp: this figure shows a toy's plane, and a mlp is no toy"):
+        with pytest.raises(InputError, match="setting mlp: this figure shows a toy's plane, and a mlp is not a toy"):
             module.draw([mlp])
 
 

@@ -149,7 +149,7 @@ class Projects:
         return {entry for entry in ENTRIES if old[entry] != new[places[entry]]}
 
     def of(self, text: str, entry: str = "app.it:f", **others: str) -> str:
-        """The fingerprint of `f` in a module with this text, beside FILES and `others` of the package `app`."""
+        """The fingerprint of `f` in a module with this text, next to FILES and `others` in the package `app`."""
         more = {f"app/{name}.py": content for name, content in others.items()}
         return self.code({**FILES, "app/it.py": text, **more}).fingerprint(entry)
 
@@ -447,7 +447,7 @@ def test_a_lazy_package_counts_for_what_it_defines(projects: Projects) -> None:
     assert code.reached(["app.it:g"]) == {"app.it:g", "lib.lazy.sub:A", "lib.lazy:where"}
     texts = [files["app/it.py"].replace("clip", name) for name in ("clip", "clap", "clop")]
     found = {projects.code({**files, "app/it.py": text}).fingerprint("app.it:f") for text in texts}
-    assert len(found) == 3, "the name that it is asked for"
+    assert len(found) == 3, "the name that is requested from it"
 
 
 def test_no_star_imports_from_the_project(projects: Projects) -> None:

@@ -141,7 +141,7 @@ def test_what_goes_on_from_them_begins_afresh():
 
 
 def test_a_probe_says_what_it_needs():
-    with pytest.raises(InputError, match="the probe steering is for rules that want it; sgd does not"):
+    with pytest.raises(InputError, match="the probe steering is only for rules with a method `steer`; sgd has none"):
         run(spec(parent="x", probes=probes(**USUAL, steering=1)))
     with pytest.raises(InputError, match="the probe linearisation needs a model of kind linearised"):
         run(linearised(0.5, kind=False))

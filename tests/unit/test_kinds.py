@@ -63,7 +63,7 @@ def test_a_specification_goes_through_json() -> None:
 
 
 def test_archived_specifications_are_understood() -> None:
-    """Before probes were kinds, their intervals stood beside their numbers."""
+    """Before probes were kinds, their intervals were separate from their numbers."""
     before = {"loss": 10, "test": 50, "spectrum": 20, "rates": None, "snapshots": 5}
     numbers = {"tolerance": 0.1, "rates_tolerance": 1e-4, "ema_factor": 0.9}
     assert probes_of({"probes": before | numbers}) == {

@@ -19,13 +19,17 @@ PAPERS = {  # examples, learning rate, minibatch of SGD
     "transformer-ce": (1000, 0.001, 50),
     "vgg11": (5000, 0.01, 50),
     "resnet8": (5000, 0.01, 50),
+    "resnet8-batch": (5000, 0.01, 50),
 }
-FEWER = {"laptop": {"vgg11": 500, "resnet8": 500}, "paper": {"vgg11": 1000, "resnet8": 1000}}
+FEWER = {
+    "laptop": {"vgg11": 500, "resnet8": 500, "resnet8-batch": 500},
+    "paper": {"vgg11": 1000, "resnet8": 1000, "resnet8-batch": 1000},
+}
 SPECTRA = {  # steps between measurements along SGD, and the factor of the alignment's average
     "laptop": {
         **dict.fromkeys(("mlp", "mlp-ce", "vgg11"), (50, 0.9)),
         **dict.fromkeys(("cnn", "cnn-ce", "transformer", "transformer-ce"), (200, 0.8)),
-        "resnet8": (300, 0.8),
+        **dict.fromkeys(("resnet8", "resnet8-batch"), (300, 0.8)),
     },
     "paper": {setting: (20, 0.9) if setting.startswith("mlp") else (40, 0.8) for setting in PAPERS},
 }

@@ -38,7 +38,7 @@ def write(path: Path, text: str = "") -> None:
 
 @pytest.mark.slow
 def test_what_a_job_says_is_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines are those that training writes, read on while it goes on."""
+    """Reads the lines that training writes, while training continues."""
     monkeypatch.setattr(segment, "PROGRESS_SECONDS", 0.0)
     (tmp_path / LOG).parent.mkdir(parents=True)
     logs, calls, seen = Logs(tmp_path), count(), []
@@ -122,7 +122,7 @@ def test_the_status_counts_what_is_there_runs_and_is_missing(plan: Plan, tmp_pat
     whole = everything(plan)
     lines = list(status(plan, tmp_path, None))
     assert lines[0].startswith("small: 0 % of the work is done; about ")
-    assert lines[-1] == "Nothing runs. make reproduce PROFILE=small goes on from here."
+    assert lines[-1] == "Nothing runs. make reproduce PROFILE=small continues from here."
 
     # A run begins with the first segment there, and trains its siblings in one job.
     done, *_ = plan.segments.values()

@@ -1,5 +1,5 @@
 """A plainly named result has at most one record of what it was made from, and none while it is being made; the record
-knows what was made, to the bit."""
+knows the exact bytes of what was made."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_flipped_bit_of_a_file_is_seen(results: Path, file: str) -> None:
         path.write_bytes(flipped)
         assert not is_made(FIGURE, results)
         with pytest.raises(
-            InputError, match=f"{file}: has SHA-256 [0-9a-f]*, not the one of its record, .*; run again"
+            InputError, match=f"{file}: has SHA-256 [0-9a-f]*, which differs from its record, .*; run again"
         ):
             check(results / FIGURE.record)
     path.unlink()
@@ -90,5 +90,5 @@ def test_every_flipped_bit_of_a_record_is_seen(results: Path) -> None:
 def test_a_record_that_is_none_is_told(results: Path, content: str) -> None:
     (results / FIGURE.record).write_bytes(content.encode("latin-1"))
     assert not is_made(FIGURE, results)
-    with pytest.raises(InputError, match=r"fig-[0-9a-f]{8}\.json: is no readable record \("):
+    with pytest.raises(InputError, match=r"fig-[0-9a-f]{8}\.json: is not a readable record \("):
         check(results / FIGURE.record)

@@ -268,7 +268,7 @@ def test_a_damaged_checkpoint_is_started_anew(tmp_path, caplog):
     checkpoint = tmp_path / "x.safetensors"
     checkpoint.write_bytes(b"not a checkpoint")
     result = train_segment(spec(), "x", TRAIN, TEST, None, checkpoint=checkpoint)
-    assert "starting the segment anew" in caplog.text
+    assert "the segment starts again from the beginning" in caplog.text
     assert torch.equal(result.state.theta, train_segment(spec(), "x", TRAIN, TEST, None).state.theta)
 
 
@@ -347,7 +347,7 @@ def test_holding_out_everything_is_refused():
 
 def test_a_parent_that_does_not_fit_is_refused():
     first = train_segment(spec(stop=StopSpec(step=1)), "a", TRAIN, TEST, None).state
-    with pytest.raises(InputError, match="y: its parent is a; the state given is none"):
+    with pytest.raises(InputError, match="y: its parent is a, but the given state is none"):
         train_segment(spec(parent="a"), "y", TRAIN, TEST, None)
     first.theta = first.theta[:-1]
     with pytest.raises(InputError, match="y: its parent a holds 54 parameters, the model has 55"):

@@ -201,7 +201,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, err
 
     with pytest.raises(InputError) as caught:
         write_atomically(path, fail)
-    assert str(caught.value) == f"{path}: cannot be written ({error}); the folder must exist, be writable and have room"
+    advice = "the folder must exist, be writable and have free space"
+    assert str(caught.value) == f"{path}: cannot be written ({error}); {advice}"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert path.read_text() == "old"
 
@@ -242,7 +243,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             write()
         assert str(caught.value).startswith(f"{path}: cannot be written (")
-        assert str(caught.value).endswith("; the folder must exist, be writable and have room")
+        assert str(caught.value).endswith("; the folder must exist, be writable and have free space")
 
 
 def test_a_folder_stands_where_the_file_should(tmp_path: Path) -> None:

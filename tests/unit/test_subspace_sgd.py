@@ -112,7 +112,7 @@ def test_what_sgd_refuses_is_refused(argument):
 @pytest.mark.parametrize("name", ["alpha_dom", "beta_bulk", "k", "refresh_every", "curvature", "tolerance"])
 def test_a_group_cannot_have_its_own_subspace(name):
     first, second = mlp().parameters(), mlp().parameters()
-    with pytest.raises(InputError, match=rf"group 1 has its own {name}: there is one for all groups"):
+    with pytest.raises(InputError, match=rf"group 1 has its own {name}, but this applies to all groups together"):
         SubspaceSGD([{"params": first}, {"params": second, name: 1.0}], 0.1)
     optimizer = SubspaceSGD(mlp().parameters(), 0.1)
     with pytest.raises(InputError, match=rf"group 1 has its own {name}"):
@@ -122,12 +122,12 @@ def test_a_group_cannot_have_its_own_subspace(name):
 
 @pytest.mark.parametrize("name", ["nesterov", "dampening", "maximize"])
 def test_a_group_with_what_is_not_supported(name):
-    with pytest.raises(InputError, match=rf"parameter group 0: {name} not supported"):
+    with pytest.raises(InputError, match=rf"parameter group 0: SubspaceSGD does not support {name}"):
         SubspaceSGD([{"params": mlp().parameters(), name: 0.5}], 0.1, momentum=0.9)
     model = mlp()
     optimizer = bulk_sgd(model, momentum=0.9)
     optimizer.param_groups[0][name] = 0.5
-    with pytest.raises(InputError, match=rf"{name} not supported"):
+    with pytest.raises(InputError, match=rf"SubspaceSGD does not support {name}"):
         train(model, optimizer, range(1))
 
 
@@ -151,7 +151,7 @@ def test_an_objective_of_other_parameters(parameters):
     }[parameters]
     message = "trains parameters that the optimizer does not: 2.weight"
     if parameters != "one too few":
-        message = "is none that the Objective trains"
+        message = "is not trained by the Objective"
     for weights in ((1.0, 1.0), (0.0, 1.0)):
         with pytest.raises(InputError, match=message):
             SubspaceSGD(given, 0.1, alpha_dom=weights[0], beta_bulk=weights[1], curvature=objective(model))
@@ -196,7 +196,7 @@ def test_equal_weights_scale_sgds_step_without_curvature():
 
 
 def test_momentum_goes_on_whatever_the_weights():
-    """Gradients are given here, so that the momentum does not depend on the path: it is SGD's, to the bit."""
+    """Gradients are given here, so that the momentum does not depend on the path: it is bit-identical to SGD's."""
     ours, theirs = mlp(), mlp()
     optimizer = bulk_sgd(ours, momentum=0.9, alpha_dom=lambda step: 0.0 if step % 4 < 2 else 1.0)
     reference = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
@@ -218,7 +218,7 @@ def test_weights_and_curvature_may_be_set_between_steps():
     optimizer = SubspaceSGD(model.parameters(), 0.1, k=2)
     train(model, optimizer, range(3))
     optimizer.alpha_dom = 0.0
-    with pytest.raises(InputError, match="set `curvature` first"):
+    with pytest.raises(InputError, match="`curvature` must be set first"):
         train(model, optimizer, range(3, 4))
     with pytest.raises(InputError, match="curvature must be"):
         optimizer.curvature = "holdout"  # type: ignore[assignment]
@@ -271,7 +271,7 @@ def test_curvature_leaves_gradients_alone(kind):
 
 @pytest.mark.parametrize("kind", ["objective", "closure"])
 def test_curvature_that_is_not_finite_changes_nothing(kind):
-    """And once it is finite again, all goes on as if nothing had been."""
+    """Once it is finite again, training continues as if nothing had happened."""
     scale = torch.ones(())
 
     def scaled(model: nn.Module) -> Tensor:
@@ -340,7 +340,7 @@ def test_a_closure_that_is_no_loss_of_these_parameters(closure: Callable[[nn.Mod
 
 def test_what_a_loss_hessian_cannot_multiply():
     model = mlp()
-    with pytest.raises(InputError, match="need parameters, all of one dtype and device: none"):
+    with pytest.raises(InputError, match="parameters must all share one dtype and device: none"):
         LossHessian(partial(loss, model), [])
     operator = LossHessian(partial(loss, model), model.parameters())
     with pytest.raises(InputError, match=r"expected a tensor \[37, 'K'\] of torch.float32"):
@@ -392,7 +392,7 @@ def test_all_schedulers_are_listed():
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_schedulers(name):
-    """The learning rates and momenta of SGD, and to the bit its steps, then those of Bulk-SGD."""
+    """The learning rates, momenta and steps are bit-identical to SGD's, and then to those of Bulk-SGD."""
     ours, theirs = mlp(), mlp()
     optimizer = bulk_sgd(ours, momentum=0.9, alpha_dom=lambda step: 1.0 if step < 6 else 0.0)
     reference = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
@@ -520,7 +520,7 @@ def test_a_parameter_unfrozen_later():
     optimizer = bulk_sgd(model, objective(model))
     train(model, optimizer, range(2))
     model[0].requires_grad_(True)
-    with pytest.raises(InputError, match="is none that the Objective trains"):
+    with pytest.raises(InputError, match="is not trained by the Objective"):
         train(model, optimizer, range(2, 3))
     optimizer.curvature = objective(model)
     train(model, optimizer, range(2, 3))
@@ -598,8 +598,8 @@ def test_a_checkpoint_in_memory_shares_no_counts():
 @pytest.mark.parametrize(
     ("other", "k", "message"),
     [
-        (mlp, 3, r"the subspace to load is of size \[37, 2\] \[P, k\], this optimizer's of size \[37, 3\]"),
-        (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), 2, r"this optimizer's of size \[44, 2\]"),
+        (mlp, 3, r"the subspace to load has size \[37, 2\] \[P, k\], but this optimizer needs size \[37, 3\]"),
+        (lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), 2, r"this optimizer needs size \[44, 2\]"),
     ],
 )
 def test_a_subspace_of_another_size_is_refused(other, k, message):
@@ -620,7 +620,7 @@ def test_a_subspace_in_another_order_is_refused():
     backwards = list(model.parameters())[::-1]
     saved = SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=objective(model))
     train(model, saved, range(1))
-    with pytest.raises(InputError, match="has the parameters in another order"):
+    with pytest.raises(InputError, match="has its parameters in another order"):
         SubspaceSGD(backwards, 0.1, alpha_dom=0.0, k=2, curvature=partial(loss, model)).load_state_dict(
             saved.state_dict()
         )
@@ -633,12 +633,12 @@ def test_a_checkpoint_of_another_version_is_refused():
     train(model, optimizer, range(1))
     state = copy.deepcopy(optimizer.state_dict())
     del state["state"][0]["subspace"]["products"]
-    with pytest.raises(InputError, match="of another version of SubspaceSGD"):
+    with pytest.raises(InputError, match="comes from another version of SubspaceSGD"):
         optimizer.load_state_dict(state)
 
 
 def test_checkpoints_of_sgd_are_exchanged():
-    """Its momentum goes on; counts begin at zero."""
+    """Its momentum continues, and counts begin at zero."""
     ours, theirs = mlp(), mlp()
     reference = torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9)
     ours.load_state_dict({name: p.clone() for name, p in theirs.state_dict().items()})
@@ -688,7 +688,7 @@ def test_a_group_added_later(kind):
     model[2].requires_grad_(True)
     optimizer.add_param_group({"params": model[2].parameters(), "lr": 0.05})
     if kind == "objective":
-        with pytest.raises(InputError, match="is none that the Objective trains"):
+        with pytest.raises(InputError, match="is not trained by the Objective"):
             train(model, optimizer, range(2, 3))
         optimizer.curvature = objective(model)
     train(model, optimizer, range(2, 5))
@@ -731,7 +731,7 @@ def test_the_example_is_short_and_in_the_documentation():
 
 @pytest.mark.slow
 def test_the_example_shows_what_the_paper_says(tmp_path):
-    """Dom-SGD stands still where SGD and Bulk-SGD go on; SGD computes no curvature."""
+    """Dom-SGD stalls where SGD and Bulk-SGD continue; SGD computes no curvature."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)], cwd=tmp_path, env=environment, text=True, capture_output=True, check=False

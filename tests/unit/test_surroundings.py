@@ -151,7 +151,7 @@ def test_code_that_is_not_the_planned_is_not_run(kind: str) -> None:
     planned._CHECKED.clear()
     check_code([one])
     check_code([plan.report, plan.claims])
-    with pytest.raises(InputError, match="is not the code that this run was planned with"):
+    with pytest.raises(InputError, match="is not the code with which this run was planned"):
         check_code([one, other])
 
 

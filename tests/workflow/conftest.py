@@ -41,7 +41,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 @pytest.fixture(scope="session")
 def finished(once: Callable[[str, Callable[[Path], Project]], Project]) -> Project:
-    """A finished run of the tiny profile. Nobody changes it. Beside it, in `ran.json`, what ran."""
+    """A finished run of the tiny profile, which no test changes. `ran.json` next to it lists what ran."""
 
     def make(folder: Path) -> Project:
         project = Project.of_sources(folder)

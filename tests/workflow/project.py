@@ -135,7 +135,7 @@ class Project:
         return {job: found["names"].get(job, name) for job, name in own.items()}
 
     def has_own_code(self) -> bool:
-        """Whether what a plan is made from, beside configuration, is not what it is in this process."""
+        """Whether the sources of a plan, apart from the configuration, differ from those in this process."""
         for name in ("analysis", "sharpflat", "workflow/report", "docs/deviations.md"):
             files = [file for file in (self.path / name).rglob("*") if file.is_file()] or [self.path / name]
             for file in (file for file in files if "__pycache__" not in file.parts):
@@ -217,7 +217,7 @@ def assert_same_dataset(one: Path, other: Path) -> None:
 
 
 def assert_whole(results: Path) -> None:
-    """What stands under a final name can be read."""
+    """Every file with a final name can be read."""
     for path in results.rglob("[!.]*.nc"):
         read_dataset(path)
     for path in results.rglob("[!.]*.safetensors"):
@@ -231,5 +231,5 @@ def assert_same_results(one: Project, other: Project) -> None:
         first, second = one.results() / name, other.results() / name
         if first.suffix == ".nc":
             assert_same_dataset(first, second)
-        elif name != "report.html":  # which tells how long it took
+        elif name != "report.html":  # which contains its duration
             assert first.read_bytes() == second.read_bytes(), name

@@ -103,7 +103,7 @@ def test_a_figure_that_changed_is_told(elsewhere: Project) -> None:
     assert "differs    results/redrawn/tiny/figures/loss.pdf" in done.stdout
     assert "identical  results/redrawn/tiny/figures/rates.pdf" in done.stdout
     assert "The code that makes them changed" in done.stdout
-    # Meant so: recorded anew.
+    # The change is intended, so the hashes are recorded again.
     assert elsewhere.run("record").returncode == 0
     assert elsewhere.run("figures").returncode == 0
 
@@ -121,7 +121,7 @@ def test_nothing_is_drawn_from_a_damaged_archive(elsewhere: Project) -> None:
 def test_an_archive_that_is_not_there_is_told(finished: Project) -> None:
     done = finished.run("figures", profile="lacking")
     assert done.returncode != 0
-    assert "results/reference/lacking/manifest.json: there is no such file; archived are: tiny" in done.stdout
+    assert "results/reference/lacking/manifest.json: there is no such file; archived profiles: tiny" in done.stdout
 
 
 # ---------------------------------------------------------------- one check each
@@ -188,12 +188,12 @@ DAMAGES: dict[str, tuple[Callable[[Path, str], object], str]] = {
     "gone": (lambda a, f: (a / f).unlink(), "{file}: cannot be read (No such file"),
     "more": (lambda a, f: shutil.copy(a / f, a / "segments/extra.nc"), "segments/extra.nc: is not in the manifest"),
     "specification": (of_other_specification, "{file}: specification is"),
-    "name": (of_other_specification_throughout, "{file}: its specification and code make the name …-"),
+    "name": (of_other_specification_throughout, "{file}: its specification and code give the name …-"),
     "exchanged": (exchanged, "is dataset"),
     "schema": (lambda a, f: rewritten(a, f, schema="trajectory-9"), "{file}: dataset is trajectory-9"),
     "code": (lambda a, f: change(a, lambda m: other_code(m, f)), "{file}: code is"),
     "environment": (lambda a, f: change(a, lambda m: other_environment(m, f)), "is not the one of the manifest"),
-    "no dataset": (lambda a, f: rewritten(a, f, provenance="{}"), "{file}: is no dataset of this pipeline"),
+    "no dataset": (lambda a, f: rewritten(a, f, provenance="{}"), "{file}: is not a dataset of this pipeline"),
     "needed": (lambda a, f: change(a, lambda m: m["datasets"].pop(f)), "{file}: is needed, but not listed"),
     "no manifest": (lambda a, f: (a / "manifest.json").unlink(), "manifest.json: there is no such file"),
     "no JSON": (lambda a, f: (a / "manifest.json").write_text("{"), "manifest.json: cannot be read"),
@@ -292,7 +292,7 @@ def test_parts_are_archived_one_after_the_other(finished: Project, partial: tupl
 
 
 def test_what_is_archived_stays_until_it_was_run_anew(finished: Project, tmp_path: Path) -> None:
-    """As after a change of code or numbers, which names segments anew."""
+    """As after a change of code or numbers, which gives segments new names."""
     project = finished.copy(tmp_path)
     project.edit("workflow/config/tiny.yaml", "late-gd: {steps: 4}", "late-gd: {steps: 4, learning_rate: 0.01}")
     folder, old, new = reference(project), finished.plan(), project.plan()
@@ -314,13 +314,13 @@ def test_a_damaged_archive_is_not_added_to(finished: Project, tmp_path: Path) ->
 
 
 def test_nothing_run_is_no_archive(finished: Project, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no dataset of profile tiny; run it first"):
+    with pytest.raises(InputError, match="holds no dataset of profile tiny; run the profile first"):
         archive.pack(finished.plan(), tmp_path / "results", tmp_path / "tiny")
 
 
 def test_a_folder_that_cannot_be_written_is_told(finished: Project, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/tiny: cannot be written .*; it must be writable and have room"):
+    with pytest.raises(InputError, match=r"file/tiny: cannot be written .*; it must be writable and have free space"):
         archive.pack(finished.plan(), finished.results(), tmp_path / "file/tiny")
 
 

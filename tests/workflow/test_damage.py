@@ -88,7 +88,7 @@ def test_no_report_shows_what_is_damaged(project: Project, file: str) -> None:
     page = project.results() / "report.html"
     page.unlink()
     project.edit("workflow/scripts/report.py", "    report(planned", DAMAGING.format(file=file) + "    report(planned")
-    refused(project, f"Error: results/tiny/{file}: has SHA-256", "not the one of its record", "run again")
+    refused(project, f"Error: results/tiny/{file}: has SHA-256", "which differs from its record", "run again")
     assert not page.exists()
 
 
@@ -123,14 +123,14 @@ def test_a_full_disk_and_one_that_is_read_only(finished: Project, small_disk: tu
     done = project.run()
     assert done.returncode != 0
     assert "cannot be written (" in done.stdout
-    assert "the folder must exist, be writable and have room" in done.stdout
+    assert "the folder must exist, be writable and have free space" in done.stdout
     assert STOPPED in done.stdout
     assert_whole(project.results())
 
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     done = project.run()
     assert done.returncode != 0
-    assert "is no folder that can be written to" in done.stdout
+    assert "is not a writable folder" in done.stdout
     assert "Traceback" not in done.stdout
 
     subprocess.run(["mount", "-o", "remount,rw,size=50m", disk], check=True)

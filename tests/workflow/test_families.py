@@ -47,7 +47,7 @@ def cells(plan: Plan, **varied: float) -> list[str]:
 
 
 def test_the_whole_grid_takes_one_process(finished: Project) -> None:
-    """Beside the beginnings, which others wait for, or with them."""
+    """In batches of their own or together with the beginnings, for which others wait."""
     logs = list((finished.results(PROFILE) / "logs/segments").iterdir())
     assert len(logs) <= 2
 

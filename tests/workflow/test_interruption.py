@@ -1,4 +1,4 @@
-"""The true workflow when something goes wrong: what is said, what is left, and how it goes on."""
+"""The real workflow when something goes wrong: its messages, what remains, and how it continues."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_one_pipeline_at_a_time_and_a_killed_one_locks_nothing(project: Project,
     psutil.wait_procs(others, timeout=PATIENCE)  # make may end before the engine, which holds the lock
     assert refused.returncode != 0
     assert "Error: another pipeline runs in this folder (process " in refused.stdout
-    assert "Wait for its end, or stop it." in refused.stdout
+    assert "Wait until it ends, or stop it." in refused.stdout
     assert list(locks.iterdir()), "this test is to begin with a lock that a killed engine left"
 
     again = project.run(profile="downloaded", flags="--dry-run")
@@ -221,7 +221,7 @@ def test_results_that_cannot_be_written(project: Project) -> None:
     (project.path / "results").write_text("no folder")
     done = project.run()
     assert done.returncode != 0
-    assert "results: is no folder that can be written to; the results go to results/tiny" in done.stdout
+    assert "results: is not a writable folder; the results go to results/tiny" in done.stdout
     assert "snakemake/" not in done.stdout, "a traceback of the engine's own"
     assert (project.path / "results").read_text() == "no folder"
 
@@ -231,7 +231,7 @@ def test_a_read_only_results_folder(project: Project) -> None:
     (project.path / "results").mkdir(mode=0o555)
     done = project.run()
     assert done.returncode != 0
-    assert "results: is no folder that can be written to; the results go to results/tiny" in done.stdout
+    assert "results: is not a writable folder; the results go to results/tiny" in done.stdout
 
 
 def test_a_mistake_in_the_configuration_stops_everything(project: Project) -> None:

@@ -25,7 +25,7 @@ KILLS |= {"segments": 3, "figures": 2} if EXHAUSTIVE else {}
 MADE = {
     "": "segments/*/trajectory.nc",
     "data": "data/*",
-    "segments": "segments/*/trajectory.nc",  # what is not needed beside it would not come back
+    "segments": "segments/*/trajectory.nc",  # what is not needed with it would not be made again
     "distances": "distances/*",
     "figures": "figures/*",
     "claims": "claims.*",

@@ -3,7 +3,7 @@
 They are asked of the project's table of tasks (`Project.would_run`). That the engine runs just these is tested for one
 change of each kind, and with EXHAUSTIVE=1 for every one.
 
-Beside this table: redrawing from an archive trains nothing (`test_archive.py`), energies and families
+Besides this table: redrawing from an archive trains nothing (`test_archive.py`), energies and families
 (`test_families.py`), and what really running writes (`test_workflow.py`).
 """
 
@@ -359,7 +359,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     "the store": (within("analysis/store/netcdf.py:write_dataset"), EVERY_SEGMENT),
     "distances": (within("analysis/measurement/distances.py:_distance"), only("distances", "figure apart", "report")),
     "a claim": (edit("analysis/claims/song.py", "MIN_GAP = 1.25", "MIN_GAP = 1.5"), CLAIMS),
-    "a claim that nobody asks for": (within("analysis/claims/zakarin_singh.py:_ahead"), CLAIMS),
+    "a claim that nobody needs": (within("analysis/claims/zakarin_singh.py:_ahead"), CLAIMS),
     "a plot's colour": (
         edit("analysis/figures/alignment.py", '"color": style.VERMILION', '"color": style.GREEN'),
         drawn_by("alignment"),
@@ -397,7 +397,7 @@ TABLE: dict[str, tuple[Change, Expected]] = {
         ),
         NOTHING,
     ),
-    "another function beside those that are reached": (
+    "another function next to those that are reached": (
         another_function(
             "analysis/training/segment.py",
             "analysis/rules/sgd.py",

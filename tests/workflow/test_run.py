@@ -148,7 +148,7 @@ def test_killed_it_leaves_no_process_behind(project: Project, tmp_path: Path) ->
     running = start(project, output, "2")
     wait_until(lambda: says(log, "begins at"), running, output)
     workers = psutil.Process(running.pid).children(recursive=True)
-    assert len(workers) >= 2, "those that work, one idle, and what multiprocessing starts beside them"
+    assert len(workers) >= 2, "working processes, an idle one, and those that multiprocessing starts in addition"
     running.kill()
     running.wait()
     assert psutil.wait_procs(workers, timeout=20)[1] == []

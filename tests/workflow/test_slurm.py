@@ -17,14 +17,14 @@ from analysis.plan.missing import batches
 from tests.workflow.project import ROOT, STOPPED, Project, assert_same_results
 from tests.workflow.slurm import CannotStart, Slurm, slurm
 
-# Training is to take the CPU: what is asked for as `gres` is handed on to Slurm, and nothing else.
+# Training should use the CPU. Only the request in `gres` is passed to Slurm.
 STAGES = """
 stages:
   segments: {mem_mb: 1100, runtime: 5, gpu: 0, gres: "gpu:1"}
   energies: {mem_mb: 1200, runtime: 5, gpu: 0}
 """
 FLAGS = "--slurm-status-command squeue --slurm-init-seconds-before-status-checks 1 --latency-wait 10"
-PATIENCE = 200.0  # the engine looks at its jobs ever less often: after 1, 12, 33, 64 seconds…
+PATIENCE = 200.0  # the engine checks its jobs less and less often: after 1, 12, 33, 64 seconds…
 needs_plugin = pytest.mark.skipif(
     not (ROOT / ".slurm/.installed").exists(), reason="the plugin for Slurm is not installed: make slurm"
 )
@@ -113,7 +113,8 @@ def test_cancelled_and_resumed_on_a_cluster_ends_as_an_undisturbed_local_run(clu
     undisturbed, local_output = project_of(tmp_path / "local"), tmp_path / "local.txt"
     local = undisturbed.start("tiny", local_output)
 
-    # The same command goes on. One job is cancelled in the middle: the engine submits it anew, with more.
+    # The same command continues. One job is cancelled in the middle, and the engine submits it again with more
+    # resources.
     output = tmp_path / "resumed.txt"
     log.unlink()
     engine = start(project, cluster, output)
@@ -129,7 +130,7 @@ def test_cancelled_and_resumed_on_a_cluster_ends_as_an_undisturbed_local_run(clu
     assert second["TimeLimit"] == "00:10:00"
     assert says(f"{long.id}: continues from its checkpoint")
     assert " at step 0" not in log.read_text()
-    assert len(jobs_of(output)) == 2, "all but training runs beside the engine"
+    assert len(jobs_of(output)) == 2, "everything except training runs on the engine's node"
 
     assert local.wait(PATIENCE) == 0, local_output.read_text()
     assert_same_results(undisturbed, project)

@@ -114,7 +114,7 @@ def test_code_that_is_edited_while_the_run_waits_is_not_run(sources: Project, tm
     script.write_text(script.read_text() + edit)
     done = project.run()
     assert done.returncode != 0
-    assert "is not the code that this run was planned with" in done.stdout
+    assert "is not the code with which this run was planned" in done.stdout
     assert not list(project.results().glob("segments/*/trajectory.nc"))
 
 
@@ -227,7 +227,7 @@ def test_a_home_that_cannot_be_written(sources: Project) -> None:
         (["--config", "profile=tiny", "seed=3"], "--config: seed: unknown key; allowed: profile, results"),
         (["claims", "--config", "profile=long"], "claims: profile long has none"),
         (["distances", "--config", "profile=long"], "distances: profile long has none"),
-        (["--force", "--config", "profile=tiny"], "--force: says what to make again only with a target"),
+        (["--force", "--config", "profile=tiny"], "--force needs a target to make again"),
         (["--config", "profile=tiny", "force=losss"], "FORCE: profile tiny has no figure, claim or segment 'losss'; d"),
     ],
 )
@@ -238,7 +238,7 @@ def test_options_that_would_count_for_nothing(words: list[str], said: str, sourc
 def test_variables_of_make_that_would_count_for_nothing(sources: Project) -> None:
     done = subprocess.run(["make", "PROFIL=laptop", "help"], cwd=sources.path, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "PROFIL: no variable of this Makefile; allowed: PROFILE" in done.stderr
+    assert "PROFIL: not a variable of this Makefile; allowed: PROFILE" in done.stderr
 
 
 def test_without_a_profile_of_the_workflow_the_remedy_is_the_engines(project: Project) -> None:

@@ -1,4 +1,4 @@
-# The plan of the chosen profile, where its files are, and the tasks that make what is missing of it.
+# The plan of the chosen profile, the places of its files, and the tasks that make its missing parts.
 import os
 import shutil
 import sys
@@ -20,7 +20,7 @@ from analysis.store.atomic import write_text
 from sharpflat.errors import InputError
 from snakemake.cli import get_argument_parser
 
-# What the engine was told, as far as it says so only later: it has read its command line, but shows it to no workflow.
+# The engine's command line. The engine has read it, but does not pass it to the workflow.
 BY_HAND = os.path.basename(sys.argv[0]) in ("snakemake", "__main__.py") and workflow.is_main_process
 ENGINE = get_argument_parser().parse_args(sys.argv[1:] if BY_HAND else [])
 FORCERUN, UNTIL = set(ENGINE.forcerun or ()), {*ENGINE.until, *ENGINE.omit_from, *ENGINE.prioritize}
@@ -43,12 +43,12 @@ try:
 except InputError as error:
     sys.exit(f"Error: {error}")
 
-# Said here, in one line: the engine would end in a traceback.
+# This check gives a one-line message. The engine would end in a traceback.
 existing = next(folder for folder in (Path(RESULTS), *Path(RESULTS).parents) if folder.exists())
 if not (existing.is_dir() and os.access(existing, os.W_OK)):
-    sys.exit(f"Error: {existing}: is no folder that can be written to; the results go to {RESULTS}")
+    sys.exit(f"Error: {existing}: is not a writable folder; the results go to {RESULTS}")
 
-# The engine's plugin would say it late, at its first job.
+# The engine's plugin would report this only at its first job.
 if "stages" in config and workflow.is_main_process and not shutil.which("sbatch"):
     sys.exit(
         "Error: there is no Slurm here (no sbatch in PATH). Run it on a login node, or with WORKFLOW=local."
@@ -67,11 +67,12 @@ def located(files):
     }
 
 
-# There is a rule only for what is missing (docs/architecture.md says why). A cluster's job reads these files again, when
-# others have made more, and must find the rules that its engine made: the engine leaves what it found in a file.
+# There is a rule only for what is missing (docs/architecture.md explains why). A cluster's job reads these files again
+# after other jobs have made more, and must find the rules that its engine made. So the engine writes what it found to a
+# file.
 if workflow.is_main_process:
     MISSING = missing(PLAN, Path(RESULTS)) | AGAIN
-    # If files alone were asked for, by their paths, there are tasks for what these need and no others.
+    # If only files were requested, by their paths, there are tasks only for what these need.
     PATHS = {os.path.relpath(word, RESULTS): word for word in {*ENGINE.targets, *FORCERUN, *UNTIL}}
     ASKED = NAMED = set(PATHS) & set(PLAN.files)
     if FORCERUN | UNTIL or {PATHS[file] for file in ASKED} != set(ENGINE.targets):
@@ -81,7 +82,7 @@ else:
     MISSING, ASKED, AGAIN = read_at_start(Path(RESULTS))
 
 ALL = PLAN
-# (No segment, and so nothing of a part of the plan, needs a data set by itself.)
+# (A part of the plan never contains a data set that no segment needs.)
 PLAN = part(PLAN, ASKED) if ASKED and not any(file.startswith("data/") for file in ASKED) else PLAN
 TASKS = {name: [] for name in RULES}
 FORCED_DATA = {file for file in AGAIN if file.startswith("data/")}  # no other task needs them
@@ -92,21 +93,21 @@ for kind in RULES if workflow.is_main_process else []:
     if kind in ENGINE.targets and not by_kind(ALL)[kind]:
         sys.exit(f"Error: {kind}: profile {PROFILE} has none.")
 
-# A wrong record goes at once, or the engine, which sees files that are missing but not damaged ones, would find nothing
+# A wrong record is removed at once. The engine sees missing files but not damaged ones, and would otherwise find nothing
 # to make.
 for drawn in PLAN.drawn if workflow.is_main_process else []:
     if drawn.record in MISSING - AGAIN:
         Path(result(drawn.record)).unlink(missing_ok=True)
 
 
-# What is made again though it is there needs this file, whose time and content are new in each run.
+# Results that are made again although they exist need this file, whose time and content are new in each run.
 MARK = result("logs/again")
 if AGAIN and workflow.is_main_process:
     write_text(f"{time.time_ns()}", Path(MARK))
 
 
 def everything(*rules):
-    """All that the rules make or have made; states and snapshots are made for what begins from them."""
+    """Everything that the rules make or have made. States and snapshots are made only for what starts from them."""
     made = by_kind(PLAN)
     data = {file for task in TASKS["data"] for file in task.outputs["files"]}
     made["data"] = [file for file in made["data"] if file not in MISSING or file in data]
@@ -123,5 +124,5 @@ def needed(task):
 
 
 def with_record(file):
-    """The file; of a figure, the claims or the report, all its files and its record."""
+    """The file. For a figure, the claims or the report: all its files and its record."""
     return next(([*drawn.files, drawn.record] for drawn in PLAN.drawn if file in drawn.files), [file])

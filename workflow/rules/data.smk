@@ -1,4 +1,4 @@
-# Data sets, named by the hash of their content. Where they are read from (DATA_DIR) cannot change them.
+# Data sets, named by the hash of their content. The folder from which they are read (DATA_DIR) cannot change them.
 
 
 rule data:

@@ -6,9 +6,9 @@ from contextlib import suppress
 from analysis.execution.signals import STOPPED, pass_on, remove_temporary_files
 from analysis.execution.tasks import write_at_start
 
-# A job's process is then the engine's own child, whatever the shell does: signals reach it, and it sees the engine's end.
-# Until it answers Ctrl-C by itself (analysis/execution/signals.py) it ignores it, rather than end in a traceback; the
-# engine stops it.
+# With `exec`, a job's process is the engine's own child. So signals reach it, and it notices the engine's end. Until it
+# handles Ctrl-C itself (analysis/execution/signals.py), it ignores it rather than ending in a traceback, and the engine
+# stops it.
 shell.prefix("set -euo pipefail; trap '' INT; exec ")
 
 
@@ -20,7 +20,7 @@ onstart:
         PLAN, [task for those in TASKS.values() for task in those], Path(RESULTS), slots()
     )
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # no more that of locked.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # instead of the handler of locked.py
     pass_on(signal.SIGINT)
     pass_on(signal.SIGTERM, cancel="stages" in config)
 
@@ -30,15 +30,18 @@ onerror:
 
 
 def slots():
-    """How many jobs run at once, at most."""
+    """The largest number of jobs that run at once."""
     limits = (workflow.global_resources.get(name) for name in ("_nodes", "_cores", "gpu"))
     return min(limit.value for limit in limits if limit is not None and limit.value)
 
 
 def mend_times():
-    """Names say what is right, not times. But the engine deletes what it made from a file of the future, each time
-    anew: a clock that was ahead when it was written must not stop everything."""
+    """Resets modification times that lie in the future.
+
+    Names and not times show what is right. But the engine deletes, in every run, results that it made from a file with
+    a future time. A clock that was ahead when a file was written must not stop everything.
+    """
     for path in (*Path(RESULTS).rglob("*"), *Path(DATASETS).rglob("*")):
-        with suppress(OSError):  # another's file; the engine then says so
+        with suppress(OSError):  # someone else's file; the engine then reports it
             if path.stat().st_mtime > time.time():
                 os.utime(path)

@@ -23,10 +23,10 @@ for package in ("analysis", "sharpflat"):
             "what puts that code first."
         )
 
-# Files are written whole, under other names, and never in place: HDF5's locks guard nothing, and some file systems have
-# none.
+# Files are written completely under other names, and never in place. So HDF5's locks protect nothing, and some file
+# systems have no locks.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
-# The engine writes the interpreter's path into a shell's commands as it is.
+# The engine writes the interpreter's path into shell commands without quoting it.
 if os.path.exists(sys.executable):
     sys.executable = shlex.quote(sys.executable)

@@ -1,6 +1,6 @@
-# Files and jobs that were asked for by their names. What is there has no rule that makes it, so the name is that of a
-# rule that needs its files: one that is there is "nothing to be done". A figure comes with its record, which says
-# whether it is right.
+# Files and jobs that were requested by their names. No rule makes an existing file, so each name becomes a rule that needs
+# the files. If they exist, the engine says "Nothing to be done". A figure comes with its record, which shows whether it
+# is right.
 
 KNOWN = {task.name for those in TASKS.values() for task in those} | set(RULES)
 BY_NAME = {

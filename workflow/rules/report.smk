@@ -1,4 +1,4 @@
-# One page on everything, from figures, verdicts and the datasets behind them.
+# The report: one page with the figures, the verdicts and the datasets behind them.
 
 
 rule report:

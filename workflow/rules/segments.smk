@@ -1,5 +1,5 @@
-# Segments of training, several together in one process, each with files of its own.
-# No `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
+# Segments of training. One process trains several, and each has its own files.
+# There is no `ancient` here: if an ancient input is made again, Snakemake 9.27 forgets that the output is missing.
 
 
 rule segments:

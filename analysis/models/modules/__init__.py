@@ -1,1 +1,1 @@
-"""What models are built of: modules and their initialisation. They import torch; the kinds beside do not."""
+"""Modules of the models, and their initialisation. They import torch, which the kinds in `analysis.models` do not."""

@@ -13,7 +13,7 @@ from analysis.models.modules.transformer import PADDING, Layer
 
 
 class Encoder(nn.Module):
-    """[N, T] token ids -> [N, outputs]: the mean over all T positions, padding included, is read out."""
+    """[N, T] token ids -> [N, outputs], computed from the mean over all T positions, including padding."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class Encoder(nn.Module):
         self.readout = nn.Linear(width, outputs)
 
     def train_on(self, tokens: Tensor) -> None:
-        """Makes constants of what these examples leave where it is: the embedding's rows that they do not use."""
+        """Turns the embedding's rows that these examples do not use, and that therefore never move, into constants."""
         if not self._all_rows:
             self.words = UsedRows(cast("nn.Embedding", self.words), tokens.unique())
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.positions(self.words(tokens))
         ignored = tokens == PADDING
-        if tokens.device.type == "cpu":  # elsewhere the host would wait for the device
+        if tokens.device.type == "cpu":  # on another device, the host would have to wait
             ignored = ignored[
                 :, : int((~ignored).any(0).nonzero().max()) + 1
             ]  # positions that are keys of any sentence
@@ -52,7 +52,8 @@ class Encoder(nn.Module):
 
 
 class UsedRows(nn.Module):
-    """An embedding whose rows `used` [U] are parameters and whose others are constants, all as they were."""
+    """An embedding whose rows `used` [U] are parameters and whose other rows are constants. All values are
+    unchanged."""
 
     place: Tensor
     constant: Tensor
@@ -81,7 +82,7 @@ class Sinusoids(nn.Module):
         self.register_buffer("table", torch.empty(length, width), persistent=False)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """The table, which nothing is drawn for."""
+        """Computes the table. Nothing is drawn for it."""
         length, width = self.table.shape
         rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000) / width))
         angles = torch.arange(length, dtype=torch.float64)[:, None] * rates

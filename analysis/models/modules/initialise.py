@@ -1,4 +1,4 @@
-"""PyTorch's default initialisation, drawn from a generator of one's own (the defaults draw from the global one)."""
+"""PyTorch's default initialisation, drawn from a given generator (PyTorch itself draws from the global one)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import nn
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Initialise every parameter as the `reset_parameters` of its module would, in order of registration.
 
-    A module with a method `initialise(generator)` sets its parameters and its parts' by it. The draws are those that
-    PyTorch makes when the model is built after seeding its global generator alike (tested bit for bit).
+    A module with a method `initialise(generator)` uses it for its own parameters and those of its parts. The draws
+    equal those that PyTorch makes when the model is built after seeding the global generator in the same way (tested
+    bit for bit).
 
     Raises:
-        TypeError: for a module with parameters of its own whose default is not known here.
+        TypeError: a module has its own parameters, and their default is not known here.
     """
     done: set[nn.Module] = set()
     for name, module in model.named_modules():
@@ -47,7 +48,8 @@ def redraw_convolutions(model: nn.Module, generator: torch.Generator) -> None:
     """After `initialise`, He et al.'s initialisation for convolutions: N(0, 2/n), n = channels out × the kernel's size;
     biases 0.
 
-    As VGG in the edge-of-stability code (tested bit for bit), where linear layers keep PyTorch's default.
+    It equals the initialisation of VGG in the edge-of-stability code (tested bit for bit), in which linear layers keep
+    PyTorch's default.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

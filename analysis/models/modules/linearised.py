@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 
 class Linearised(nn.Module):
-    """`model` as it is, until `about` is called; then f_lin + c (f − f_lin)."""
+    """`model` itself until `about` is called, and then f_lin + c (f − f_lin)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

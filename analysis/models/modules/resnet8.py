@@ -1,4 +1,4 @@
-"""What ResNet8 is built of (`analysis.models.resnet8`)."""
+"""The modules of ResNet8 (`analysis.models.resnet8`)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Block(nn.Module):
 
 
 class Normalisation(nn.GroupNorm):
-    """`nn.GroupNorm` with one group, written out.
+    """`nn.GroupNorm` with one group, written out by hand.
 
-    In torch 2.11 the backward pass of its backward pass fails under `vmap`, and where a layer has as many channels as
-    pixels it can give wrong numbers instead.
+    In torch 2.11, the double backward of `nn.GroupNorm` fails under `vmap`. If a layer has as many channels as pixels,
+    it can give wrong numbers instead.
     """
 
     def __init__(self, channels: int) -> None:

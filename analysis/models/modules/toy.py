@@ -1,4 +1,4 @@
-"""A toy as a model: its two parameters are θ = (x, y), an input is a side ±1, the output that example's loss."""
+"""A toy as a model. Its two parameters are θ = (x, y), an input is a side ±1, and the output is that example's loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Toy(nn.Module):
         self.theta = nn.Parameter(torch.empty(2))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """θ as the numbers say; nothing is drawn."""
+        """Sets θ to its configured start. Nothing is drawn."""
         self.theta.copy_(torch.tensor(self.numbers.start, dtype=torch.float64))
 
     def forward(self, sides: Tensor) -> Tensor:

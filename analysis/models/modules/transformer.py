@@ -1,8 +1,8 @@
 """The transformer of `analysis.models.transformer`.
 
-Post-norm, ReLU, no dropout, as `torch.nn.TransformerEncoder`'s defaults (equal to it with equal weights, tested).
-Attention is written out, because PyTorch's fused kernels have no second derivatives. The two papers leave open
-the positions (here learned, N(0, 1) as `nn.Embedding` draws them) and the feed-forward width.
+It has post-norm layers, ReLU and no dropout, like `torch.nn.TransformerEncoder` by default (equal to it with equal
+weights, tested). Attention is written out by hand, because PyTorch's fused kernels have no second derivatives. The two
+papers leave open the positions (here learned, N(0, 1) as `nn.Embedding` draws them) and the feed-forward width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HIDDEN = 1 << 18  # numbers between the feed-forward's two layers at once on a C
 
 
 class Transformer(nn.Module):
-    """[N, T] token ids -> [N, outputs]; a class token stands before the words, and is read out at the end."""
+    """[N, T] token ids -> [N, outputs]; a class token before the words gives the output."""
 
     def __init__(
         self, *, vocabulary: int, length: int, outputs: int, width: int, heads: int, layers: int, feed_forward: int
@@ -31,7 +31,8 @@ class Transformer(nn.Module):
 
     @staticmethod
     def lengths(tokens: Tensor) -> Tensor:
-        """Positions [N] of each sentence up to its last word. What follows changes no output and may be cut off."""
+        """Number of positions [N] of each sentence up to its last word. The positions after it change no output and may
+        be cut off."""
         return ((tokens != PADDING) * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -60,7 +61,8 @@ class Layer(nn.Module):
         return self.norm_feed_forward(x + self.feed_forward(x))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """[N, T, width] position by position; on a CPU so many at once that what is between the layers stays cached."""
+        """[N, T, width] position by position. On a CPU, it takes as many positions at once as fit the caches between
+        the layers."""
         rows, size = x.flatten(0, 1), max(1, HIDDEN // self.expand.out_features)
         pieces = rows.split(size) if x.device.type == "cpu" and len(rows) > size else [x]
         return torch.cat([self.contract(torch.relu(self.expand(piece))) for piece in pieces]).view_as(x)
@@ -69,7 +71,7 @@ class Layer(nn.Module):
 def attend(attention: nn.MultiheadAttention, x: Tensor, ignored: Tensor) -> Tensor:
     """Self-attention of x [N, T, width] with the module's weights.
 
-    Keys are the first S positions, but those where `ignored` [N, 1, 1, S].
+    The keys are the first S positions, except those in `ignored` [N, 1, 1, S].
     """
     n, length, width = x.shape
     heads, size, keys = attention.num_heads, attention.head_dim, ignored.shape[-1]

@@ -1,7 +1,8 @@
 """The vision transformer of `analysis.models.vit`.
 
-Equal, with equal weights, to torch's encoder with `norm_first=True` and GELU (tested). Attention is written out, as in
-`analysis.models.modules.transformer`. Class token and positions are drawn from N(0, 1), as `nn.Embedding` draws them.
+With equal weights, it equals torch's encoder with `norm_first=True` and GELU (tested). Attention is written out by
+hand, as in `analysis.models.modules.transformer`. Class token and positions are drawn from N(0, 1), as `nn.Embedding`
+draws them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from analysis.models.modules.transformer import Layer, attend
 
 
 class ViT(nn.Module):
-    """[N, channels, rows, columns] -> [N, outputs], read out at the class token."""
+    """[N, channels, rows, columns] -> [N, outputs], computed from the class token."""
 
     def __init__(
         self,
@@ -45,7 +46,8 @@ class ViT(nn.Module):
 
 
 class PreNormLayer(Layer):
-    """The same parts in another order: layer norm, self-attention, residual; layer norm, feed-forward, residual."""
+    """The parts of `Layer` in another order: layer norm, self-attention, residual; layer norm, feed-forward,
+    residual."""
 
     def forward(self, x: Tensor, ignored: Tensor) -> Tensor:
         x = x + attend(self.attention, self.norm_attention(x), ignored)

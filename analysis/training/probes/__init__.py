@@ -1,5 +1,5 @@
-"""Probes by kind: what is measured along a segment. A kind is a module of this package with its numbers and a class
-`Probe`; it is imported by name, so that a new probe renames (and retrains) nothing that does not ask for it."""
+"""Probes by kind, which measure along a segment. A kind is a module of this package with its numbers and a class
+`Probe`. It is imported by name, so that a new probe does not rename (and retrain) segments that do not use it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kept = dict[str, Any]  # tensors and numbers, by name
 
 
 class Diverged(ArithmeticError):
-    """A number that decides what comes next is not finite."""
+    """A number on which training depends is not finite."""
 
 
 def finite(value: Tensor | float, what: str) -> float:
@@ -45,9 +45,9 @@ class Variable(NamedTuple):
     """A variable of the trajectory's dataset.
 
     Attributes:
-        words: what the dataset says about it.
-        dimensions: beyond the probe's own, each of the length that `Probe.lengths` says.
-        dtype: of its values; None is the problem's.
+        words: its description in the dataset.
+        dimensions: its dimensions besides the probe's own. `Probe.lengths` gives their lengths.
+        dtype: dtype of its values; None means the problem's dtype.
     """
 
     words: Words
@@ -60,15 +60,15 @@ class Moment:
     """A step of a segment, as probes see it.
 
     Attributes:
-        spec: the segment's.
+        spec: the specification of the segment.
         problem: model, data and loss.
         rule: the update rule.
         step: the global step, before its update.
-        first_step: the segment's.
+        first_step: the segment's first step.
         theta: parameters [P] at this step.
         start: parameters [P] at the segment's first step.
-        value_and_gradient: the full batch's loss and gradient at `theta`, evaluated once, whoever asks.
-        counters: what is counted along the segment, and kept as attributes of its dataset.
+        value_and_gradient: the full batch's loss and gradient at `theta`, which are evaluated only once.
+        counters: counts along the segment, which become attributes of its dataset.
         found: the largest eigenpairs at `theta`, if the spectrum was measured at this step.
     """
 
@@ -89,7 +89,7 @@ class Moment:
         return self.value_and_gradient()[1]
 
     def hessian(self) -> Hessian:
-        """The Hessian at `theta`, on the held-out examples where there are any."""
+        """The Hessian at `theta`, on the held-out examples if there are any."""
         from sharpflat.curvature.operators import Hessian
 
         return Hessian(self.problem.curvature, self.theta)
@@ -100,11 +100,11 @@ class Moment:
         """The Hessian's k + `beyond` largest eigenpairs, with the products counted.
 
         Args:
-            k: how many to `tolerance`.
+            k: number of eigenpairs to `tolerance`.
             start: block [P, ≥ k] to start from, as `start` of an earlier result.
-            tolerance: of the residuals, relative to λ_k.
-            beyond: how many more.
-            beyond_tolerance: of these, relative to λ_1.
+            tolerance: largest residual, relative to λ_k.
+            beyond: number of further eigenpairs.
+            beyond_tolerance: largest residual of these, relative to λ_1.
         """
         from sharpflat.curvature.eigensolver import top_eigenspace
 
@@ -120,7 +120,7 @@ class Moment:
         return found
 
     def generator(self) -> torch.Generator:
-        """A generator on the CPU for random vectors at this step: the same ones whatever else is measured."""
+        """A CPU generator of random vectors at this step. They do not depend on what else is measured."""
         import torch
 
         return torch.Generator().manual_seed(self.spec.seed * 2**32 + self.step)
@@ -131,15 +131,15 @@ class Moment:
 
 
 class BaseProbe:
-    """What every `Probe` is.
+    """The base class of every `Probe`.
 
     Attributes:
-        dimension: of the dataset, along which it measures: its coordinate is the steps.
-        variables: what it measures, by name.
-        coordinates: words for its variables' dimensions beyond its own.
-        numbers: the probe's own of the specification.
-        kept: tensors and numbers to keep for the next measurement; they survive an interruption, and children of the
-            segment go on with them.
+        dimension: the dimension of the dataset along which it measures. Its coordinate is the step.
+        variables: the variables that it measures, by name.
+        coordinates: descriptions of its variables' other dimensions.
+        numbers: the probe's own numbers in the specification.
+        kept: tensors and numbers for the next measurement. They survive an interruption, and the segment's children
+            continue with them.
     """
 
     dimension: ClassVar[str]
@@ -150,7 +150,7 @@ class BaseProbe:
         self.numbers, self.kept = numbers, kept
 
     def lengths(self, k: int, parameters: int) -> dict[str, int]:
-        """The lengths of its variables' dimensions beyond its own.
+        """The lengths of its variables' other dimensions.
 
         Args:
             k: dimension of the dominant subspace.
@@ -159,15 +159,16 @@ class BaseProbe:
         return {}
 
     def measure(self, moment: Moment) -> Row:
-        """Measure before the update. A probe of the update may leave out what it will know of in `updated`.
+        """Measures before the update. A probe of the update may leave out what only `updated` can know.
 
         Raises:
-            Diverged: if a number is not finite without which training makes no sense.
+            Diverged: a number that training needs is not finite.
         """
         raise NotImplementedError
 
     def updated(self, moment: Moment, update: Tensor) -> Row:
-        """More values of the row, now that the update [P] made at this step is known; not called where none is."""
+        """Further values of the row, once the update [P] of this step is known. It is not called if there is no
+        update."""
         return {}
 
 
@@ -176,7 +177,7 @@ def build(probes: ProbeSpecs, kept: dict[str, Kept]) -> dict[str, BaseProbe]:
 
     Args:
         probes: their numbers.
-        kept: what each keeps, by kind; entries are made where there are none.
+        kept: the stored values of each probe, by kind. Missing entries are added.
     """
     made = {}
     for kind in sorted(probes):

@@ -1,4 +1,4 @@
-"""An intervention: from where the segment begins, it makes the model `linearised` the f_c about that point."""
+"""An intervention: at the segment's first step, it switches the model `linearised` to f_c, linearised at that point."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
 class Numbers(ProbeNumbers):
-    """`scale` is c. It acts before each step, since a segment may go on from a checkpoint."""
+    """`scale` is c. It acts before each step, since a segment may continue from a checkpoint."""
 
     place = "first"
-    every: Annotated[Literal[1], Field(description="Steps between two measurements [steps]")] = 1
+    every: Annotated[Literal[1], Field(description="Interval between measurements [steps]")] = 1
     scale: Annotated[Real, Field(description="c of the model f_lin + c (f − f_lin) [1]")]
 
     def measurement(self) -> Measurement:
@@ -24,7 +24,7 @@ class Numbers(ProbeNumbers):
 
 
 class Probe(BaseProbe):
-    """Its kind comes before all others that need the model, in their alphabetical order."""
+    """Its kind comes before all others that need the model, because the order is alphabetical."""
 
     dimension = "linearisation_step"
     variables = {
@@ -34,7 +34,7 @@ class Probe(BaseProbe):
     def measure(self, moment: Moment) -> Row:
         """
         Raises:
-            InputError: if the model is no linearised one.
+            InputError: the model is not of kind `linearised`.
         """
         from analysis.models.modules.linearised import Linearised
         from sharpflat.errors import InputError

@@ -1,4 +1,4 @@
-"""The training loss and what else one evaluation of the full batch tells."""
+"""The training loss, and other results of one evaluation of the full batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Numbers(ProbeNumbers):
 
 
 class Probe(BaseProbe):
-    """Training ends as diverged where one of these numbers is not finite."""
+    """Training ends as diverged if one of these numbers is not finite."""
 
     dimension = "step"
     variables = {

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 
 class Numbers(ProbeNumbers):
-    """`tolerance`: residuals of the eigenvectors relative to λ_k.
+    """`tolerance` is the largest residual of the eigenvectors, relative to λ_k.
 
-    It is tight: of a gradient that lies in the bulk but for χ_k = 1e-3, what a subspace that is off by 1e-2 takes for
-    its dominant component is mostly bulk, and Dom-LR would be Bulk-LR's.
+    It must be tight. If a gradient lies in the bulk except for χ_k = 1e-3, then a subspace with an error of 1e-2 gives
+    a dominant component that is mostly bulk, and Dom-LR would measure Bulk-LR.
     """
 
     place = "update"
-    tolerance: Annotated[Positive, Field(description="Residuals of the eigenvectors, relative to λ_k [1]")] = 1e-4
+    tolerance: Annotated[Positive, Field(description="Largest residual of the eigenvectors, relative to λ_k [1]")] = (
+        1e-4
+    )
 
     def measurement(self) -> Measurement:
         return Measurement(eigenpairs=1)
@@ -48,7 +50,7 @@ class Probe(BaseProbe):
     }
 
     def measure(self, moment: Moment) -> Row:
-        """The dominant subspace, to a tolerance of its own; the spectrum's block is a start."""
+        """Computes the dominant subspace to its own tolerance. It starts from the spectrum's block."""
         from sharpflat.curvature.subspace import DominantSubspace
 
         k, start = moment.spec.problem.k, self.kept.get("start")

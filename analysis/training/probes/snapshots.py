@@ -1,4 +1,4 @@
-"""The parameters themselves, for distances, toys' paths and the curvature stage."""
+"""The parameters themselves, for distances, for the paths of the toys and for the curvature stage."""
 
 from __future__ import annotations
 

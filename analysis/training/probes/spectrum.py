@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 
 class Numbers(ProbeNumbers):
-    """`tolerance`: residuals of the first k + 1 eigenpairs relative to λ_(k+1), for χ_k and λ_k/λ_(k+1).
-    `next_tolerance`: of the others up to 2k, which are only drawn, relative to λ_1, the height of the drawing.
+    """`tolerance` is the largest residual of the first k + 1 eigenpairs, relative to λ_(k+1), for χ_k and λ_k/λ_(k+1).
+    `next_tolerance` is that of the others up to 2k, relative to λ_1. They are only drawn, and λ_1 is the height of the
+    plot.
 
-    Both are what a reader can see: docs/benchmarks/spectrum.md.
+    Both tolerances are at the limit of what is visible in a plot (docs/benchmarks/spectrum.md).
     """
 
     everywhere = True
     place = "first"
     tolerance: Annotated[
-        Positive, Field(description="Residuals of the first k + 1 eigenpairs, relative to λ_(k+1) [1]")
+        Positive, Field(description="Largest residual of the first k + 1 eigenpairs, relative to λ_(k+1) [1]")
     ] = 0.05
-    next_tolerance: Annotated[Positive, Field(description="Residuals of the others up to 2k, relative to λ_1 [1]")] = (
-        0.01
-    )
+    next_tolerance: Annotated[
+        Positive, Field(description="Largest residual of the others up to 2k, relative to λ_1 [1]")
+    ] = 0.01
     ema_factor: Annotated[Decay, Field(description="Decay of the alignment's moving average, per measurement [1]")] = (
         0.9
     )
@@ -41,7 +42,7 @@ class Numbers(ProbeNumbers):
 
 
 class Probe(BaseProbe):
-    """The EMA begins at 0, so that some thirty aligned measurements are needed to pass 0.95, and not one."""
+    """The EMA begins at 0, so that it takes about thirty aligned measurements to pass 0.95, rather than one."""
 
     dimension = "spectrum_step"
     variables = {
@@ -106,7 +107,7 @@ class Probe(BaseProbe):
         self.dominant = DominantSubspace(found.eigenvectors[:, :k])
         alignment = float(self.dominant.alignment(gradient))
         average = self.kept.setdefault("alignment_ema", 0.0)
-        # A segment's first measurement is its parent's last one: it enters the average once.
+        # A segment's first measurement is its parent's last one, so it enters the average only once.
         if moment.step != moment.first_step or moment.spec.parent is None:
             factor = self.numbers.ema_factor
             average = factor * average + (1 - factor) * alignment

@@ -1,4 +1,4 @@
-"""Before a step, what an update rule cannot know from gradients: shapes, the Hessian, the step."""
+"""Gives an update rule, before a step, what it cannot know from gradients: shapes, the Hessian, the step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
 class Numbers(ProbeNumbers):
-    """At each step for rules that want it then (muon, shampoo, weighed)."""
+    """Some rules need it at each step (muon, shampoo, weighed)."""
 
     place = "first"
 
@@ -20,7 +20,8 @@ class Numbers(ProbeNumbers):
 
 
 class Probe(BaseProbe):
-    """Calls `steer(moment, kept)` of a rule that has it, which returns what it will use by name; `kept` survives."""
+    """Calls `steer(moment, kept)` of a rule that has this method. It returns the values that it will use, by name, and
+    `kept` survives an interruption."""
 
     dimension = "steering_step"
     variables = {
@@ -37,11 +38,13 @@ class Probe(BaseProbe):
     def measure(self, moment: Moment) -> Row:
         """
         Raises:
-            InputError: if the rule cannot be steered.
+            InputError: the rule cannot be steered.
         """
         from sharpflat.errors import InputError
 
         steer = getattr(moment.rule, "steer", None)
         if steer is None:
-            raise InputError(f"the probe steering is for rules that want it; {moment.spec.rule.kind} does not")
+            raise InputError(
+                f"the probe steering is only for rules with a method `steer`; {moment.spec.rule.kind} has none"
+            )
         return dict.fromkeys(self.variables, nan) | steer(moment, self.kept)

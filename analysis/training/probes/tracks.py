@@ -13,11 +13,12 @@ from analysis.training.probes import BaseProbe, Moment, Row, Variable
 
 
 class Numbers(ProbeNumbers):
-    """`pairs`: how many are followed; `tolerance`: of their residuals, relative to the smallest of them."""
+    """`pairs` is the number of eigenpairs to follow. `tolerance` is their largest residual, relative to the smallest of
+    them."""
 
     pairs: Annotated[Several, Field(description="Number of eigenpairs [eigenpairs]")] = 20
     tolerance: Annotated[
-        Positive, Field(description="Residuals of the eigenpairs, relative to the smallest eigenvalue [1]")
+        Positive, Field(description="Largest residual of the eigenpairs, relative to the smallest eigenvalue [1]")
     ] = 1e-2
 
     def measurement(self) -> Measurement:
@@ -25,7 +26,8 @@ class Numbers(ProbeNumbers):
 
 
 class Probe(BaseProbe):
-    """Row i, column j of the overlaps: |⟨u_i now, u_j at the measurement before⟩|²; NaN at the segment's first."""
+    """Row i and column j of the overlaps is |⟨u_i now, u_j at the previous measurement⟩|². It is NaN at the segment's
+    first measurement."""
 
     dimension = "track_step"
     variables = {

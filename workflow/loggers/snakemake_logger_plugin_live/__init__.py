@@ -1,6 +1,6 @@
-"""What `make` shows of the engine: one live line in a terminal, a plain line for each job elsewhere, and all errors.
+"""The output of the engine in `make`: one live line in a terminal, a plain line for each job elsewhere, and all errors.
 
-Everything that the engine says is in its own log, below `.snakemake/log`.
+All messages of the engine are in its own log, below `.snakemake/log`.
 """
 
 import os
@@ -17,11 +17,11 @@ from analysis.execution import progress
 from analysis.execution.signals import ERASE
 
 LIVE_SECONDS, PLAIN_SECONDS = 1.0, 60.0  # between two lines at most
-SAID = ("Nothing to be done", "Complete log(s):")  # of what is no warning
+SAID = ("Nothing to be done", "Complete log(s):")  # messages that are shown although they are no warnings
 
 
 class LogHandler(LogHandlerBase):
-    """The engine hands it its records, from one thread; another keeps the line up to date."""
+    """Receives the engine's records in one thread, while another thread keeps the line up to date."""
 
     writes_to_stream, writes_to_file, has_filter, has_formatter, needs_rulegraph = True, False, False, False, False
 
