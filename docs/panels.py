@@ -19,10 +19,10 @@ PAGE = Path(__file__).with_name("panels.md")
 SIZES = {"quick": "`quick`", "laptop": "full size (`laptop`)"}
 HEAD = """# Panels
 
-Each figure and table of the two papers has a panel for each setting. The table says how each panel was run in `quick` and
-at the papers' full size: the training examples, the steps of its longest run, and the seeds. The verdicts are those of the
-claims that the figure bears on. [full-size.md](full-size.md) compares our numbers with the published ones. `docs/panels.py`
-writes this page from the archives.
+Each figure and table of the two papers has a panel for each setting. The table says how each panel was run in `quick`
+and at the papers' full size: the training examples, the steps of its longest run, and the seeds. The verdicts are those
+of the claims that the figure bears on. [full-size.md](full-size.md) compares our numbers with the published ones.
+`docs/panels.py` writes this page from the archives.
 
 """
 
