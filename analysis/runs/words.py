@@ -60,8 +60,8 @@ def refreshed(weights: Mapping[str, Any]) -> str:
     if weights["refresh_every"]:
         return f"every {weights['refresh_every']} steps"
     if weights["refresh_error"]:
-        return f"for updates right to {weights['refresh_error']:g}"
-    return f"for an overlap of {weights['refresh_overlap']:g}"
+        return f"for an update error ≤ {weights['refresh_error']:g}"
+    return f"for an overlap ≥ {weights['refresh_overlap']:g}"
 
 
 def _in_words(rule: Mapping[str, Any]) -> str:
