@@ -264,10 +264,11 @@ def _schema(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     manifest = archive.read_archive(_reference(arguments))
     states = archive.compare(manifest, _redrawn(arguments))
-    for file, state in states.items():
-        print(f"{state:<10} {_redrawn(arguments) / file}")
     others = [file for file, state in states.items() if state != "identical"]
+    for file in others:
+        print(f"{states[file]:<10} {_redrawn(arguments) / file}")
     print(f"{len(states) - len(others)} of {len(states)} files are byte-identical to the recorded ones")
+    print(f"Report: {_redrawn(arguments) / 'report.html'}; figures: {_redrawn(arguments) / 'figures'}")
     if not states:
         print(f"{_reference(arguments)}: nothing is recorded", file=sys.stderr)
     if others:

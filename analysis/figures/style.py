@@ -26,6 +26,7 @@ from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_ru
 from analysis.specs import StoppedBy
 from analysis.store.atomic import write_atomically
 from analysis.store.drawn import with_panels
+from sharpflat.errors import InputError
 
 # Okabe & Ito's palette.
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#6E6E6E"
@@ -190,6 +191,11 @@ def describe(
         more: further lines of the description.
     """
     runs = {"": runs} if isinstance(runs, xr.Dataset) else runs
+    if not runs:
+        raise InputError(
+            f"panel {title!r} has no run that stands alone: its runs vary (see panel.families); "
+            'panel.alike("learning_rate") separates them by that number'
+        )
     what = what_was_run(next(iter(runs.values())))
     entitle(axes, title, [*what.splitlines(), *how_they_were_run(runs).splitlines(), *more], heading)
 

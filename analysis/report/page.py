@@ -64,6 +64,9 @@ def page(
     further = [name for name in planned if name not in listed]
     order = [name for name in listed if name in planned]
     verdicts = _verdicts(files) if judged else []
+    of_papers = {claim for paper in papers if paper.authors for figure in paper.figures for claim in figure.claims}
+    own = [verdict for verdict in verdicts if verdict.claim in of_papers]
+    further_verdicts = [verdict for verdict in verdicts if verdict.claim not in of_papers]
     beside = placed(verdicts, {n: (listed[n].claims, _settings(planned[n])) for n in order})
 
     def shown(name: str) -> Figure:
@@ -91,7 +94,8 @@ def page(
         labels=labels,
         headline=next((figure for part in parts for figure in part.figures), None),
         verdicts=verdicts,
-        answer=answer(verdicts),
+        answer=answer(own or verdicts),
+        answer_further=answer(further_verdicts) if own and further_verdicts else "",
         key=KEY,
         summaries=_summaries(papers, verdicts, beside),
         settings=overview.settings_of([*panels, *judged], labels, read),

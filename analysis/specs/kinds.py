@@ -141,7 +141,7 @@ class Measurement:
 
 
 class ProbeNumbers(Frozen):
-    """A probe's numbers. Its file also has `DIMENSION`, `VARIABLES` and the class `Probe` (`analysis.training.probes`).
+    """A probe's numbers. Its file also has the class `Probe`, with `dimension` and `variables`.
 
     Attributes:
         everywhere: whether every segment measures it unless it is switched off. Otherwise, only segments that list it

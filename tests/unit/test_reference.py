@@ -60,7 +60,10 @@ def test_the_page_of_results_is_of_the_archived_claims(profile):
     manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / profile)
     assert f"claims.json: `{manifest.outputs['claims.json']}`" in own
     papers = own.partition("**open-")[0]
-    assert sum(papers.count(f"| {verdict} |") for verdict in ("holds", "**does not hold**", "**not measured**")) == VERDICTS[profile]
+    assert (
+        sum(papers.count(f"| {verdict} |") for verdict in ("holds", "**does not hold**", "**not measured**"))
+        == VERDICTS[profile]
+    )
     if profile == "quick":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
         assert f"{papers.count('| holds |')} of {VERDICTS[profile]} verdicts hold" in readme

@@ -227,8 +227,11 @@ def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> No
         "A paper",
     ]
     assert [text for _, text in page.of("h2")] == [
-        *("Contents", "2 of 4 verdicts hold; 1 does not; 1 was not measured", "What was run"),
+        *("Contents", "1 of 3 verdicts hold; 1 does not; 1 was not measured", "What was run"),
         *("A paper", "Further figures", "Further claims", "Deviations and choices"),
+    ]
+    assert "These verdicts are on the papers' claims. On further questions, 1 of 1 verdicts hold." in [
+        text for _, text in page.of("p")
     ]
     assert "Not drawn here, as not run or no part of this profile: Figure 2 (song-fig02)." in [
         text for _, text in page.of("p")
