@@ -176,6 +176,7 @@ docs: $(STAMP) .docs/.installed  ## Build the documentation site in site (after 
 	$(BIN)/python docs/site/pages.py .docs/pages
 	.docs/venv/bin/zensical build --strict --clean
 	$(BIN)/python docs/site/check.py site
+	@echo "Open site/index.html"
 
 .docs/.installed: requirements-docs.lock | $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .docs/venv
