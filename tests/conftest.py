@@ -12,7 +12,7 @@ import pytest
 # One thread a process, as jobs have: the tests' tensors are small, and two workers' threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-LIMIT = 2.0  # seconds
+LIMIT = 3.0  # seconds; some tests take 1.5, and machines differ
 BEGUN = pytest.StashKey[float]()
 
 

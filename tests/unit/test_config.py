@@ -107,6 +107,7 @@ def test_the_valid_configuration_is_valid(tmp_path: Path) -> None:
     assert len(load_plan("small", tmp_path).segments) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", sorted(p.stem for p in CONFIG_DIR.glob("*.yaml") if p.stem != "experiments"))
 def test_the_profiles_are_valid(profile: str) -> None:
     assert load_plan(profile).figures
@@ -600,6 +601,7 @@ def test_numbers_as_people_write_them(tmp_path: Path, text: str, value: float) -
     assert plan.segments[plan.runs["mlp", "gd"][-1]].spec.rule.learning_rate == value
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_real_configuration_gives_the_same_plan(tmp_path: Path) -> None:
     shutil.copytree(CONFIG_DIR, tmp_path / "config")
     assert load_plan("quick", tmp_path / "config") == load_plan("quick")

@@ -74,6 +74,7 @@ def test_every_variable_of_a_trajectory_is_documented():
     assert all(f"`{name}`" in FIGURES for name in REFRESHES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["quick", "laptop", "paper"])
 def test_every_profile_has_every_figure_in_every_setting(profile):
     """But those that take too long for `quick`."""

@@ -34,6 +34,7 @@ def test_archives_are_what_their_manifests_say(folder):
     assert manifest.complete is (folder.name == "quick")
 
 
+@pytest.mark.slow
 def test_the_archive_of_quick_is_of_the_present_plan():
     """Else `make archive` was forgotten after a change."""
     manifest, plan = archive.read_archive(ROOT / "results" / archive.REFERENCE / "quick"), load_plan("quick")

@@ -86,7 +86,6 @@ def test_figures_are_redrawn_anywhere_byte_for_byte(finished: Project, elsewhere
     assert jobs(done.stdout) == CHEAP, "nothing is trained or measured"
     made = outputs(finished.plan())
     for file in made:
-        assert f"identical  results/redrawn/tiny/{file}" in done.stdout
         if file != "report.html":  # whose links lead to another folder
             assert (redrawn(elsewhere) / file).read_bytes() == (finished.results() / file).read_bytes()
     assert f"{len(made)} of {len(made)} files are byte-identical to the recorded ones" in done.stdout
@@ -101,7 +100,7 @@ def test_a_figure_that_changed_is_told(elsewhere: Project) -> None:
     assert done.returncode != 0
     assert jobs(done.stdout) == ["figure loss", "report"]
     assert "differs    results/redrawn/tiny/figures/loss.pdf" in done.stdout
-    assert "identical  results/redrawn/tiny/figures/rates.pdf" in done.stdout
+    assert "results/redrawn/tiny/figures/rates.pdf" not in done.stdout, "only those that differ are listed"
     assert "The code that makes them changed" in done.stdout
     # The change is intended, so the hashes are recorded again.
     assert elsewhere.run("record").returncode == 0
