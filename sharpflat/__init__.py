@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sharpflat.curvature.closure import LossHessian
-    from sharpflat.curvature.eigensolver import NonFiniteProductError, TopEigenspace, top_eigenspace
+    from sharpflat.curvature.eigensolver import TopEigenspace, top_eigenspace
     from sharpflat.curvature.energy import energy_decomposition
     from sharpflat.curvature.estimators import Estimate, diagonal, trace
     from sharpflat.curvature.objective import Objective
     from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian, joint_products
     from sharpflat.curvature.spectrum import spectral_density
     from sharpflat.curvature.subspace import DominantSubspace
+    from sharpflat.curvature.symmetric import NonFiniteProductError
     from sharpflat.errors import CurvatureWarning, InputError
     from sharpflat.optim.effective import effective_learning_rates
     from sharpflat.optim.refresh import Refresh
@@ -59,7 +60,7 @@ _MODULES = {
     "Hessian": "curvature.operators",
     "InputError": "errors",
     "LossHessian": "curvature.closure",
-    "NonFiniteProductError": "curvature.eigensolver",
+    "NonFiniteProductError": "curvature.symmetric",
     "Objective": "curvature.objective",
     "Refresh": "optim.refresh",
     "SubspaceFilter": "optim.subspace_filter",

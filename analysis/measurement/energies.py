@@ -20,11 +20,12 @@ from analysis.store.words import STEP, Words, describe
 from analysis.training.probes import Variable
 from analysis.training.problem import Problem, device_name, make_problem
 from analysis.training.torch_setup import prepare
-from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.energy import OPERATORS, energy_decomposition
 from sharpflat.curvature.operators import FunctionalHessian, GaussNewton, Hessian
 from sharpflat.curvature.spectrum import spectral_density
 from sharpflat.curvature.subspace import DominantSubspace
+from sharpflat.curvature.symmetric import NonFiniteProductError
 
 if TYPE_CHECKING:
     from analysis.plan.plan import PlannedEnergies

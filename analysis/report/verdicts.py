@@ -58,7 +58,7 @@ class Judged:
 @dataclass(frozen=True)
 class Summary:
     """A map claim × setting: rows of a claim, its first figure, and cells with the verdict, if there is one, and the
-    figure that it stands beside."""
+    figure that shows it."""
 
     title: str
     settings: list[str]
@@ -109,7 +109,7 @@ def placed(
 
 
 def summarise(title: str, verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]) -> Summary:
-    """The map of these verdicts; each leads to the first figure that it stands beside."""
+    """The map of these verdicts; each leads to the first figure that shows it."""
     settings = list(dict.fromkeys(v.setting for v in verdicts))
     home = {v: name for name, those in reversed(list(beside.items())) for v in those}
     rows = []

@@ -21,9 +21,9 @@ from analysis.training.problem import Problem, make_problem
 from analysis.training.records import REFRESH_STEP, Records, Schedule, to_snapshots, to_trajectory
 from analysis.training.sampler import Sampler
 from analysis.training.state import Checkpoint, State, read_checkpoint, write_checkpoint
-from sharpflat.curvature.eigensolver import NonFiniteProductError
 from sharpflat.curvature.operators import Hessian
 from sharpflat.curvature.subspace import DominantSubspace
+from sharpflat.curvature.symmetric import NonFiniteProductError
 from sharpflat.errors import InputError
 from sharpflat.optim.subspace_filter import SubspaceFilter
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,29 +33,11 @@ from torch import Tensor
 from sharpflat.arguments import check_counts, check_tolerance
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.orthonormal import orthonormal
+from sharpflat.curvature.searchspace import SearchSpace
+from sharpflat.curvature.symmetric import SymmetricOperator
 from sharpflat.errors import InputError
 
 _SEED = 20240601  # of the starting block, if no generator is given
-_NOISE = 0.1  # products with more asymmetry than this, relative to their size, are rounding errors
-
-
-class SymmetricOperator(Protocol):
-    """The interface that the solver needs from an operator on R^P.
-
-    An operator with `exact = True` is symmetric by construction. If its products are not symmetric, they are rounding
-    errors (for example of a softmax that is certain) and not a mistake.
-    """
-
-    size: int
-    dtype: torch.dtype
-    device: torch.device
-
-    def matmat(self, V: Tensor, /) -> Tensor:
-        """[P, K] -> [P, K]"""
-
-
-class NonFiniteProductError(ArithmeticError):
-    """A product with the operator contains NaN or infinity. The message says which product."""
 
 
 Enough = Callable[[Tensor, Tensor], bool]
@@ -213,7 +194,7 @@ def _solve(
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
     new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
 
-    search = _SearchSpace(operator, magnitude)
+    search = SearchSpace(operator, magnitude)
     while True:
         search.expand(new)
         vectors = search.ritz_vectors(k)
@@ -272,164 +253,3 @@ def _random(
     """Random orthonormal rows, drawn on the CPU so that every device uses the same ones."""
     rows = torch.randn(count, operator.size, dtype=torch.float64, generator=generator, device="cpu")
     return orthonormal(rows.to(device=operator.device, dtype=operator.dtype), against)
-
-
-class _SearchSpace:
-    """W and A W, as rows, with the projected matrix T = Wᵀ A W in float64 on the CPU."""
-
-    def __init__(self, operator: SymmetricOperator, magnitude: bool = False) -> None:
-        self.operator = operator
-        self.magnitude = magnitude  # orders Ritz values
-        self.vectors = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
-        self.images = self.vectors
-        self.projected = torch.empty(0, 0, dtype=torch.float64, device="cpu")
-        self.ritz = torch.empty(0, dtype=torch.float64, device="cpu")  # descending
-        self.rotation = self.projected  # Ritz vectors in the basis W, as columns
-        self.scale = 0.0  # the largest ‖A v‖ seen
-        self.noise = False  # whether products were rounding errors
-        self.asymmetry = 0.0  # the largest so far that is neither rounding nor noise
-        self.products = 0
-
-    @property
-    def count(self) -> int:
-        return len(self.vectors)
-
-    @property
-    def rounding(self) -> float:
-        """The residual that remains because of rounding in the products."""
-        return 50 * torch.finfo(self.operator.dtype).eps * self.scale
-
-    def expand(self, block: Tensor) -> None:
-        """Adds the orthonormal rows [m, P], which are orthogonal to W, to W."""
-        images = self.operator.matmat(block.T).T
-        norms = torch.linalg.vector_norm(images, dim=1).double().cpu()
-        check_finite(norms, images, self.products)
-        self.scale = max(self.scale, float(norms.max()))
-        self.products += len(block)
-        old = self.count
-        columns = rows = block @ images.T  # [m, m]
-        if old:
-            columns = torch.cat([self.vectors @ images.T, columns])  # [old + m, m]
-            rows = torch.cat([block @ self.images.T, rows], dim=1)  # [m, old + m]
-        self.vectors = torch.cat([self.vectors, block]) if old else block
-        self.images = torch.cat([self.images, images]) if old else images
-        columns, rows = columns.double().cpu(), rows.double().cpu()
-        asymmetry = float((columns - rows.T).abs().max())
-        # Rounding in a long float32 product reaches 1e-5 of ‖A‖. A wrong operator differs by more than √ε.
-        # Below √tiny, squares underflow. Norms, and so the scale, are then zero, and the test cannot decide.
-        precision = torch.finfo(block.dtype)
-        if asymmetry > precision.eps**0.5 * self.scale + precision.tiny**0.5:
-            if not getattr(self.operator, "exact", False):
-                raise InputError(
-                    f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
-                    f"vectors, with ‖A v‖ up to {self.scale:.1e}"
-                )
-            if asymmetry > _NOISE * self.scale:
-                self.noise = True
-            self.asymmetry = max(self.asymmetry, asymmetry)
-        columns = (columns + rows.T) / 2
-        projected = torch.empty(self.count, self.count, dtype=torch.float64, device="cpu")
-        projected[:old, :old] = self.projected
-        projected[:, old:] = columns
-        projected[old:, :] = columns.T
-        self.projected = projected
-        ritz, rotation = torch.linalg.eigh(projected)
-        self.ritz = ritz.flip(0)
-        self.rotation = rotation.flip(1)  # [count, count], columns
-        if self.magnitude:
-            order = self.ritz.abs().argsort(descending=True, stable=True)
-            self.ritz, self.rotation = self.ritz[order], self.rotation[:, order]
-
-    def _rotate(self, rows: Tensor, count: int) -> Tensor:
-        return self.rotation[:, :count].T.to(rows) @ rows
-
-    def ritz_vectors(self, count: int) -> Tensor:
-        """The first Ritz vectors, as rows [count, P]."""
-        return self._rotate(self.vectors, count)
-
-    def kth(self, k: int) -> float:
-        """The k-th largest Ritz value, or the last one."""
-        return float(self.ritz[min(k, self.count) - 1])
-
-    def bounds(self, first: int, count: int, tolerance: float, beyond_tolerance: float) -> Tensor:
-        """The largest residuals [count] at which the first `first` Ritz pairs, and those after them, have converged."""
-        wanted = [tolerance * abs(self.kth(first))] * first + [beyond_tolerance * abs(self.kth(1))] * (count - first)
-        least = max(self.rounding, 2 * self.asymmetry)  # and not less than the asymmetry of the products
-        return torch.tensor(wanted[:count], dtype=torch.float64, device="cpu").clamp_min(least)
-
-    def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
-        """Whether the eigenvectors are accurate although their residuals are limited only by rounding.
-
-        They are if the residuals are small compared with λ_k, or if λ_k itself is zero up to rounding.
-        """
-        eigenvalue, largest = abs(self.kth(k)), float(residuals[:k].max())
-        return largest <= max(tolerance, 1e-2) * eigenvalue or eigenvalue <= self.rounding
-
-    def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool) -> str | None:
-        """Why the pairs do not count as converged; None if they do."""
-        largest = f"the largest residual is {float(residuals.max()):.1e}, with λ_k = {self.kth(k):.1e}"
-        if self.asymmetry:
-            return (
-                f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {self.asymmetry:.1e} for unit "
-                f"vectors, with ‖A v‖ up to {self.scale:.1e}. They are rounding errors, computed in reduced precision "
-                "(autocast), or an operation's second derivative is wrong (nn.utils.weight_norm, an autograd.Function)"
-            )
-        if torch.finfo(self.operator.dtype).eps > 1e-4:
-            return f"{self.operator.dtype} is too coarse to tell eigenvectors: convert the model to float32; {largest}"
-        if not converged:
-            return f"{largest}, after {self.products} products: allow more (max_products) or a larger tolerance"
-        if not self.trustworthy(residuals, tolerance, k):
-            return f"rounding in {self.operator.dtype} hides λ_k: {largest}, and ‖A‖ = {self.scale:.1e}; use float64"
-        return None
-
-    def residuals(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The residual vectors of the first Ritz vectors [m, P], as rows, and their norms [m] on the CPU."""
-        values = self.ritz[: len(vectors), None].to(vectors)
-        residuals = torch.addcmul(self._rotate(self.images, len(vectors)), values, vectors, value=-1)
-        return residuals, torch.linalg.vector_norm(residuals, dim=1).double().cpu()
-
-    def stepped(self, k: int, guard: int = 0) -> Tensor | None:
-        """The first k + `guard` Ritz vectors after a power step (A − σ), as orthonormal rows. It needs no product.
-
-        The first k rows span the image of the first k Ritz vectors under the step.
-
-        σ is 0. If W contains eigenvalues below −λ_k, σ is low enough that the step does not amplify them. The result is
-        None if the step would not help.
-        """
-        shift = 0.0 if self.magnitude else min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
-        if not self.magnitude and self.kth(k) - shift <= 0.1 * float(self.ritz.abs().max()) * (shift < 0):
-            return None  # wanted and unwanted vectors would shrink equally
-        stepped = self._rotate(self.images, k + guard)
-        if shift < 0:
-            stepped = torch.add(stepped, self.ritz_vectors(k + guard), alpha=-shift)
-        wanted = orthonormal(stepped[:k], None)
-        if len(wanted) < min(k, self.count):
-            return None
-        return torch.cat([wanted, orthonormal(stepped[k:], wanted)])
-
-    def restart(self, count: int) -> None:
-        """Shrinks W to its first `count` Ritz vectors."""
-        count = min(count, self.count)
-        self.vectors, self.images = self.ritz_vectors(count), self._rotate(self.images, count)
-        self.ritz = self.ritz[:count]
-        self.projected = torch.diag(self.ritz)
-        self.rotation = torch.eye(count, dtype=torch.float64, device="cpu")
-
-
-def check_finite(norms: Tensor, images: Tensor, before: int) -> None:
-    """Refuses products that are not finite.
-
-    Args:
-        norms: Norms [m] of the images, on the CPU. Checking only these is cheap, but they overflow earlier.
-        images: [m, P].
-        before: Number of products used before these.
-
-    Raises:
-        NonFiniteProductError: Names the first product that is not finite.
-    """
-    if bool(norms.isfinite().all()):
-        return
-    finite = images.isfinite().all(dim=1)
-    number = before + int(finite.to(torch.int8).argmin()) + 1
-    what = "overflows" if bool(finite.all()) else "is not finite"
-    raise NonFiniteProductError(f"product {number} with the operator {what}")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sharpflat.arguments import check_counts
-from sharpflat.curvature.eigensolver import SymmetricOperator, check_finite
 from sharpflat.curvature.modes import without_autocast
+from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
 from sharpflat.errors import InputError
 
 _SEED = 20240605  # of the probes, if no generator is given

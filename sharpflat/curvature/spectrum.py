@@ -8,8 +8,8 @@ import xarray as xr
 from torch import Tensor
 
 from sharpflat.arguments import check_counts
-from sharpflat.curvature.eigensolver import SymmetricOperator, check_finite
 from sharpflat.curvature.modes import without_autocast
+from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
 from sharpflat.errors import InputError
 
 _BASIS_BYTES = 512 << 20

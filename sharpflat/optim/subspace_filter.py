@@ -11,8 +11,9 @@ from math import inf, nan
 import torch
 from torch import Tensor
 
-from sharpflat.curvature.eigensolver import SymmetricOperator, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.subspace import DominantSubspace
+from sharpflat.curvature.symmetric import SymmetricOperator
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
 # Random vectors from which the first refresh starts. Two need half the products of a block of k, and they are enough

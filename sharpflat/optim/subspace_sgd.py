@@ -18,9 +18,9 @@ from torch.optim.optimizer import ParamsT
 
 from sharpflat.arguments import NamedWhenPickled, check_counts, check_tolerance
 from sharpflat.curvature.closure import LossHessian
-from sharpflat.curvature.eigensolver import NonFiniteProductError, SymmetricOperator
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import Hessian
+from sharpflat.curvature.symmetric import NonFiniteProductError, SymmetricOperator
 from sharpflat.errors import CurvatureWarning, InputError
 from sharpflat.optim.distributed import check_ranks_agree
 from sharpflat.optim.groups import check_group, numbers_of, sgd_updates, theta_of

@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.operators import Hessian
 from sharpflat.curvature.subspace import DominantSubspace
+from sharpflat.curvature.symmetric import NonFiniteProductError
 from sharpflat.errors import InputError
 from tests.oracle.conftest import Problem
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.energy import energy_decomposition
 from sharpflat.curvature.operators import Hessian
 from sharpflat.curvature.spectrum import spectral_density
 from sharpflat.curvature.subspace import DominantSubspace
+from sharpflat.curvature.symmetric import NonFiniteProductError
 from sharpflat.errors import InputError
 from tests.oracle.conftest import Problem, make
 from tests.oracle.test_curvature_eigensolver import Dense, planted

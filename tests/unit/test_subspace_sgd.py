@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler, swa_utils
 
 from sharpflat.curvature.closure import LossHessian
-from sharpflat.curvature.eigensolver import NonFiniteProductError, top_eigenspace
+from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.objective import Objective
+from sharpflat.curvature.symmetric import NonFiniteProductError
 from sharpflat.errors import InputError
 from sharpflat.optim import subspace_filter
 from sharpflat.optim.refresh import Refresh

@@ -13,7 +13,8 @@ import xarray as xr
 from analysis.data import load
 from analysis.measurement.distances import measure_distances
 from analysis.measurement.energies import VARIABLES, energies_along
-from analysis.plan.fingerprint import PACKAGES, ROOT, WORDS, Code, fingerprint
+from analysis.plan.definitions import WORDS
+from analysis.plan.fingerprint import PACKAGES, ROOT, Code, fingerprint
 from analysis.specs import EnergiesSpec
 from analysis.specs.kinds import PROBES, kinds
 from analysis.store.netcdf import read_dataset, write_dataset

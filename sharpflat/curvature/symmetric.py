@@ -1,0 +1,46 @@
+"""What eigensolver, estimators and spectral densities need of a symmetric operator, and the check of its products."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class SymmetricOperator(Protocol):
+    """The interface that the solver needs from an operator on R^P.
+
+    An operator with `exact = True` is symmetric by construction. If its products are not symmetric, they are rounding
+    errors (for example of a softmax that is certain) and not a mistake.
+    """
+
+    size: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def matmat(self, V: Tensor, /) -> Tensor:
+        """[P, K] -> [P, K]"""
+
+
+class NonFiniteProductError(ArithmeticError):
+    """A product with the operator contains NaN or infinity. The message says which product."""
+
+
+def check_finite(norms: Tensor, images: Tensor, before: int) -> None:
+    """Refuses products that are not finite.
+
+    Args:
+        norms: Norms [m] of the images, on the CPU. Checking only these is cheap, but they overflow earlier.
+        images: [m, P].
+        before: Number of products used before these.
+
+    Raises:
+        NonFiniteProductError: Names the first product that is not finite.
+    """
+    if bool(norms.isfinite().all()):
+        return
+    finite = images.isfinite().all(dim=1)
+    number = before + int(finite.to(torch.int8).argmin()) + 1
+    what = "overflows" if bool(finite.all()) else "is not finite"
+    raise NonFiniteProductError(f"product {number} with the operator {what}")
