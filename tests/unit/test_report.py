@@ -98,7 +98,7 @@ def test_verdicts_stand_word_for_word_beside_their_figures(page: Page) -> None:
 
 
 def test_a_figure_has_the_verdicts_of_its_settings(page: Page) -> None:
-    """The table shows one of them. A verdict on a setting without a figure is shown at the first figure of its claim."""
+    """The table shows one of them. A verdict on a setting without a figure is at the first figure of its claim."""
     text = "".join(page.elements[0][2])
     beside = dict(zip(("fig01", "table1"), re.split("Figure 1 says|Table 1 says", text)[1:], strict=True))
     found = {name: [v["measured"] for v in VERDICTS[:3] if v["measured"] in part] for name, part in beside.items()}
