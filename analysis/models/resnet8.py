@@ -36,16 +36,6 @@ def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs], for images of any size."""
     from torch import nn
 
-    from analysis.models.modules.resnet8 import Block, Mean, Normalisation
+    from analysis.models.modules.resnet8 import Block, Normalisation, layers
 
-    w = numbers.width
-    return nn.Sequential(
-        nn.Conv2d(inputs[0], w, 3, padding=1, bias=False),
-        Normalisation(w),
-        nn.ReLU(),
-        Block(w, w, stride=1),
-        Block(w, 2 * w, stride=2),
-        Block(2 * w, 4 * w, stride=2),
-        Mean(),
-        nn.Linear(4 * w, outputs),
-    )
+    return nn.Sequential(*layers(inputs[0], numbers.width, outputs, Block, Normalisation))

@@ -41,20 +41,7 @@ class Numbers(ModelNumbers):
 
 def build(numbers: Numbers, inputs: tuple[int, ...], outputs: int) -> nn.Module:
     """[N, channels, rows, columns] -> [N, outputs], for images of any size; `coupled` says how many N may be."""
-    from torch import nn
-
     from analysis.models.modules.batch_norm import BatchNorm, Block, Coupled
-    from analysis.models.modules.resnet8 import Mean
+    from analysis.models.modules.resnet8 import layers
 
-    w = numbers.width
-    return Coupled(
-        numbers.group,
-        nn.Conv2d(inputs[0], w, 3, padding=1, bias=False),
-        BatchNorm(w),
-        nn.ReLU(),
-        Block(w, w, stride=1),
-        Block(w, 2 * w, stride=2),
-        Block(2 * w, 4 * w, stride=2),
-        Mean(),
-        nn.Linear(4 * w, outputs),
-    )
+    return Coupled(numbers.group, *layers(inputs[0], numbers.width, outputs, Block, BatchNorm))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from analysis.models.modules import resnet8
+from analysis.models.modules.resnet8 import normalised
+
 
 class Coupled(nn.Sequential):
     """Modules in sequence, whose output for one example depends on up to `coupled` examples of its batch."""
@@ -33,27 +36,17 @@ class BatchNorm(nn.Module):
         self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean((0, 2, 3), keepdim=True)
-        scale = (centred.square().mean((0, 2, 3), keepdim=True) + self.eps).rsqrt()
-        return torch.addcmul(self.bias[:, None, None], centred, scale * self.weight[:, None, None])
+        return normalised(x, (0, 2, 3), self.weight, self.bias, self.eps)
 
 
-class Block(nn.Module):
-    """Two 3×3 convolutions, with the block's input added before the last ReLU."""
+class Block(resnet8.Block):
+    """ResNet8's block with batch norm, whose last one starts from 0, and with a shortcut without weights."""
 
     def __init__(self, channels: int, wider: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, wider, 3, stride, padding=1, bias=False)
-        self.norm_first = BatchNorm(wider)
-        self.second = nn.Conv2d(wider, wider, 3, padding=1, bias=False)
-        self.norm_second = BatchNorm(wider, scale=0.0)
-        self.shortcut: nn.Module = nn.Identity()
-        if (channels, stride) != (wider, 1):
+        super().__init__(channels, wider, stride)
+        self.norm_first, self.norm_second = BatchNorm(wider), BatchNorm(wider, scale=0.0)
+        if not isinstance(self.shortcut, nn.Identity):
             self.shortcut = Shortcut(channels, wider, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.norm_first(self.first(x)))
-        return torch.relu(self.norm_second(self.second(y)) + self.shortcut(x))
 
 
 class Shortcut(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,9 @@ class Block(nn.Module):
     def __init__(self, channels: int, wider: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, wider, 3, stride, padding=1, bias=False)
-        self.norm_first = Normalisation(wider)
+        self.norm_first: nn.Module = Normalisation(wider)
         self.second = nn.Conv2d(wider, wider, 3, padding=1, bias=False)
-        self.norm_second = Normalisation(wider)
+        self.norm_second: nn.Module = Normalisation(wider)
         self.shortcut: nn.Module = nn.Identity()
         if (channels, stride) != (wider, 1):
             self.shortcut = nn.Sequential(nn.Conv2d(channels, wider, 1, stride, bias=False), Normalisation(wider))
@@ -35,9 +37,14 @@ class Normalisation(nn.GroupNorm):
         super().__init__(1, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean((1, 2, 3), keepdim=True)
-        scale = (centred.square().mean((1, 2, 3), keepdim=True) + self.eps).rsqrt()
-        return torch.addcmul(self.bias[:, None, None], centred, scale * self.weight[:, None, None])
+        return normalised(x, (1, 2, 3), self.weight, self.bias, self.eps)
+
+
+def normalised(x: Tensor, over: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """x [N, channels, rows, columns] with mean 0 and variance 1 over the dimensions `over`, then scaled and shifted."""
+    centred = x - x.mean(over, keepdim=True)
+    scale = (centred.square().mean(over, keepdim=True) + eps).rsqrt()
+    return torch.addcmul(bias[:, None, None], centred, scale * weight[:, None, None])
 
 
 class Mean(nn.Module):
@@ -45,3 +52,19 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
+
+
+def layers(
+    channels: int, width: int, outputs: int, block: type[Block], norm: Callable[[int], nn.Module]
+) -> list[nn.Module]:
+    """The layers of ResNet8, from images with these channels to the outputs."""
+    return [
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        norm(width),
+        nn.ReLU(),
+        block(width, width, stride=1),
+        block(width, 2 * width, stride=2),
+        block(2 * width, 4 * width, stride=2),
+        Mean(),
+        nn.Linear(4 * width, outputs),
+    ]
