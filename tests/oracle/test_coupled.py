@@ -11,10 +11,12 @@ from torch.func import functional_call
 
 from analysis.models import build
 from analysis.models.resnet8_batch_norm import Numbers
+from analysis.training.problem import make_problem
 from sharpflat.curvature.chunks import Chunks
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import Hessian, joint_products
 from sharpflat.errors import InputError
+from tests.unit.test_segment import TEST, TRAIN, spec
 
 GROUP, N = 4, 6  # the last group has two examples
 
@@ -124,20 +126,32 @@ def test_what_changes_with_each_pass_is_refused_and_what_couples_is_named():
     objective = Objective(free, "mse", x, y, coupled=4)
     outputs = torch.cat([free(part) for part in x.split(4)])
     torch.testing.assert_close(objective.outputs(objective.theta), outputs.detach())
-    v = torch.randn(objective.size, dtype=torch.float64)  # products check themselves
+    assert objective.check(objective.theta, products=True), "blocks of vectors are not given up for a group's sake"
+    v = torch.randn(objective.size, dtype=torch.float64)
     assert Hessian(objective, objective.theta).matmat(v[:, None]).isfinite().all()
     with pytest.raises(InputError, match="omit chunk_size and lengths"):
         Objective(free, "mse", x, y, coupled=4, chunk_size=2)
 
 
-def test_what_is_random_is_found_out_in_groups_too():
-    class Noisy(nn.Linear):
-        def forward(self, input: Tensor) -> Tensor:
-            return super().forward(input) + torch.randn(len(input), 2)
+def test_what_remembers_earlier_calls_is_found_out_in_groups_too():
+    class Counting(nn.Linear):
+        calls = 0
 
-    objective = Objective(Noisy(4, 2), "mse", torch.randn(8, 4), torch.arange(8) % 2, coupled=4)
-    with pytest.raises(InputError, match=r"random|chance"):
+        def forward(self, input: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(input) + self.calls
+
+    objective = Objective(Counting(4, 2), "mse", torch.randn(8, 4), torch.arange(8) % 2, coupled=4)
+    with pytest.raises(InputError, match="two forward passes over the same examples gave different losses"):
         objective.value(objective.theta)
+
+
+def test_the_pipeline_evaluates_the_models_groups():
+    described = spec(holdout=6).problem.model_copy(update={"model": Numbers(width=1, group=GROUP)})
+    problem = make_problem(described, TRAIN, TEST, 7)
+    for objective in (problem.training, problem.curvature, problem.test):
+        assert objective.coupled == GROUP
+        assert len(next(objective.in_chunks())[0]) == GROUP
 
 
 def test_a_group_is_not_halved_when_memory_runs_out():

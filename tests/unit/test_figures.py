@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from analysis.figures import alignment, distance, draw_figures, drawing, edge, eigenvalues, style, training_loss
 from analysis.models.mlp import Numbers as MLPNumbers
@@ -24,11 +25,12 @@ from analysis.models.resnet8 import Numbers as ResNetNumbers
 from analysis.models.vgg11 import Numbers as VGGNumbers
 from analysis.rules.sgd import Numbers as SGDNumbers
 from analysis.runs.panels import Member, Panel, concatenate
-from analysis.runs.words import how_it_was_run, what_was_run
+from analysis.runs.words import how_it_was_run, refreshed, what_was_run
 from analysis.specs import DataSpec, ProblemSpec, SegmentSpec, StoppedBy, StopSpec
 from analysis.store.netcdf import write_dataset
 from analysis.training.probes import build as build_probes
 from analysis.training.records import Records, to_trajectory
+from sharpflat.errors import InputError
 from tests.specs import probes
 from tests.unit.examples import remembered
 
@@ -144,6 +146,18 @@ def test_concatenation_keeps_the_childs_row_where_segments_meet():
 def test_concatenation_with_a_child_that_never_ran_keeps_the_parents_end():
     child = segment("b", 10, 20).isel(step=slice(0, 0), spectrum_step=slice(0, 0), test_step=slice(0, 0))
     assert concatenate([segment("a", 0, 10), child]).step.values.tolist() == list(range(11))
+
+
+def test_a_title_says_how_often_the_subspace_is_refreshed():
+    none = {"refresh_every": None, "refresh_error": None, "refresh_overlap": None}
+    assert refreshed(none | {"refresh_every": 10}) == "every 10 steps"
+    assert refreshed(none | {"refresh_error": 0.05}) == "for an update error ≤ 0.05"
+    assert refreshed(none | {"refresh_overlap": 0.999}) == "for an overlap ≥ 0.999"
+
+
+def test_runs_that_vary_do_not_stand_for_themselves():
+    with pytest.raises(InputError, match=r"panel 'MLP' has no run that stands alone.*panel\.alike"):
+        style.describe(Figure().add_subplot(), "MLP", {})
 
 
 def test_titles_say_what_was_run():
