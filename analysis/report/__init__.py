@@ -1,4 +1,4 @@
-"""The report: what the papers say, beside what was measured, as one HTML file that needs nothing else."""
+"""The report: what the papers say, next to what was measured, as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A figure as it stands in the report: image, alternative text, table, verdicts, runs."""
+"""A figure in the report: image, alternative text, table, verdicts, runs."""
 
 from __future__ import annotations
 

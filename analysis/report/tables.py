@@ -1,4 +1,4 @@
-"""Tables of figures (CSV) as the report shows them: a mean with its deviation, ours beside the published."""
+"""Tables of figures (CSV) as the report shows them: a mean with its deviation, ours next to the published one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_table(path: Path) -> Table:
 
 
 def _goes_with(name: str, names: list[str]) -> bool:
-    """Whether a column stands in another one's cells, as its deviation."""
+    """Whether a column is shown in the cells of another one, as its deviation."""
     return name.endswith(DEVIATION) and name.removesuffix(DEVIATION) + MEAN in names
 
 

@@ -1,4 +1,4 @@
-"""The verdicts as `claims.json` has them, in the order and beside the figures that the papers give them."""
+"""The verdicts as `claims.json` has them, in the papers' order, each at the figures that it is about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sharpflat.errors import InputError
 
 ELSEWHERE = "Elsewhere"  # where verdicts stand that belong to no figure; no id of a figure has a capital
 CLASSES = {"holds": "holds", "does not hold": "fails"}  # of the style; any other verdict is open
-SYMBOLS = {"holds": "✓", "fails": "✗", "open": "–"}  # of the map, which tells them apart without colours too
+SYMBOLS = {"holds": "✓", "fails": "✗", "open": "–"}  # of the map, which shows them apart without colours too
 KEY = [(name, style, SYMBOLS[style]) for name, style in [*CLASSES.items(), ("not measured", "open")]]
 
 
@@ -90,28 +90,28 @@ def by_claim(verdicts: Iterable[Verdict]) -> list[Judged]:
 def placed(
     verdicts: Iterable[Verdict], figures: Mapping[str, tuple[Sequence[str], set[str]]]
 ) -> dict[str, list[Verdict]]:
-    """The verdicts beside each figure.
+    """The verdicts at each figure.
 
     Args:
         verdicts: all.
-        figures: by id, in order: the claims judged beside it, and its settings.
+        figures: by id, in order: the claims that are judged there, and its settings.
 
     Returns:
-        By figure: those of its claims in its settings; `ELSEWHERE` has those that are beside none.
+        By figure: those of its claims in its settings; `ELSEWHERE` has those that belong to none.
     """
-    beside: dict[str, list[Verdict]] = {name: [] for name in (*figures, ELSEWHERE)}
+    shown: dict[str, list[Verdict]] = {name: [] for name in (*figures, ELSEWHERE)}
     for verdict in verdicts:
         claimed = [name for name, (claims, _) in figures.items() if verdict.claim in claims]
         homes = [name for name in claimed if verdict.setting in figures[name][1]] or claimed[:1] or [ELSEWHERE]
         for name in homes:
-            beside[name].append(verdict)
-    return beside
+            shown[name].append(verdict)
+    return shown
 
 
-def summarise(title: str, verdicts: Sequence[Verdict], beside: Mapping[str, Sequence[Verdict]]) -> Summary:
+def summarise(title: str, verdicts: Sequence[Verdict], shown: Mapping[str, Sequence[Verdict]]) -> Summary:
     """The map of these verdicts; each leads to the first figure that shows it."""
     settings = list(dict.fromkeys(v.setting for v in verdicts))
-    home = {v: name for name, those in reversed(list(beside.items())) for v in those}
+    home = {v: name for name, those in reversed(list(shown.items())) for v in those}
     rows = []
     for judged in by_claim(verdicts):
         own = {v.setting: v for v in judged.verdicts}

@@ -38,7 +38,15 @@ AVOID = {
 RECORDED = {"docs/deviations.md", "docs/results.md", "analysis/figures/staleness.py"}
 DOCUMENTS = [
     path
-    for pattern in ("README.md", "CONTRIBUTING.md", "Makefile", "docs/*.md", "docs/site/*.md", "workflow/**/*.smk")
+    for pattern in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "Makefile",
+        "docs/*.md",
+        "docs/site/*.md",
+        "workflow/**/*.smk",
+        "**/*.j2",
+    )
     for path in sorted(ROOT.glob(pattern))
     if str(path.relative_to(ROOT)) not in RECORDED
 ]
@@ -46,7 +54,7 @@ CODE = [
     path
     for pattern in ("sharpflat/**/*.py", "analysis/**/*.py", "workflow/**/*.py", "examples/*.py")
     for path in sorted(ROOT.glob(pattern))
-    if str(path.relative_to(ROOT)) not in RECORDED and "report" not in path.relative_to(ROOT).parts
+    if str(path.relative_to(ROOT)) not in RECORDED
 ]
 
 

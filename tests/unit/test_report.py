@@ -158,10 +158,10 @@ def test_the_first_screen_has_the_first_figure_that_there_is(given: Example) -> 
         )
         return [text for attributes, text in page.of("figcaption")][:1]
 
-    assert first() == ["Figure 1: Training loss.EnlargePoint at a plot to read it off."]
+    assert first() == ["Figure 1: Training loss.EnlargePoint at a plot to read off its values."]
     figures = given.report.figures
     given.report = given.report.model_copy(update={"figures": (figures[2], figures[1], figures[0])})
-    assert first() == ["Figure 1: Training loss.EnlargePoint at a plot to read it off."]
+    assert first() == ["Figure 1: Training loss.EnlargePoint at a plot to read off its values."]
     given.report = given.report.model_copy(update={"figures": (figures[2], figures[1])})
     assert first() == ["Table 1: Effective learning rates.Enlarge"]
     given.report = given.report.model_copy(update={"figures": ()})
@@ -233,9 +233,10 @@ def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> No
     assert "These verdicts are on the papers' claims. On further questions, 1 of 1 verdicts hold." in [
         text for _, text in page.of("p")
     ]
-    assert "Not drawn here, as not run or no part of this profile: Figure 2 (song-fig02)." in [
-        text for _, text in page.of("p")
-    ]
+    assert (
+        "The following are not drawn, because they were not run or are not part of this profile: Figure 2 (song-fig02)."
+        in [text for _, text in page.of("p")]
+    )
     assert "The paper Figure 1 says" in [text for _, text in page.of("p")]
 
 
@@ -394,7 +395,7 @@ def test_the_archived_run_has_a_section_of_its_own(given: Example) -> None:
         "holds: step 9 does not hold: step 11",
         "holds: median 0.50 holds: median 0.40 20.00%",
         "mlp: SGD (seed 1) 1,340 eigenvalues 2.5e-01",
-        "not compared: mlp-ce: GD.",
+        "differs from the archived one: mlp-ce: GD.",
         "Not to be expected: a difference within the first ten steps",
     ):
         assert text in found, text
