@@ -15,7 +15,7 @@ from sharpflat.errors import InputError
 
 ELSEWHERE = "Elsewhere"  # where verdicts stand that belong to no figure; no id of a figure has a capital
 CLASSES = {"holds": "holds", "does not hold": "fails"}  # of the style; any other verdict is open
-SYMBOLS = {"holds": "✓", "fails": "✗", "open": "–"}  # of the map, which shows them apart without colours too
+SYMBOLS = {"holds": "✓", "fails": "✗", "open": "–"}  # of the map, so that it can be read without colours
 KEY = [(name, style, SYMBOLS[style]) for name, style in [*CLASSES.items(), ("not measured", "open")]]
 
 

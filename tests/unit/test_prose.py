@@ -45,7 +45,7 @@ DOCUMENTS = [
         "docs/*.md",
         "docs/site/*.md",
         "workflow/**/*.smk",
-        "**/*.j2",
+        "analysis/**/*.j2",
     )
     for path in sorted(ROOT.glob(pattern))
     if str(path.relative_to(ROOT)) not in RECORDED
