@@ -20,7 +20,8 @@ from analysis.training.segment import train_segment
 from analysis.training.state import State
 
 RULES = ("open-sign", "open-rmsprop", "open-lion", "open-muon", "open-shampoo")
-DOUBLINGS = 6
+# First rate and number of doublings
+SETTINGS = {"open-mlp": (0.1, 6), "open-resnet8": (0.01, 4), "open-vit": (0.01, 4)}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ class Pilot:
         return train_segment(spec, name, train, test, state)
 
 
+def rule(pilot: Pilot, name: str) -> None:
+    """A rule's loss after 1,000 steps at each rate, and the rate with the lowest."""
+    ends = {}
+    for half in range(9):
+        rate = float(f"{10 ** (-4 + half / 2):.2g}")
+        _, loss = pilot.losses("open-rules", name, rate)
+        ends[rate] = float(loss[-1])
+    best = min((end, rate) for rate, end in ends.items() if np.isfinite(end))[1]
+    print(f"{name}: {best:g}; " + ", ".join(f"{rate:g}: {end:.3g}" for rate, end in ends.items()), flush=True)
+
+
 def sgd(pilot: Pilot, setting: str, first: float, doublings: int) -> None:
     """SGD's loss at the switch, over the branch's last quarter and at the end, at one rate after the other."""
     for doubling in range(doublings + 1):
@@ -63,20 +75,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--only", action="append", choices=(*SETTINGS, *RULES), help="a setting or rule; may be repeated")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    wanted = arguments.only or (*SETTINGS, *RULES)
     pilot = Pilot(load_plan(arguments.profile), arguments.data_dir)
-    for setting, first, doublings in (("open-mlp", 0.1, DOUBLINGS), ("open-resnet8", 0.01, 4), ("open-vit", 0.01, 4)):
-        if (setting, "open-sgd") in pilot.plan.families:
+    for setting, (first, doublings) in SETTINGS.items():
+        if setting in wanted and (setting, "open-sgd") in pilot.plan.families:
             sgd(pilot, setting, first, doublings)
     for name in RULES:
-        ends = {}
-        for half in range(9):
-            rate = float(f"{10 ** (-4 + half / 2):.2g}")
-            _, loss = pilot.losses("open-rules", name, rate)
-            ends[rate] = float(loss[-1])
-        best = min((end, rate) for rate, end in ends.items() if np.isfinite(end))[1]
-        print(f"{name}: {best:g}; " + ", ".join(f"{rate:g}: {end:.3g}" for rate, end in ends.items()), flush=True)
+        if name in wanted:
+            rule(pilot, name)
 
 
 if __name__ == "__main__":
