@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -36,7 +36,6 @@ from sharpflat.optim.subspace_filter import SubspaceFilter, filter_update
 
 K = 10
 SEED = 0
-TOLERANCE = 0.05  # of our refreshes, as in the laptop profile
 TIGHT = 3e-3  # of the eigenvectors that all are compared with: 1 − overlap to some 1e-5 / (1 − λ_11/λ_10)²
 WATCHED = 10  # steps between two comparisons
 WEIGHTS = {"Dom": (1.0, 0.0), "Bulk": (0.0, 1.0)}  # α_dom, β_bulk
@@ -50,6 +49,8 @@ class Dynamics:
     rule: RuleNumbers
     before: int
     holdout: int = 0
+    loss: Literal["mse", "cross_entropy"] = "mse"
+    tolerance: float = 0.05  # of our refreshes, as in the laptop profile
 
 
 DYNAMICS = {
@@ -57,6 +58,13 @@ DYNAMICS = {
     "gd": Dynamics("GD at the edge of stability", SGDNumbers(learning_rate=0.1, batch_size=None), 1500),
     "sam": Dynamics("SAM at its edge", SAMNumbers(learning_rate=0.01, batch_size=None, rho=0.1), 2000),
     "zs": Dynamics("SGD, Hessian of a holdout", SGDNumbers(learning_rate=0.1, batch_size=50), 1000, holdout=500),
+    "ce": Dynamics(
+        "SGD with cross-entropy",
+        SGDNumbers(learning_rate=0.1, batch_size=50),
+        2000,
+        loss="cross_entropy",
+        tolerance=0.02,
+    ),
 }
 
 
@@ -83,7 +91,7 @@ def begin(dynamics: Dynamics, name: str, data_dir: Path, folder: Path) -> tuple[
             holdout=dynamics.holdout,
         ),
         model=MLPNumbers(width=200),
-        loss="mse",
+        loss=dynamics.loss,
         k=K,
     )
     path = folder / f"{name}-{dynamics.before}.safetensors"
@@ -128,10 +136,10 @@ class Plain:
 class Ours(Plain):
     """Our filter; `when` is its refresh_every, refresh_error or refresh_overlap."""
 
-    def __init__(self, problem: Problem, when: dict[str, Any]) -> None:
+    def __init__(self, problem: Problem, when: dict[str, Any], tolerance: float) -> None:
         super().__init__()
         self.objective = problem.curvature
-        self.filter = SubspaceFilter(k=K, tolerance=TOLERANCE, **when)
+        self.filter = SubspaceFilter(k=K, tolerance=tolerance, **when)
 
     def __call__(self, update: Tensor, step: int, theta: Tensor, weights: tuple[float, float]) -> Tensor:
         update, refresh = self.filter.apply(
@@ -200,7 +208,6 @@ class Run:
         """What the run was, as plain values."""
         return {
             "branch": self.branch,
-            "stepped": True,  # with odd intervals, and the eigenvectors taken one power step on
             "steps": self.made,
             "cpu": self.cpu,
             "products": self.tracker.products,

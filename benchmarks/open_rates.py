@@ -75,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--only", action="append", choices=(*SETTINGS, *RULES), help="a setting or rule; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*SETTINGS, *RULES), help="a setting or rule; may be repeated"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     wanted = arguments.only or (*SETTINGS, *RULES)

@@ -20,10 +20,9 @@ from typing import Any
 
 from dynamics import DYNAMICS, Ours, Plain, Run, begin, one_thread
 
-STEPS = {"sgd": 200, "gd": 60, "sam": 60, "zs": 200}
+STEPS = {"sgd": 200, "gd": 60, "sam": 60, "zs": 200, "ce": 60}
 BRANCHES = ("Bulk", "Dom")
 PLAIN, EACH_STEP = "plain", {"refresh_every": 1}
-TRACKING = Path("docs/benchmarks/tracking.json")  # has some of the runs of "sgd": tracking.py made them
 PAGE, NUMBERS, FIGURE = Path("docs/refresh.md"), Path("docs/refresh.json"), Path("docs/images/refresh.png")
 BEGIN, END = "<!-- table: benchmarks/refresh_budget.py draw -->", "<!-- end of table -->"
 ERRORS, OVERLAPS = (0.02, 0.05, 0.1), (0.9999, 0.9995, 0.999)
@@ -58,11 +57,12 @@ def run(args: argparse.Namespace) -> None:
     for name, branch, when in runs(args.only):
         way = PLAIN if branch is None else label(when)
         path = args.folder / f"{name}-{branch or PLAIN}-{way}.json"
-        if path.exists() or any((r["dynamics"], r["branch"], r["way"]) == (name, branch, way) for r in tracked()):
+        if path.exists():
             continue
         dynamics = DYNAMICS[name]
         problem, state = begin(dynamics, name, args.data_dir, args.folder)
-        made = Run(dynamics, problem, state, Plain() if branch is None else Ours(problem, when), branch)
+        tracker = Plain() if branch is None else Ours(problem, when, dynamics.tolerance)
+        made = Run(dynamics, problem, state, tracker, branch)
         for _ in range(STEPS[name]):
             made.advance()
         partial = path.with_suffix(".partial")
@@ -70,25 +70,6 @@ def run(args: argparse.Namespace) -> None:
         os.replace(partial, path)
         worst = max((gap for gap, _ in made.distances.values()), default=nan)
         print(f"{path.stem}: {made.cpu:.0f} s, {made.tracker.products} products, 1 − overlap ≤ {worst:.1e}", flush=True)
-
-
-def tracked() -> list[dict[str, Any]]:
-    """Our runs of tracking.py's last benchmark, as records of this one."""
-    if not TRACKING.exists():
-        return []
-    found = json.loads(TRACKING.read_text())["runs"]
-    every = {"ours, a refresh each step": label(EACH_STEP)} | {
-        f"ours, {name} {value:g}": label(when) for when in BUDGETS for name, value in when.items()
-    }
-    return [
-        {"dynamics": "sgd", "way": every[r["method"]], **r}
-        for r in found
-        if r["method"] in every and r["steps"] == STEPS["sgd"]
-    ]
-
-
-def _is_stepped(record: dict[str, Any]) -> bool:
-    return bool(record.get("stepped", False))
 
 
 def gathered(folder: Path) -> list[dict[str, Any]]:
@@ -99,7 +80,6 @@ def gathered(folder: Path) -> list[dict[str, Any]]:
     records = [
         {
             **{key: r[key] for key in ("dynamics", "branch", "way", "steps", "products")},
-            "stepped": r.get("stepped", False),
             "cpu": round(r["cpu"], 2),
             "losses": {step: float(f"{loss:.8g}") for step, loss in r["losses"].items()},
             "distances": {step: [float(f"{max(0.0, d):.3g}") for d in pair] for step, pair in r["distances"].items()},
@@ -107,13 +87,10 @@ def gathered(folder: Path) -> list[dict[str, Any]]:
             "missed": sum(not refresh["kept"] for refresh in r["refreshes"]),
             "unconverged": sum(not refresh["converged"] for refresh in r["refreshes"]),
         }
-        for r in tracked() + files
+        for r in files
     ]
-    # Numbers measured with an earlier rule stay until they are measured again.
-    before = json.loads(NUMBERS.read_text()) if NUMBERS.exists() else []
-    newest = {(r["dynamics"], r["branch"], r["way"]): r for r in sorted(before + records, key=_is_stepped)}
     names = list(DYNAMICS)
-    return sorted(newest.values(), key=lambda r: (names.index(r["dynamics"]), str(r["branch"]), order.index(r["way"])))
+    return sorted(records, key=lambda r: (names.index(r["dynamics"]), str(r["branch"]), order.index(r["way"])))
 
 
 def drop(record: dict[str, Any]) -> float:
@@ -142,7 +119,7 @@ def table(records: list[dict[str, Any]]) -> str:
                 gaps, errors = zip(*r["distances"].values(), strict=True)
                 apart = max(abs(loss / exact["losses"][step] - 1) for step, loss in r["losses"].items())
                 cells = [
-                    r["way"].replace("=", " ") + ("" if _is_stepped(r) else " ᵉ"),
+                    r["way"].replace("=", " "),
                     f"{len(r['intervals'])}",
                     f"{r['products']:,}",
                     f"{r['cpu']:.0f}",

@@ -30,13 +30,14 @@ from curvature import (
     environment,
     mlp,
 )
-from dynamics import DYNAMICS, SEED, TIGHT, TOLERANCE, K, Ours, Plain, Run, Tracker, begin, one_thread
+from dynamics import DYNAMICS, SEED, TIGHT, K, Ours, Plain, Run, Tracker, begin, one_thread
 from torch import Tensor
 
 from analysis.training.problem import Problem
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.optim.subspace_filter import filter_update
 
+TOLERANCE = DYNAMICS["sgd"].tolerance
 STEPS = 200
 BRANCHES = ("Dom", "Bulk")
 LOSSES = (50, 100, 150, 200)
@@ -79,7 +80,7 @@ def methods() -> dict[str, tuple[int, Callable[[Problem], Tracker]]]:
     """By name: how many steps it makes, and what makes its tracker."""
 
     def ours(**when: Any) -> Callable[[Problem], Tracker]:
-        return lambda problem: Ours(problem, when)
+        return lambda problem: Ours(problem, when, TOLERANCE)
 
     def library(kind: Callable[..., Any]) -> Callable[[Problem], Tracker]:
         def made(problem: Problem) -> Tracker:

@@ -40,8 +40,10 @@ from sharpflat.errors import InputError
 _SEED = 20240601  # of the starting block, if no generator is given
 
 
-Enough = Callable[[Tensor, Tensor], bool]
-"""Whether Ritz vectors [P, K] are close enough to the same vectors after one power step; both are orthonormal."""
+Enough = Callable[[Tensor, Tensor, float], bool]
+"""Whether Ritz vectors [P, K] after one power step are accurate enough. The arguments are the Ritz vectors and the same
+vectors after the step, both orthonormal, and the largest error that can remain after the step, relative to the change
+that the step makes."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,11 @@ def top_eigenspace(
         beyond: Number of further eigenpairs that are returned after the first k.
         beyond_tolerance: Largest residual of these further pairs, relative to |λ_1|. It suits pairs that are only
             plotted.
-        enough: A function that is called after each round with the K Ritz vectors, and with the same vectors after one
-            more power step. Both are [P, K] and orthonormal. If it returns True, the result counts as converged.
+        enough: A function that is called after each round with the K Ritz vectors and the same vectors after one more
+            power step, both [P, K] and orthonormal, and with a number r. A step reduces an error to at most ρ times its
+            size, with ρ the ratio of the eigenvalues K + 1 and K, so that what remains is at most r = ρ/(1 − ρ) times
+            the change that the step makes. (ρ is that of the Ritz values. It is unknown, and r infinite, if there are
+            no more than K.) If the function returns True, the result counts as converged.
 
     Returns:
         The eigenpairs, on the operator's device.
@@ -205,7 +210,7 @@ def _solve(
         complete = search.count >= k and not search.noise
         converged, accepted = complete and not bool(open_pairs.any()), False
         if complete and not converged and enough is not None and (stepped := search.stepped(k)) is not None:
-            converged = accepted = enough(vectors.T, stepped.T)
+            converged = accepted = enough(vectors.T, stepped.T, search.remaining(k))
         if converged or left == 0 or (search.noise and search.count >= k):
             break
         if search.count + int(open_pairs.sum()) > max_basis:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -134,7 +136,7 @@ class SearchSpace:
         σ is 0. If W contains eigenvalues below −λ_k, σ is low enough that the step does not amplify them. The result is
         None if the step would not help.
         """
-        shift = 0.0 if self.magnitude else min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
+        shift = self._shift(k)
         if not self.magnitude and self.kth(k) - shift <= 0.1 * float(self.ritz.abs().max()) * (shift < 0):
             return None  # wanted and unwanted vectors would shrink equally
         stepped = self._rotate(self.images, k + guard)
@@ -144,6 +146,20 @@ class SearchSpace:
         if len(wanted) < min(k, self.count):
             return None
         return torch.cat([wanted, orthonormal(stepped[k:], wanted)])
+
+    def remaining(self, k: int) -> float:
+        """The largest error of the first k vectors after the step of `stepped`, relative to the change it makes."""
+        if k >= self.operator.size:
+            return 0.0
+        if self.count <= k:
+            return inf
+        shift = self._shift(k)
+        ratio = abs(float(self.ritz[k]) - shift) / (abs(self.kth(k) - shift) or inf)
+        return ratio / (1 - ratio) if ratio < 1 else inf
+
+    def _shift(self, k: int) -> float:
+        """σ of the power step in `stepped`."""
+        return 0.0 if self.magnitude else min(0.0, (float(self.ritz[-1]) + self.kth(k)) / 2)
 
     def restart(self, count: int) -> None:
         """Shrinks W to its first `count` Ritz vectors."""

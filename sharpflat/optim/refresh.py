@@ -85,11 +85,21 @@ class RefreshRule:
         """The interval after the first refresh. It is one step, unless the interval is fixed."""
         return self.every or 1
 
-    def enough(self, *, error: float, overlap: float) -> bool:
-        """Whether a subspace is accurate enough if one more power step changes it by this error and overlap."""
-        if self.error is not None:
-            return error <= self.error
-        return self.overlap is not None and overlap >= self.overlap
+    def enough(self, *, error: float, overlap: float, remaining: float) -> bool:
+        """Whether a subspace is accurate enough if one more power step changes it by this error and overlap.
+
+        `remaining` is the largest error after the step relative to its change: above 1 if λ_(k+1) > λ_k/2. Without
+        it, a subspace that the steps hardly turn, since λ_k ≈ λ_(k+1), would count as accurate wherever it is.
+        """
+        turned, allowed = self._turned(error, overlap)
+        return turned * max(1.0, remaining) <= allowed
+
+    def _turned(self, error: float, overlap: float) -> tuple[float, float]:
+        """What grows in proportion to a small rotation of the subspace, and how large it may be."""
+        if self.overlap is not None:
+            return sqrt(max(0.0, 1 - overlap)), sqrt(1 - self.overlap)
+        assert self.error is not None
+        return error, self.error
 
     def next(self, interval: int, planned: int, *, error: float, overlap: float) -> tuple[bool, int]:
         """Whether the steps since the last refresh met the requested accuracy, and the number of steps to the next one.
@@ -105,10 +115,7 @@ class RefreshRule:
         """
         if self.every is not None:
             return True, self.every
-        turned, allowed = error, self.error
-        if self.overlap is not None:
-            turned, allowed = sqrt(max(0.0, 1 - overlap)), sqrt(1 - self.overlap)
-        assert allowed is not None
+        turned, allowed = self._turned(error, overlap)
         each = turned / interval
         following = min(2 * interval + 1, LONGEST)
         if isnan(each):

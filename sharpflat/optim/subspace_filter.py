@@ -51,7 +51,8 @@ class SubspaceFilter:
         Args:
             k: dimension of the dominant subspace.
             tolerance: largest residual of the eigenpairs, relative to λ_k. The eigensolver also stops once one more
-                power step changes no more than `refresh_error` or `refresh_overlap` allows.
+                power step neither changes more than `refresh_error` or `refresh_overlap` allows, nor can leave a larger
+                error.
             refresh_every: steps between refreshes, at least 1. Give exactly one of the three refresh settings.
             refresh_error: largest relative error of the filtered update; it is refreshed as often as this needs.
             refresh_overlap: smallest overlap of the subspace in use with a new one; refreshed as often as this needs.
@@ -104,10 +105,10 @@ class SubspaceFilter:
             assert self.dominant is not None
             return filtered_by(self.dominant), None
 
-        def enough(basis: Tensor, stepped: Tensor) -> bool:
+        def enough(basis: Tensor, stepped: Tensor, remaining: float) -> bool:
             error = _relative_error(filtered_by(basis), filtered_by(stepped))
             overlap = DominantSubspace(basis, verify=False).overlap(DominantSubspace(stepped, verify=False))
-            return self.rule.enough(error=error, overlap=overlap)
+            return self.rule.enough(error=error, overlap=overlap, remaining=remaining)
 
         found = top_eigenspace(
             hessian(),

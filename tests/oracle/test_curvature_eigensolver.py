@@ -183,7 +183,7 @@ def test_a_search_ends_early_where_a_power_step_changes_little_enough() -> None:
     matrix = planted(SPECTRA["separated"])
     asked = []
 
-    def enough(basis: Tensor, stepped: Tensor) -> bool:
+    def enough(basis: Tensor, stepped: Tensor, remaining: float) -> bool:
         asked.append(1 - DominantSubspace(basis).overlap(DominantSubspace(stepped)))
         return asked[-1] < 1e-3
 
@@ -198,12 +198,34 @@ def test_a_search_ends_early_where_a_power_step_changes_little_enough() -> None:
     assert DominantSubspace(r.start[:, :5]).overlap(step) > 1 - 1e-12
 
 
+@pytest.mark.parametrize("which", ["largest", "magnitude"])
+@pytest.mark.parametrize("lowest", [0.0, -12.0])
+def test_what_can_remain_after_a_power_step_is_not_less_than_what_does(which: str, lowest: float) -> None:
+    """As angles, in the largest direction, at each round of a search among close eigenvalues."""
+    matrix = planted([9, 8, 7, 6, 5, *np.linspace(4.9, 4.0, 20), *np.linspace(1.0, lowest, 30)])
+    exact = top_eigenspace(Dense(matrix), k=5, tolerance=1e-9, which=which).eigenvectors
+    seen = []
+
+    def sine(a: Tensor, b: Tensor) -> float:
+        return float(torch.linalg.matrix_norm(a - b @ (b.T @ a), ord=2))
+
+    def enough(basis: Tensor, stepped: Tensor, remaining: float) -> bool:
+        seen.append((sine(stepped, exact), remaining * sine(basis, stepped)))
+        return False
+
+    top_eigenspace(Dense(matrix), k=5, tolerance=1e-6, which=which, enough=enough)
+    close = [pair for pair in seen if pair[0] < 0.1]  # where Ritz values are near the eigenvalues
+    assert len(close) > 2, "the test needs rounds"
+    assert all(error <= 1.5 * bound for error, bound in close)
+    assert any(error >= 0.05 * bound for error, bound in close), "the bound says something"
+
+
 def test_where_a_power_step_helps_nothing_it_ends_no_search() -> None:
     """All eigenvalues are far below zero and alike, so that wanted and unwanted vectors would shrink alike."""
     matrix = planted([*np.linspace(-80, -84, 5), *np.linspace(-85, -90, 50)])
     asked = []
 
-    def enough(basis: Tensor, stepped: Tensor) -> bool:
+    def enough(basis: Tensor, stepped: Tensor, remaining: float) -> bool:
         asked.append(basis)
         return True
 

@@ -74,6 +74,36 @@ def test_every_subspace_in_use_overlaps_as_asked_for(pace):
     assert all(r.kept for r in refreshes)
 
 
+class Crowded(Turned):
+    """diag(4, 1, 0.98, …, 0.94, 0, …): a power step hardly turns the second eigenvector against the next five."""
+
+    def __init__(self) -> None:
+        self.matrix = torch.diag(torch.tensor([4.0, 1, 0.98, 0.97, 0.96, 0.95, 0.94, *[0] * 13], dtype=torch.float64))
+        self.basis = torch.eye(20, dtype=torch.float64)[:, :2]
+
+    size = 20
+
+
+@pytest.mark.parametrize("rule", [{"refresh_error": 0.1}, {"refresh_overlap": 0.99}])
+def test_a_subspace_that_a_power_step_hardly_turns_is_not_taken_for_accurate(rule):
+    operator, axes = Crowded(), torch.eye(20, dtype=torch.float64)
+    start = axes[:, :4].clone()
+    start[:, 1] = math.cos(0.5) * axes[:, 1] + math.sin(0.5) * axes[:, 2:7].sum(1) / math.sqrt(5)
+    start[:, 2] = (axes[:, 2] - axes[:, 3]) / math.sqrt(2)
+    start[:, 3] = (axes[:, 5] - axes[:, 6]) / math.sqrt(2)
+    update = torch.ones(20, dtype=torch.float64)
+    subspace = SubspaceFilter(k=2, tolerance=1e-6, start=start, **rule)
+    found, refresh = subspace.apply(update, 0, lambda: operator, alpha_dom=1.0, beta_bulk=0.0)
+    stepped = torch.linalg.qr(operator.matrix @ start[:, :2])[0]
+    before = start[:, :2] @ (start[:, :2].T @ update)
+    after = stepped @ (stepped.T @ update)
+    assert float((before - after).norm() / after.norm()) < 0.05, "the test needs a step that changes little"
+    exact = operator.basis @ (operator.basis.T @ update)
+    assert float((found - exact).norm() / exact.norm()) < 0.1
+    assert refresh.converged
+    assert refresh.products > 4
+
+
 def test_a_subspace_that_turns_too_fast_is_found_anew_at_each_step():
     refreshes, errors, _ = run([0.3 * step for step in range(20)], "bulk", refresh_error=0.05)
     assert [r.step for r in refreshes] == list(range(20))
