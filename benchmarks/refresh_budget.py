@@ -30,9 +30,9 @@ ERRORS, OVERLAPS = (0.02, 0.05, 0.1), (0.9999, 0.9995, 0.999)
 BUDGETS: list[dict[str, Any]] = [
     {"refresh_error": 0.05},
     {"refresh_overlap": 0.9995},
+    {"refresh_error": 0.02},
     {"refresh_error": 0.1},
     {"refresh_overlap": 0.999},
-    {"refresh_error": 0.02},
     {"refresh_overlap": 0.9999},
 ]
 
