@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.operators import Hessian
+from sharpflat.curvature.searchspace import SearchSpace
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.curvature.symmetric import NonFiniteProductError
 from sharpflat.errors import InputError
@@ -218,6 +220,25 @@ def test_what_can_remain_after_a_power_step_is_not_less_than_what_does(which: st
     assert len(close) > 2, "the test needs rounds"
     assert all(error <= 1.5 * bound for error, bound in close)
     assert any(error >= 0.05 * bound for error, bound in close), "the bound says something"
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "magnitude", "expected"),
+    [
+        ([8.0, 4.0, 2.0, 0.0], False, 1.0),  # ρ = 2/4
+        ([8.0, 4.0, 2.0, -12.0], False, 3.0),  # with σ = (−12 + 4)/2, ρ = (2 + 4)/(4 + 4)
+        ([-8.0, 4.0, -3.0, 0.0], True, 3.0),  # ρ = 3/4
+        ([8.0, 4.0, 4.0, 0.0], False, math.inf),
+    ],
+)
+def test_what_can_remain_after_a_power_step(spectrum: list[float], magnitude: bool, expected: float) -> None:
+    search = SearchSpace(Dense(torch.diag(torch.tensor(spectrum, dtype=torch.float64))), magnitude)
+    axes = torch.eye(4, dtype=torch.float64)
+    search.expand(axes[:2])
+    assert search.remaining(2) == math.inf  # the third eigenvalue is not known
+    search.expand(axes[2:])
+    assert search.remaining(2) == pytest.approx(expected)
+    assert search.remaining(4) == 0.0  # all of the space
 
 
 def test_where_a_power_step_helps_nothing_it_ends_no_search() -> None:
