@@ -12,7 +12,8 @@ import pytest
 
 from analysis.plan.join import Plan, PlannedSegment, load_plan
 from analysis.plan.missing import batches as batches_of
-from analysis.plan.missing import expected_refreshes, untrained
+from analysis.plan.missing import PRODUCT_COST, expected_refreshes, untrained
+from analysis.specs.kinds import MODELS, kinds
 from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
 
@@ -200,6 +201,17 @@ def test_a_profile_may_leave_settings_out(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- batches
+def test_a_model_with_slow_products_counts_for_more() -> None:
+    plan = load_plan("quick")
+    (mlp, *_), (encoder, *_) = (
+        [s.spec for s in plan.segments.values() if s.spec.problem.model.kind == kind and s.spec.filter is None]
+        for kind in ("mlp", "encoder")
+    )
+    as_encoder = mlp.model_copy(update={"problem": mlp.problem.model_copy(update={"model": encoder.problem.model})})
+    assert expected_refreshes(as_encoder) == PRODUCT_COST["encoder"] * expected_refreshes(mlp) > expected_refreshes(mlp)
+    assert set(PRODUCT_COST) <= set(kinds(MODELS))  # a renamed model would count as an MLP
+
+
 def batches(plan: Plan, done: set[str] | None = None) -> list[list[str]]:
     return [[s.id for s in batch.segments] for batch in batches_of(plan, set(plan.segments) - (done or set()))]
 
