@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from analysis.plan.join import Plan, PlannedSegment, load_plan
-from analysis.plan.missing import batches as batches_of
 from analysis.plan.missing import PRODUCT_COST, expected_refreshes, untrained
+from analysis.plan.missing import batches as batches_of
 from analysis.specs.kinds import MODELS, kinds
 from sharpflat.errors import InputError
 from tests.unit.test_config import EXPERIMENTS, PROFILE, changed, write
@@ -201,6 +201,7 @@ def test_a_profile_may_leave_settings_out(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- batches
+@pytest.mark.slow
 def test_a_model_with_slow_products_counts_for_more() -> None:
     plan = load_plan("quick")
     (mlp, *_), (encoder, *_) = (
