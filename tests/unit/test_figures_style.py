@@ -230,6 +230,18 @@ def test_a_long_description_takes_nothing_from_the_panels():
         assert one == pytest.approx(other, abs=0.05)
 
 
+def test_a_description_ends_before_the_edge_also_beside_wide_numbers_of_an_axis():
+    figure = style.empty_figure(style.PANEL_WIDTH, 3.0)
+    axes = figure.subplots()
+    axes.plot([0, 1000], [0.0005, 1])
+    axes.set_yticks([0.0005, 1], labels=["0.0005", "1"])
+    axes.set_ylabel("training loss")
+    style.entitle(axes, "MLP", ["Shampoo: Shampoo, lr 0.01, full batch, roots every 10 steps"])
+    figure.draw_without_rendering()
+    (description,) = (text for text in axes.texts if "Shampoo" in text.get_text())
+    assert description.get_window_extent().x1 <= figure.bbox.x1
+
+
 # ---------------------------------------------------------------- what went wrong
 def marks(figure: Figure) -> list[int]:
     return [int(line.get_xdata()[0]) for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
