@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +212,11 @@ def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) 
         InputError: nothing was run, or a dataset or the verdicts are damaged.
     """
     seen: dict[tuple[str, str], tuple[Departure | None, float, bool]] = {}
+    read_archived = cache(read_dataset)  # the verdicts need the same datasets again
 
     def compared(own: str, archived: str) -> tuple[Departure | None, float, bool]:
         if (own, archived) not in seen:
-            seen[own, archived] = _compare(read_dataset(results / own), read_dataset(archive / archived))
+            seen[own, archived] = _compare(read_dataset(results / own), read_archived(archive / archived))
         return seen[own, archived]
 
     runs: dict[tuple[object, ...], ComparedRun] = {}
@@ -247,7 +248,8 @@ def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) 
         raise InputError(
             f"{results}: holds no run that is archived in {archive}; run the profile first (make reproduce)"
         )
-    return Agreement(report.profile, _verdicts(results, manifest, archive), tuple(runs.values()), len(alone))
+    verdicts = _verdicts(results, manifest, archive, read_archived)
+    return Agreement(report.profile, verdicts, tuple(runs.values()), len(alone))
 
 
 def _panels(drawn: list[FigureSpec | ClaimSpec]) -> dict[tuple[str, str], PanelSpec]:
@@ -267,7 +269,9 @@ def _files(panel: PanelSpec) -> dict[tuple[str, tuple[tuple[str, float], ...]], 
     return found
 
 
-def _verdicts(results: Path, manifest: Manifest, archive: Path) -> tuple[ComparedVerdict, ...]:
+def _verdicts(
+    results: Path, manifest: Manifest, archive: Path, read: Callable[[Path], xr.Dataset]
+) -> tuple[ComparedVerdict, ...]:
     path = results / "claims.json"
     if not path.is_file():
         return ()
@@ -277,7 +281,7 @@ def _verdicts(results: Path, manifest: Manifest, archive: Path) -> tuple[Compare
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); make reproduce makes it again") from error
     datasets = by_name(str(archive / file) for claim in manifest.claims for p in claim.panels for file in p.datasets())
-    judged = verdicts_of(manifest.claims, datasets)
+    judged = verdicts_of(manifest.claims, {name: read(path) for name, path in datasets.items()})
     archived = {(v.claim, v.setting): (v.verdict, v.measured) for v in judged}
     return tuple(ComparedVerdict(*key, own[key], archived[key]) for key in own if key in archived)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import xarray as xr
+
 from analysis.claims import open_questions, song, song_dynamics, zakarin_singh
 from analysis.claims.measured import NotMeasured
 from analysis.runs.panels import Panel, read_panels
@@ -156,25 +158,20 @@ def judge(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path], outputs: Ma
     Raises:
         InputError: a dataset is missing or damaged, or an output cannot be written.
     """
-    verdicts = verdicts_of(claims, datasets)
+    verdicts = verdicts_of(claims, {name: read_dataset(path) for name, path in datasets.items()})
     rows = [asdict(v) for v in verdicts]
     write_text(as_csv(rows), outputs["csv"])
     write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", outputs["json"])
     return verdicts
 
 
-def verdicts_of(claims: Sequence[ClaimSpec], datasets: Mapping[str, Path]) -> list[Verdict]:
-    """Judges as `judge` does, without writing the verdicts.
-
-    Raises:
-        InputError: a dataset is missing or damaged.
-    """
-    read = {name: read_dataset(path) for name, path in datasets.items()}
+def verdicts_of(claims: Sequence[ClaimSpec], datasets: Mapping[str, xr.Dataset]) -> list[Verdict]:
+    """Judges as `judge` does, from datasets that were read, without writing the verdicts."""
     verdicts = []
     for claim in claims:
         verdicts += [
             _judge(claim.name, panel, planned.absent or ())
-            for planned, panel in zip(claim.panels, read_panels(claim.panels, read), strict=True)
+            for planned, panel in zip(claim.panels, read_panels(claim.panels, datasets), strict=True)
         ]
         says, threshold, _ = CLAIMS[claim.name]
         verdicts += [

@@ -137,15 +137,14 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     are empty. Attributes are those of the last segment. `switches` lists the steps at which the later segments begin,
     and `specifications` lists the specifications of all segments.
     """
-    whole = xr.Dataset(attrs=dict(segments[-1].attrs))
-    for dimension in dict.fromkeys(_own_dimension(v) for segment in segments for v in segment.data_vars.values()):
-        whole = whole.merge(_joined(segments, dimension), combine_attrs="override")
-    for name, dimensions in _known_variables().items():
-        if name not in whole and not whole.sizes.get(dimensions[0], 0):
-            for dimension in dimensions:
-                if dimension not in whole.coords:
-                    whole.coords[dimension] = np.zeros(0, np.int64)
-            whole[name] = (dimensions, np.zeros([whole.sizes[d] for d in dimensions]))
+    # (`variables`: making a DataArray costs more than what is done here, and figures assemble hundreds of runs.)
+    measured = dict.fromkeys(str(s.variables[name].dims[0]) for s in segments for name in s.data_vars)
+    whole = xr.merge([_joined(segments, dimension) for dimension in measured])
+    absent = {n: d for n, d in _known_variables().items() if n not in whole and not whole.sizes.get(d[0], 0)}
+    sizes = {d: whole.sizes[d] if d in whole.coords else 0 for dimensions in absent.values() for d in dimensions}
+    whole = whole.assign_coords({d: np.zeros(0, np.int64) for d in sizes if d not in whole.coords})
+    whole = whole.assign({n: (own, np.zeros([sizes[d] for d in own])) for n, own in absent.items()})
+    whole.attrs = dict(segments[-1].attrs)
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
     whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
     return whole
@@ -157,15 +156,10 @@ def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:
     kept = []
     for segment, following in zip(measured, [*measured[1:], None], strict=True):
         if following is not None:
-            ends_before = following[dimension].values.min(initial=np.iinfo(np.int64).max)
-            segment = segment.sel({dimension: segment[dimension] < ends_before})
-        kept.append(segment[[n for n, v in segment.data_vars.items() if dimension in v.dims]])
-    return xr.concat(kept, dimension)
-
-
-def _own_dimension(variable: xr.DataArray) -> str:
-    """The dimension of the steps at which a variable of a trajectory was measured."""
-    return str(variable.dims[0])
+            ends_before = following.variables[dimension].values.min(initial=np.iinfo(np.int64).max)
+            segment = segment.isel({dimension: np.flatnonzero(segment.variables[dimension].values < ends_before)})
+        kept.append(segment[[n for n in segment.data_vars if dimension in segment.variables[n].dims]])
+    return xr.concat(kept, dimension) if len(kept) > 1 else kept[0]
 
 
 @cache

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -743,30 +738,3 @@ def test_drawing_changes_no_dataset():
     refresh_interval.draw([one])
     for run, each in zip(before, (each for own in one.families.values() for each in own), strict=True):
         xr.testing.assert_identical(run, each.run)
-
-
-def write_all(folder: Path) -> None:
-    with style.applied():
-        made = {
-            "ablation": ablation.draw([ablated("step", diverge)]),
-            "interval": refresh_interval.draw([ablated("refresh_every", diverge)]),
-            "switch": switch.draw([switched(0, 1, change=diverge)]),
-        }
-        for name, figure in made.items():
-            style.save(figure, {kind: folder / f"{name}.{kind}" for kind in ("pdf", "png")})
-
-
-@pytest.mark.slow
-def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
-    found = []
-    for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):
-        folder, config = tmp_path / f"folder {i}", tmp_path / f"config{i}"
-        config.mkdir()
-        (config / "matplotlibrc").write_text(f"font.size: {20 + i}\nsavefig.dpi: {50 + i}\n")
-        code = f"from tests.unit.{Path(__file__).stem} import *; write_all(Path({str(folder)!r}))"
-        fresh = {"MPLCONFIGDIR": str(config), "SOURCE_DATE_EPOCH": str(10**9 * i), "PYTHONHASHSEED": str(i)}
-        root = Path(__file__).parents[2]
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, **environment, **fresh})
-        found.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()})
-    assert len(found[0]) == 2 * 3
-    assert found[0] == found[1]

@@ -1,18 +1,13 @@
-"""What holds for every figure: looks, descriptions, layout, divergence, gaps, and the same bytes each time."""
+"""What holds for every figure: looks, descriptions, layout, divergence and gaps. (The bytes: tests/workflow/test_reference.py.)"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import combinations, product
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -268,31 +263,6 @@ def test_gaps_are_drawn_without_complaint(module: str, change: str, last_only: b
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert drawn(module, [made]).axes
-
-
-# ---------------------------------------------------------------- determinism
-def write_all(folder: Path) -> None:
-    """A figure of every module in both formats."""
-    with style.applied():
-        for module in PATHS:
-            figure = import_module(f"analysis.figures.{module}").draw([panel_of(module, diverge, last_only=True)])
-            style.save(figure, {kind: folder / f"{module}.{kind}" for kind in ("pdf", "png")})
-
-
-@pytest.mark.slow
-def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
-    found = []
-    for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):
-        folder, config = tmp_path / f"folder {i}", tmp_path / f"config{i}"
-        config.mkdir()
-        (config / "matplotlibrc").write_text(f"font.size: {20 + i}\nsavefig.dpi: {50 + i}\n")
-        code = f"from tests.unit.{Path(__file__).stem} import *; write_all(Path({str(folder)!r}))"
-        fresh = {"MPLCONFIGDIR": str(config), "SOURCE_DATE_EPOCH": str(10**9 * i), "PYTHONHASHSEED": str(i)}
-        root = Path(__file__).parents[2]
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, **environment, **fresh})
-        found.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()})
-    assert len(found[0]) == 2 * len(PATHS)
-    assert found[0] == found[1]
 
 
 def test_drawing_leaves_no_global_state():

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from importlib import import_module
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -705,26 +700,3 @@ def test_nothing_is_clipped_and_no_texts_overlap(module: str, seeds: int, count:
 def test_more_seeds_take_nothing_from_the_panels(module: str):
     few, many = ([axes.bbox.height for axes in drawn(module, [PANELS[module](n)]).axes] for n in (1, 5))
     assert many == pytest.approx(few, rel=0.03)
-
-
-def write_all(folder: Path) -> None:
-    """A figure of every module in both formats."""
-    for module, panel_of in PANELS.items():
-        with style.applied():
-            figure = import_module(f"analysis.figures.{module}").draw([panel_of(2, change=diverge)])
-            style.save(figure, {kind: folder / f"{module}.{kind}" for kind in ("pdf", "png")})
-
-
-@pytest.mark.slow
-def test_the_same_datasets_give_the_same_bytes_elsewhere_at_another_time(tmp_path: Path):
-    found = []
-    for i, environment in enumerate(({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"})):
-        folder, config = tmp_path / f"folder {i}", tmp_path / f"matplotlibrc{i}"
-        config.write_text(f"font.size: {20 + i}\nsavefig.dpi: {50 + i}\nmathtext.fontset: {('cm', 'stix')[i]}\n")
-        code = f"from tests.unit.{Path(__file__).stem} import *; write_all(Path({str(folder)!r}))"
-        fresh = {"MATPLOTLIBRC": str(config), "SOURCE_DATE_EPOCH": str(10**9 * i), "PYTHONHASHSEED": str(i)}
-        root = Path(__file__).parents[2]
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, **environment, **fresh})
-        found.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()})
-    assert len(found[0]) == 2 * len(PANELS)
-    assert found[0] == found[1]

@@ -42,6 +42,7 @@ CHEAP = [
     "figure travelled",
     "report",
 ]
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # a locale without Unicode
 STOPPED = "Stopped. What is finished stays; the same command continues from there."
 
 

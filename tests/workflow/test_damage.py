@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.project import STOPPED, Project, assert_same_results, assert_whole, jobs
+from tests.covering import some
+from tests.workflow.project import ASCII, STOPPED, Project, assert_same_results, assert_whole, jobs
 
 AGAIN = "delete it and run again"
 
@@ -148,7 +149,7 @@ def test_a_file_where_a_folder_of_results_should_be(project: Project) -> None:
 
 
 # ---------------------------------------------------------------- clock and locale
-@pytest.mark.parametrize("days", [-4000, 4000])
+@pytest.mark.parametrize("days", some([4000], [-4000, 4000]))  # the future is the harder one
 def test_a_clock_that_jumps(finished: Project, project: Project, days: int) -> None:
     """What was made before has times of long ago, or of the future; then parts of it are made again, now."""
     for path in project.path.rglob("*"):
@@ -163,17 +164,9 @@ def test_a_clock_that_jumps(finished: Project, project: Project, days: int) -> N
     assert project.reproduce() == []
 
 
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-
-
-def test_a_locale_without_unicode(finished: Project, tmp_path: Path) -> None:
-    project = Project.of_sources(tmp_path)
+def test_another_clone_gives_the_same_also_in_a_locale_without_unicode(finished: Project, tmp_path: Path) -> None:
+    """Datasets, figures, claims; test_archive has the archive and its figures there."""
+    project = Project.of_sources(tmp_path / "a longer path")
     assert not str(project.path).isascii()
     project.reproduce(**ASCII)
     assert_recovered(project, finished)
-    done = project.run("archive", **ASCII)
-    assert done.returncode == 0, done.stdout
-    done = project.run("figures", **ASCII)
-    assert done.returncode == 0, done.stdout
-    for page in (finished.results() / "figures").iterdir():
-        assert (project.path / "results/redrawn/tiny/figures" / page.name).read_bytes() == page.read_bytes(), page.name

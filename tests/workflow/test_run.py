@@ -99,7 +99,7 @@ def test_energies_and_a_family_in_several_processes(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("jobs", "way"),  # Ctrl-C goes to all processes, SIGTERM to the one that may have workers
-    some([("1", "SIGTERM"), ("2", "SIGTERM"), ("2", "Ctrl-C")], product("12", ["SIGTERM", "Ctrl-C"])),
+    some([("1", "SIGTERM"), ("2", "Ctrl-C")], product("12", ["SIGTERM", "Ctrl-C"])),
 )
 def test_asked_to_stop_it_ends_soon_and_continues(project: Project, tmp_path: Path, jobs: str, way: str) -> None:
     (segment,) = project.plan("long").segments.values()

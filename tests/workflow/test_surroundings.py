@@ -119,7 +119,7 @@ def test_code_that_is_edited_while_the_run_waits_is_not_run(sources: Project, tm
 
 
 # ---------------------------------------------------------------- paths
-@pytest.mark.parametrize("name", ["flow space", "it's", "a & b (c)", 'a "b" {c} $d #e;'])
+@pytest.mark.parametrize("name", ["it's (one) & more", 'a "b" {c} $d #e;'])
 def test_any_name_of_the_folder(name: str, sources: Project, tmp_path: Path) -> None:
     """With an interpreter in that folder: its path goes through a shell. (One job: data sets.)"""
     project = Project(tmp_path / name)
@@ -213,7 +213,7 @@ def test_no_pipeline_beside_one_that_was_started_by_hand(sources: Project, tmp_p
 
 
 def test_a_home_that_cannot_be_written(sources: Project) -> None:
-    for variables in ({"HOME": "/dev/null"}, {"HOME": "/proc/none"}, {"XDG_CACHE_HOME": "/dev/null/x"}):
+    for variables in ({"HOME": "/proc/none"}, {"XDG_CACHE_HOME": "/dev/null/x"}):
         done = sources.run("dry-run", **variables)
         assert done.returncode == 0, done.stdout
         assert (sources.path / ".snakemake" / "cache").is_dir()
@@ -258,13 +258,12 @@ def test_without_a_profile_of_the_workflow_the_remedy_is_the_engines(project: Pr
 
 def test_what_is_there_by_name_and_made_again(project: Project) -> None:
     """By the names of rules, jobs and files; forced with the engine's words, or ours."""
-    for words in (["--until", "claims"], ["--until", "results/tiny/report.html"], ["claims-tiny"], ["report"]):
+    for words in (["--until", "claims", "results/tiny/report.html"], ["claims-tiny", "report"]):
         done = engine(project, "--dry-run", *words, "--config", "profile=tiny")
         assert "Nothing to be done" in done.stdout, done.stdout
     for words, made in (
-        (["--forcerun", "report"], ["report"]),
+        (["--forcerun", "report", "claims-tiny"], ["claims", "report"]),
         (["-f", "results/tiny/figures/loss.png"], ["figure loss"]),
-        (["--forcerun", "claims-tiny"], ["claims"]),
     ):
         done = engine(project, "--dry-run", *words, "--config", "profile=tiny")
         assert jobs(done.stdout) == made, done.stdout
