@@ -240,13 +240,15 @@ def main() -> None:
     path = args.out / "tracking.json"
     anew = args.methods is None and len(args.branches) == len(BRANCHES)
     measured = measure(args)
-    kept = json.loads(path.read_text())["runs"] if path.exists() and not anew else []
+    before = json.loads(path.read_text()) if path.exists() and not anew else {"runs": [], "environment": {}}
+    kept = before["runs"]
     runs = {(r["method"], r["branch"]): r for r in kept}
     for r in measured:  # with few other methods, our refresh at each step made fewer steps than before
         old = runs.get((r["method"], r["branch"]))
         if r["method"] != YARDSTICK or old is None or old["steps"] <= r["steps"]:
             runs[r["method"], r["branch"]] = r
-    record = {"environment": environment(args), "runs": list(runs.values())}
+    own = {name: said for name, said in environment(args).items() if said != "not installed"}  # rows of it are kept
+    record = {"environment": {**before["environment"], **own}, "runs": list(runs.values())}
     path.write_text(json.dumps(record) + "\n")
     text = page(json.loads(path.read_text()))
     (args.out / "tracking.md").write_text(text)
