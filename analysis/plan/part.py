@@ -97,7 +97,8 @@ def _made_with(plan: Plan, name: str) -> Iterable[str]:
     """The files that one job or a part of it makes: those of a segment or of a drawn result."""
     drawn = {file: one for one in plan.drawn for file in (*one.files, one.record)}
     if name in {claim.name for claim in plan.claims.claims if claim.panels}:
-        wanted: Iterable[str] = plan.claims.files
+        figures = [plan.figures[name]] if name in plan.figures else []
+        wanted: Iterable[str] = [file for one in (plan.claims, *figures) for file in one.files]
     elif name in plan.files:
         wanted = [name]
     else:
@@ -112,11 +113,12 @@ def _made_with(plan: Plan, name: str) -> Iterable[str]:
 
 
 def _files(plan: Plan, name: str, option: str) -> Iterable[str]:
-    """The files that a name refers to: those of a figure, the datasets of a claim, or the ends of a segment's runs."""
-    drawn: dict[str, Iterable[str]] = {figure.name: figure.files for figure in plan.figures.values()}
+    """The files that a name refers to: those of a figure, the datasets of a claim (of both, if both have the name), or
+    the ends of a segment's runs."""
+    drawn = {figure.name: [*figure.files] for figure in plan.figures.values()}
     for claim in plan.claims.claims:
         if claim.panels:
-            drawn[claim.name] = [file for panel in claim.panels for file in panel.datasets()]
+            drawn.setdefault(claim.name, []).extend(file for panel in claim.panels for file in panel.datasets())
     trained: dict[str, list[str]] = {i: [i] for i in plan.segments}
     runs = {key: [path] for key, path in plan.runs.items()}
     runs |= {key: [member.path for member in family] for key, family in plan.families.items()}

@@ -19,7 +19,7 @@ from analysis.execution.locks import hold, on_this_machine, only_pipeline, take
 from analysis.execution.planned import check_code
 from analysis.execution.signals import job
 from analysis.plan.join import load_plan
-from analysis.plan.part import again
+from analysis.plan.part import again, chosen
 from analysis.soundness import check_results
 from analysis.store.filesystems import file_system
 from analysis.store.netcdf import read_dataset, write_dataset
@@ -192,6 +192,9 @@ def test_what_is_to_be_made_again_is_named() -> None:
     segment = next(iter(plan.segments.values()))
     assert again(plan, [segment.id]) == set(segment.files)
     assert len(again(plan, ["figures", "energies"])) > len(plan.figures)
+    both = plan.figures["open-refresh"]  # a claim has this name too
+    assert again(plan, ["open-refresh"]) == {*both.files, both.record, *plan.claims.files, plan.claims.record}
+    assert [*chosen(plan, ["open-refresh"]).figures] == ["open-refresh"]
     with pytest.raises(InputError, match=r'FORCE: .* did you mean "song-fig01"'):
         again(plan, ["song-fgi01"])
 
