@@ -7,6 +7,7 @@ probe are defined in the file of its kind (`analysis.specs.kinds`).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
@@ -193,6 +194,7 @@ class Data(Frozen):
     max_length: Annotated[Count, Field(description="Length to which sentences are cut [words]")] = 64
 
 
+@cache
 def some_of(numbers: type[Frozen], base: type[Frozen] = Frozen) -> type[Frozen]:
     """A model in which each of a kind's numbers, except those of `base`, is optional. Given numbers are checked."""
     types = get_type_hints(numbers, include_extras=True)
