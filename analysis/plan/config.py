@@ -194,7 +194,6 @@ class Data(Frozen):
     max_length: Annotated[Count, Field(description="Length to which sentences are cut [words]")] = 64
 
 
-@cache
 def some_of(numbers: type[Frozen], base: type[Frozen] = Frozen) -> type[Frozen]:
     """A model in which each of a kind's numbers, except those of `base`, is optional. Given numbers are checked."""
     types = get_type_hints(numbers, include_extras=True)
@@ -206,6 +205,7 @@ def some_of(numbers: type[Frozen], base: type[Frozen] = Frozen) -> type[Frozen]:
     return create_model(numbers.__name__, __base__=Frozen, **fields)
 
 
+@cache
 def rule_numbers(kind: str) -> type[Frozen]:
     """A model in which each of an update rule's own numbers is optional."""
     return some_of(numbers_of(RULES, kind), RuleNumbers)
