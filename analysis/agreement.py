@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import xarray as xr
 from analysis.archive import MANIFEST, REFERENCE, Manifest, read_archive
 from analysis.claims import verdicts_of
 from analysis.runs.panels import by_name
-from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec, ReportSpec
+from analysis.specs.panels import ClaimSpec, PanelSpec, ReportSpec
 from analysis.store.netcdf import read_dataset
 from sharpflat.errors import InputError
 
@@ -221,8 +221,8 @@ def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) 
 
     runs: dict[tuple[object, ...], ComparedRun] = {}
     alone: set[tuple[object, ...]] = set()
-    known = _panels([*manifest.figures, *manifest.claims])
-    for key, panel in _panels([*report.figures, *report.claims]).items():
+    known = _panels(manifest)
+    for key, panel in _panels(report).items():
         for name, files in _files(panel).items():
             other = _files(known[key]).get(name, ()) if key in known else ()
             label, varied = name
@@ -252,8 +252,10 @@ def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) 
     return Agreement(report.profile, verdicts, tuple(runs.values()), len(alone))
 
 
-def _panels(drawn: list[FigureSpec | ClaimSpec]) -> dict[tuple[str, str], PanelSpec]:
-    return {(one.name, panel.setting): panel for one in drawn for panel in one.panels}
+def _panels(shown: Manifest | ReportSpec) -> dict[tuple[str, str, str], PanelSpec]:
+    """The panels by kind, since a figure and a claim may share a name, and by name and setting."""
+    kinds: dict[str, Sequence[ClaimSpec]] = {"figure": shown.figures, "claim": shown.claims}
+    return {(k, one.name, panel.setting): panel for k, all_ in kinds.items() for one in all_ for panel in one.panels}
 
 
 def _files(panel: PanelSpec) -> dict[tuple[str, tuple[tuple[str, float], ...]], tuple[str, ...]]:

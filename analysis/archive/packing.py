@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,9 +36,10 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
     def was_run(file: str) -> bool:
         return source(file).is_file()
 
-    kept = _panels(read_archive(archive)) if (archive / MANIFEST).is_file() else {}
-    figures = [_as_run(planned.spec, was_run, kept) for planned in plan.figures.values()]
-    claims = [_as_run(claim, was_run, kept) for claim in plan.claims.claims]
+    old = read_archive(archive) if (archive / MANIFEST).is_file() else None
+    of_figures, of_claims = _panels(old.figures if old else ()), _panels(old.claims if old else ())
+    figures = [_as_run(planned.spec, was_run, of_figures) for planned in plan.figures.values()]
+    claims = [_as_run(claim, was_run, of_claims) for claim in plan.claims.claims]
     manifest = Manifest(
         profile=plan.profile,
         title=plan.title,
@@ -73,8 +74,8 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
     return manifest
 
 
-def _panels(manifest: Manifest) -> Kept:
-    shown: list[ClaimSpec] = [*manifest.figures, *manifest.claims]
+def _panels(shown: Sequence[ClaimSpec]) -> Kept:
+    """The panels of figures or of claims. (One of each may share a name.)"""
     return {(one.name, panel.setting): panel for one in shown for panel in one.panels}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,21 @@ def test_the_archive_of_quick_is_of_the_present_plan():
     assert manifest.plan().figures == plan.figures
 
 
+@pytest.mark.slow
+def test_what_is_archived_stays_as_it_is_while_nothing_new_is_run(tmp_path):
+    """Earlier code made the archive of laptop, where figures have one seed and claims of their name have three."""
+    folder = tmp_path / "laptop"
+    shutil.copytree(ROOT / "results" / archive.REFERENCE / "laptop", folder)
+    before = archive.read_archive(folder)
+    after = archive.pack(load_plan("laptop"), tmp_path / "nothing", folder)
+    assert [(one.name, one.panels) for one in after.figures] == [(one.name, one.panels) for one in before.figures]
+    assert [(one.name, one.panels) for one in after.claims] == [(one.name, one.panels) for one in before.claims]
+
+
 def test_figures_in_the_documents_are_those_of_the_archive():
     manifest = archive.read_archive(ROOT / "results" / archive.REFERENCE / "laptop")
     shown = sorted((ROOT / "docs/full-size").glob("*.png"))
-    assert len(shown) == 22
+    assert len(shown) == 24
     for path in shown:
         recorded = manifest.outputs[f"figures/{path.name}"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == recorded, path.name
