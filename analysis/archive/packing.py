@@ -36,8 +36,9 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
     def was_run(file: str) -> bool:
         return source(file).is_file()
 
-    old = read_archive(archive) if (archive / MANIFEST).is_file() else None
-    of_figures, of_claims = _panels(old.figures if old else ()), _panels(old.claims if old else ())
+    archived = read_archive(archive) if (archive / MANIFEST).is_file() else None
+    of_figures = _panels(archived.figures if archived else ())
+    of_claims = _panels(archived.claims if archived else ())
     figures = [_as_run(planned.spec, was_run, of_figures) for planned in plan.figures.values()]
     claims = [_as_run(claim, was_run, of_claims) for claim in plan.claims.claims]
     manifest = Manifest(
