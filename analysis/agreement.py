@@ -255,7 +255,7 @@ def agree(report: ReportSpec, results: Path, manifest: Manifest, archive: Path) 
 def _panels(shown: Manifest | ReportSpec) -> dict[tuple[str, str, str], PanelSpec]:
     """The panels by kind, since a figure and a claim may share a name, and by name and setting."""
     kinds: dict[str, Sequence[ClaimSpec]] = {"figure": shown.figures, "claim": shown.claims}
-    return {(k, one.name, panel.setting): panel for k, all_ in kinds.items() for one in all_ for panel in one.panels}
+    return {(kind, one.name, p.setting): p for kind, specs in kinds.items() for one in specs for p in one.panels}
 
 
 def _files(panel: PanelSpec) -> dict[tuple[str, tuple[tuple[str, float], ...]], tuple[str, ...]]:

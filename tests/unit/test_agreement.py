@@ -73,6 +73,18 @@ def test_numbers_of_a_verdict_are_compared(own: str, archived: str, difference: 
 
 
 @pytest.mark.slow
+def test_a_figure_is_compared_with_the_archived_figure_and_not_with_a_claim_of_its_name() -> None:
+    """`open-optimizers`: the figure has one seed, and the claim has three."""
+    archive = REFERENCE / "quick"
+    manifest = read_archive(archive)
+    whole = manifest.plan()
+    figure = whole.figures["open-optimizers"].spec
+    report = whole.report.spec.model_copy(update={"figures": (figure,), "claims": (), "base": ""})
+    found = agree(report, archive, manifest, archive)
+    assert (len(found.runs), found.alone, found.departed) == (len(figure.panels[0].runs), 0, ())
+
+
+@pytest.mark.slow
 def test_the_archive_agrees_with_itself_and_a_changed_curve_is_found(tmp_path: Path) -> None:
     from analysis.store.netcdf import read_dataset, write_dataset
 
