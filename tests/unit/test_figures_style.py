@@ -1,4 +1,4 @@
-"""What holds for every figure: looks, descriptions, layout, divergence and gaps (bytes: workflow/test_reference.py)."""
+"""What holds for every figure: looks, descriptions, layout, divergence and gaps (bytes: workflow/test_archive.py)."""
 
 from __future__ import annotations
 

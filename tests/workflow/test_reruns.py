@@ -297,8 +297,8 @@ TABLE: dict[str, tuple[Change, Expected]] = {
     "the number of examples": (numbers("examples: 40,", "examples: 41,"), EVERY_SEGMENT),
     "0.050": (numbers("learning_rate: 0.05", "learning_rate: 0.050"), NOTHING),
     "5e-2": (numbers("learning_rate: 0.05", "learning_rate: 5e-2"), NOTHING),
-    "how many figures share a process": (numbers("batch_figures: 4", "batch_figures: 2"), NOTHING),
-    "how many segments share a process": (numbers("batch_figures: 4", "batch_figures: 4\nbatch_steps: 1"), NOTHING),
+    "how many figures share a process": (numbers("batch_figures: 6", "batch_figures: 2"), NOTHING),
+    "how many segments share a process": (numbers("batch_figures: 6", "batch_figures: 6\nbatch_steps: 1"), NOTHING),
     # Configuration
     "remarks in YAML": (
         after(

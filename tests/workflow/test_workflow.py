@@ -116,32 +116,16 @@ def test_a_number_of_the_last_segment_reruns_it_and_its_figures(project: Project
     assert not (project.path / old_folder).exists()
 
 
-def test_only_a_deleted_figure_is_drawn_again(project: Project) -> None:
-    before = project.times()
-    page = project.results() / "figures/travelled.pdf"
-    content = page.read_bytes()
-    page.unlink()
-    assert project.reproduce() == ["figure travelled"]
-    after = project.times()
-    assert {n for n in after if after[n] != before[n]} == {"figures/travelled.pdf", "figures/travelled.png"}
-    assert page.read_bytes() == content
-
-
-def test_a_line_of_one_figures_module_draws_its_figures(project: Project) -> None:
-    before = project.times()
-    project.edit("analysis/figures/distance.py", "axes.set_ylim(bottom=0)", "axes.set_ylim(bottom=-1)")
+def test_a_deleted_figure_and_report_are_made_again_as_they_were(project: Project) -> None:
+    before, results = project.times(), project.results()
+    files = {"figures/travelled.pdf", "figures/travelled.png", "report.html"}
+    contents = {file: (results / file).read_bytes() for file in files}
+    (results / "figures/travelled.pdf").unlink()
+    (results / "report.html").unlink()
     assert project.reproduce() == ["figure travelled", "report"]
     after = project.times()
-    drawn = {"figures/travelled.pdf", "figures/travelled.png", "report.html"}
-    assert {n for n in after if after[n] != before[n]} == drawn
-
-
-def test_a_deleted_report_is_written_again(project: Project) -> None:
-    page = project.results() / "report.html"
-    content = page.read_bytes()
-    page.unlink()
-    assert project.reproduce() == ["report"]
-    assert page.read_bytes() == content
+    assert {name for name in after if after[name] != before[name]} == files
+    assert {file: (results / file).read_bytes() for file in files} == contents
 
 
 def test_a_profile_that_diverges_gives_every_figure_and_judges_no_claim(tmp_path: Path) -> None:
