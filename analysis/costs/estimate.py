@@ -28,6 +28,7 @@ from sharpflat.errors import InputError
 class Refreshes:
     """Products that refreshes of one kind used in one run."""
 
+    run: str  # the id of its segment or energies
     use: str
     model: str
     every: int
@@ -45,10 +46,12 @@ class Experience:
             if refreshes.vectors and refreshes.products:
                 self.found[refreshes.use].append(refreshes)
 
-    def products(self, solve: Solve, model: str) -> float:
-        """The products of all refreshes of this kind, with as many per eigenpair as in the nearest runs. These are runs
-        of the same model if there are any, and among them those with the nearest tolerance and interval (on a
-        logarithmic scale). If no run has this kind, runs of any kind are used.
+    def products(self, solve: Solve, model: str, run: str | None = None) -> float:
+        """The products of all refreshes of this kind, with as many per eigenpair as in the nearest runs.
+
+        If the run itself is known, only it counts, and a filter has as many refreshes as it had (an accuracy may have
+        decided their number). Otherwise these are runs of the same model if there are any, and among them those with
+        the nearest tolerance and interval (on a logarithmic scale). If no run has this kind, runs of any kind are used.
 
         Raises:
             InputError: there is no such run.
@@ -64,9 +67,11 @@ class Experience:
             return one.model != model, round(apart, 6)
 
         nearest = min(map(distance, known))
-        near = [one for one in known if distance(one) == nearest]
+        same = [one for one in known if one.run == run]
+        near = same or [one for one in known if distance(one) == nearest]
         each = sum(one.products for one in near) / sum(one.vectors for one in near)
-        return solve.count * solve.vectors * max(each, 1.0)
+        vectors = same[0].vectors if same and solve.use == "filter" else solve.count * solve.vectors
+        return vectors * max(each, 1.0)
 
 
 def experience(folders: Iterable[Path]) -> Experience:
@@ -83,7 +88,7 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
     with xr.open_dataset(file) as dataset:
         attributes, sizes = dataset.attrs, dataset.sizes
         spec = json.loads(attributes["specification"])
-        model, k = spec["problem"]["model"]["kind"], spec["problem"]["k"]
+        run, model, k = attributes["id"], spec["problem"]["model"]["kind"], spec["problem"]["k"]
         if "segment" in spec:
             count = sizes["snapshot_step"]
             steps = dataset.snapshot_step.values
@@ -91,13 +96,14 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
             others = 3 * work.joint_products + work.separate_products
             (solve,) = work.solves
             products = int(dataset.energy_products.sum()) - others
-            yield Refreshes("energies", model, solve.every, solve.tolerance, count * solve.vectors, products)
+            yield Refreshes(run, "energies", model, solve.every, solve.tolerance, count * solve.vectors, products)
             return
         spectra = sizes.get("spectrum_step", 0)
         rates, probes = sizes.get("rate_step", 0), probes_of(spec)
         width = min(2 * k, int(attributes["parameters"]))
         if spectra and not rates:
             yield Refreshes(
+                run,
                 "spectrum",
                 model,
                 probes["spectrum"]["every"],
@@ -107,6 +113,7 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
             )
         if rates:
             yield Refreshes(
+                run,
                 "rates",
                 model,
                 probes["rates"]["every"],
@@ -119,7 +126,7 @@ def _refreshes(file: Path) -> Iterable[Refreshes]:
             every, count = spec["filter"]["refresh_every"], attributes["refreshes"]
             if every is None and count:  # as often as an accuracy needed
                 every = max(1, (attributes["last_step"] - attributes["first_step"]) // count)
-            yield Refreshes("filter", model, every, tolerance, count * own, attributes["filter_products"])
+            yield Refreshes(run, "filter", model, every, tolerance, count * own, attributes["filter_products"])
 
 
 # ---------------------------------------------------------------- the estimate
@@ -196,7 +203,7 @@ def estimate(
         of = plan.segments[energies.spec.segment]
         every = of.spec.probes["snapshots"].every
         work = energies_work(energies.spec, items[of.id].work.snapshots, every)
-        found = _cost(work, of.spec, rates[of.spec.problem], known)
+        found = _cost(energies.id, work, of.spec, rates[of.spec.problem], known)
         items[energies.id] = Item(energies.id, work, found[0], found[1], 0.0, memory_bytes(energies.spec))
     figures = {figure.name: _ids(figure.inputs, items) for figure in (*plan.figures.values(), plan.claims)}
     alone = sum((items[i].cost for path in plan.run_paths() for i in path), Cost())
@@ -210,12 +217,12 @@ def _ids(inputs: Iterable[str], items: Mapping[str, Item]) -> tuple[str, ...]:
 
 
 def _item(name: str, work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> Item:
-    products, cost = _cost(work, spec, rates, known)
+    products, cost = _cost(name, work, spec, rates, known)
     return Item(name, work, products, cost, disk_bytes(spec, work), memory_bytes(spec))
 
 
-def _cost(work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> tuple[float, Cost]:
-    solved = sum(known.products(solve, spec.problem.model.kind) for solve in work.solves)
+def _cost(name: str, work: Work, spec: SegmentSpec, rates: Rates, known: Experience) -> tuple[float, Cost]:
+    solved = sum(known.products(solve, spec.problem.model.kind, name) for solve in work.solves)
     cost = (
         rates.updates[alike(spec.rule)] * work.updates
         + rates.evaluation * work.evaluations

@@ -147,8 +147,8 @@ def test_memory_grows_with_what_has_to_be_held():
 # ---------------------------------------------------------------- products a refresh
 
 
-def one(use="filter", model="mlp", every=10, tolerance=0.05, vectors=10, products=20) -> Refreshes:
-    return Refreshes(use, model, every, tolerance, vectors, products)
+def one(use="filter", model="mlp", every=10, tolerance=0.05, vectors=10, products=20, run="another") -> Refreshes:
+    return Refreshes(run, use, model, every, tolerance, vectors, products)
 
 
 def test_products_are_those_of_the_nearest_runs():
@@ -168,6 +168,13 @@ def test_products_are_those_of_the_nearest_runs():
     assert known.products(Solve("new-probe", 1, 10, 1, 1e-4), "mlp") == 10 * 1.2  # of a use that no run had
     with pytest.raises(InputError, match="spectrum"):
         Experience([]).products(Solve("spectrum", 1, 10, 1, 0.1), "mlp")
+
+
+def test_a_run_that_is_known_counts_alone_and_its_filter_with_its_own_refreshes():
+    known = Experience([one(), one(run="own", vectors=30, products=45), one("spectrum", run="own", products=70)])
+    assert known.products(Solve("filter", 100, 10, 10, 0.05), "mlp", "own") == 45
+    assert known.products(Solve("spectrum", 6, 20, 50, 0.05), "mlp", "own") == 6 * 20 * 7.0
+    assert known.products(Solve("filter", 100, 10, 10, 0.05), "mlp", "new") == 100 * 10 * 65 / 40
 
 
 @pytest.mark.slow
@@ -299,7 +306,7 @@ def test_all_work_costs(quick):
         solved = item.products - 3 * work.joint_products - work.separate_products
         pieces = work.updates + work.evaluations + work.tests + work.joint_products + work.separate_products + solved
         assert item.cost.seconds == pytest.approx(pieces)
-        assert solved >= sum(solve.count * solve.vectors for solve in work.solves)
+        assert solved >= sum(solve.count * solve.vectors for solve in work.solves if solve.use != "filter")
 
 
 def test_a_change_of_the_profile_is_seen(quick, archives):
