@@ -42,12 +42,16 @@ def finished(once: Callable[[str, Callable[[Path], Project]], Project], finished
     return once("archived", make)
 
 
-@pytest.fixture
-def elsewhere(finished: Project, tmp_path: Path) -> Project:
+def clone(finished: Project, parent: Path) -> Project:
     """The sources in another folder, and the archive: all that a clone has."""
-    project = Project.of_sources(tmp_path)
+    project = Project.of_sources(parent)
     shutil.copytree(reference(finished), reference(project))
     return project
+
+
+@pytest.fixture
+def elsewhere(finished: Project, tmp_path: Path) -> Project:
+    return clone(finished, tmp_path)
 
 
 def reference(project: Project) -> Path:
@@ -84,8 +88,7 @@ def drawn(once: Callable[[str, Callable[[Path], Project]], Project], finished: P
     """A clone in other surroundings, where `make figures` has drawn everything. Nobody changes it."""
 
     def make(folder: Path) -> Project:
-        project = Project.of_sources(folder)
-        shutil.copytree(reference(finished), reference(project))
+        project = clone(finished, folder)
         own = folder / "matplotlibrc"  # a user's own settings
         own.write_text("font.size: 20\naxes.labelpad: 30\nmathtext.fontset: stix\n")
         alone = ALONE if subprocess.run([*ALONE, "true"], check=False).returncode == 0 else []
