@@ -219,7 +219,7 @@ def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
 
 def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:
     """Sets the log axis of training losses that are already drawn. A diverged run leaves it through the top."""
-    axes.set_yscale("log")
+    axes.set_yscale(style.LogScale())
     seen, diverged = [], False
     for run in runs:
         gone = run.attrs["status"] == "diverged"

@@ -96,7 +96,7 @@ def _draw_energies(axes: Axes, members: Sequence[Member]) -> None:
         for subspace in SUBSPACES:
             line = look | {"linestyle": SUBSPACES[subspace]["linestyle"], "markevery": _marked(run)}
             axes.plot(run.snapshot_step, run[f"energy_{subspace}"], **line)
-    axes.set_yscale("log")
+    axes.set_yscale(style.LogScale())
     lowest = axes.get_ylim()[0]  # so far down a band reaches that has no logarithm there
     for run, look in _each(members):
         low, high = _band(run, "energy_bulk")

@@ -238,7 +238,7 @@ def over(
 
 
 def _axis(axes: Axes, scale: Scale) -> None:
-    axes.set_xscale("log" if scale.values[0] > 0 else "linear")
+    axes.set_xscale(style.LogScale() if scale.values[0] > 0 else "linear")
     axes.xaxis.set_major_locator(FixedLocator(list(scale.values)))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{value:,g}" for value in scale.values]))
     axes.xaxis.set_minor_locator(NullLocator())

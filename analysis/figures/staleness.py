@@ -36,7 +36,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             for (label, i), drift in drifts.items():
                 x = max(drift, 1e-7) if isfinite(drift) else edge
                 axes.plot(x, number(panel.families[label][i].run), markersize=4, **looks[label])
-            axes.set_xscale("log")
+            axes.set_xscale(style.LogScale())
             axes.set_ylabel(name)
         style.log_axis(row[-1])
         run = next(iter(panel.families.values()))[0].run

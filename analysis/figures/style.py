@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
@@ -17,8 +18,11 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.lines import Line2D
+from matplotlib.scale import LogScale as MatplotlibLogScale
+from matplotlib.scale import LogTransform
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 from analysis.figures.reading import panels_of
 from analysis.runs.panels import Panel
@@ -57,6 +61,7 @@ OTHERS: list[Look] = [  # of labels without a look of their own: neighbours diff
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F5B22D", "#E0602F", "#A82468", "#3D1B75"])
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
+LOG_DECIMALS = 9  # of logarithms to base 10: on an axis of one decade, less than a millionth of a point
 LEGEND_HEIGHT = 0.35
 TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
 ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
@@ -280,9 +285,29 @@ def over_steps(axes: Axes) -> None:
     sns.despine(ax=axes)
 
 
+class _RoundedLog(LogTransform):
+    def transform_non_affine(self, values: ArrayLike) -> np.ndarray:
+        return np.round(np.asanyarray(super().transform_non_affine(values)), LOG_DECIMALS)
+
+
+class LogScale(MatplotlibLogScale):
+    """A log axis whose figures have the same bytes on every processor.
+
+    The last bits of NumPy's logarithm differ between processors. On an axis that spans 1 % they changed the tenth
+    decimal of a tick's place in the PDF. So logarithms are rounded, far below what is visible.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rounded = _RoundedLog(self.base)
+
+    def get_transform(self) -> LogTransform:
+        return self._rounded
+
+
 def log_axis(axes: Axes) -> None:
     """A log axis with numbers in full, even if it spans less than a decade."""
-    axes.set_yscale("log")
+    axes.set_yscale(LogScale())
     low, high = axes.get_ylim()
     subs = (
         (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -294,6 +319,7 @@ def log_axis(axes: Axes) -> None:
 
 def mark_switch(axes: Axes, run: xr.Dataset, *others: xr.Dataset, left: bool | None = None) -> None:
     """A vertical line where the run's last segment begins, with its step and, if the update rule changes, both names.
+    "by steps" means that the alignment should have decided, and had not passed its threshold.
 
     Draw the panel's lines first, because the text needs room above them. If the run diverged earlier, there was no
     switch, and nothing is marked.
@@ -315,6 +341,8 @@ def mark_switch(axes: Axes, run: xr.Dataset, *others: xr.Dataset, left: bool | N
         before, after = (rule_name(rule) for rule in rules(run)[-2:])
         left = steps[0] > sum(axes.get_xlim()) / 2 if left is None else left
         where = " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
+        if any(step in one.attrs["late_switches"] for one in (run, *others) for step in steps):
+            where += " (by steps)"
         axes.annotate(
             f"switch at {where}" if before == after else f"{before} → {after} at {where}",
             (steps[0] if left else steps[-1], 1),

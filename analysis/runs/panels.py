@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analysis.specs import StoppedBy
 from analysis.specs.kinds import PROBES, kinds, numbers_of
 from analysis.specs.panels import PanelSpec
 
@@ -135,7 +136,8 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     A child's first measurement is at its parent's last step. The parent's row is dropped there, because the child's row
     also contains the update. Distances stay relative to the start of each segment. Variables that no segment measured
     are empty. Attributes are those of the last segment. `switches` lists the steps at which the later segments begin,
-    and `specifications` lists the specifications of all segments.
+    and `specifications` lists the specifications of all segments. `late_switches` lists the switches that came by
+    steps because the alignment had not passed its threshold.
     """
     # (`variables`: making a DataArray costs more than what is done here, and figures assemble hundreds of runs.)
     measured = dict.fromkeys(str(s.variables[name].dims[0]) for s in segments for name in s.data_vars)
@@ -147,7 +149,13 @@ def concatenate(segments: Sequence[xr.Dataset]) -> xr.Dataset:
     whole.attrs = dict(segments[-1].attrs)
     whole.attrs["switches"] = [int(s.attrs["first_step"]) for s in segments[1:]]
     whole.attrs["specifications"] = [s.attrs["specification"] for s in segments]
+    late = [parent.attrs.get("stopped_by") == StoppedBy.STEPS and _may_stop_aligned(parent) for parent in segments[:-1]]
+    whole.attrs["late_switches"] = [step for step, by in zip(whole.attrs["switches"], late, strict=True) if by]
     return whole
+
+
+def _may_stop_aligned(segment: xr.Dataset) -> bool:
+    return specification(segment)["stop"]["alignment_ema"] is not None
 
 
 def _joined(segments: Sequence[xr.Dataset], dimension: str) -> xr.Dataset:

@@ -266,6 +266,23 @@ def texts_of(axes: Axes) -> str:
     return "\n".join(text.get_text() for text in axes.texts)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "stopped_by", "text"),
+    [
+        (0.95, StoppedBy.STEPS, "switch at 10 (by steps)"),
+        (0.95, StoppedBy.ALIGNMENT, "switch at 10"),
+        (None, StoppedBy.STEPS, "switch at 10"),
+    ],
+)
+def test_a_switch_says_if_steps_decided_instead_of_the_alignment(threshold: float | None, stopped_by: str, text: str):
+    start = segment("start", 0, 10)
+    made = json.loads(start.attrs["specification"])
+    made["stop"]["alignment_ema"] = threshold
+    start = start.assign_attrs(specification=json.dumps(made), stopped_by=str(stopped_by))
+    axes = training_loss.draw([panel({"SGD": [start, segment("sgd", 10, 20)]})]).axes[0]
+    assert [t for t in texts_of(axes).splitlines() if "switch" in t] == [text]
+
+
 def test_training_loss_draws_a_thin_line_a_seed_with_each_switch_marked():
     axes = training_loss.draw([seeds_panel()]).axes[0]
     dom = [line for line in axes.lines if to_hex(line.get_color()) == to_hex(style.VERMILION)]

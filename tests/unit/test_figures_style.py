@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import combinations, product
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -272,3 +273,22 @@ def test_drawing_leaves_no_global_state():
             import_module(f"analysis.figures.{module}").draw([panel_of(module)])
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == figures
+
+
+@pytest.mark.parametrize("towards", [np.inf, -np.inf])
+def test_the_last_bits_of_a_logarithm_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towards: float):
+    """They differ between processors. Tiny ranges amplify them."""
+
+    def write(name: str) -> bytes:
+        with style.applied():
+            figure, rows = style.rows_of_panels(1, 8)
+            for i, axes in enumerate(rows[0]):
+                axes.plot([0, 1], [0.23, 0.2301 + 0.0007 * i])
+                style.log_axis(axes)
+            style.save(figure, {"pdf": tmp_path / name})
+        return (tmp_path / name).read_bytes()
+
+    usual = write("usual.pdf")
+    for function in (np.log10, np.exp):
+        monkeypatch.setattr(np, function.__name__, lambda x, of=function: np.nextafter(of(x), towards))
+    assert write("other.pdf") == usual
