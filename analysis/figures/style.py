@@ -341,7 +341,7 @@ def mark_switch(axes: Axes, run: xr.Dataset, *others: xr.Dataset, left: bool | N
         before, after = (rule_name(rule) for rule in rules(run)[-2:])
         left = steps[0] > sum(axes.get_xlim()) / 2 if left is None else left
         where = " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
-        if any(step in one.attrs["late_switches"] for one in (run, *others) for step in steps):
+        if any(step in one.attrs.get("late_switches", ()) for one in (run, *others) for step in steps):
             where += " (by steps)"
         axes.annotate(
             f"switch at {where}" if before == after else f"{before} → {after} at {where}",
