@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -756,7 +757,7 @@ def test_looking_into_modules_without_importing_them() -> None:
 
 
 @pytest.mark.slow
-def test_all_fingerprints_of_a_plan_take_less_than_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprints_of_a_plan_cost_little_more_than_reading_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     from analysis.plan.join import load_plan
 
     asked: list[tuple[str, ...]] = []
@@ -773,7 +774,10 @@ def test_all_fingerprints_of_a_plan_take_less_than_two_seconds(monkeypatch: pyte
     code = Code(ROOT)
     for entries in asked:
         code.fingerprint(*entries)
-    assert time.process_time() - begun < 2  # 0.3 to 0.8 on a quiet machine
+    read = time.process_time()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        ast.dump(ast.parse(path.read_text(encoding="utf-8")))
+    assert read - begun < 4 * (time.process_time() - read)
 
 
 def test_processes_agree_and_import_nothing_heavy() -> None:
