@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analysis.figures import style
+from analysis.figures.log_scale import LogScale
 from analysis.runs.panels import Member, Panel, specification
 from analysis.runs.words import refreshed
 from analysis.specs import StoppedBy
@@ -219,7 +220,7 @@ def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
 
 def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:
     """Sets the log axis of training losses that are already drawn. A diverged run leaves it through the top."""
-    axes.set_yscale(style.LogScale())
+    axes.set_yscale(LogScale())
     seen, diverged = [], False
     for run in runs:
         gone = run.attrs["status"] == "diverged"

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures import drawing, style
+from analysis.figures.log_scale import LogScale
 from analysis.runs.panels import Member, Panel
 from sharpflat.errors import InputError
 
@@ -96,7 +97,7 @@ def _draw_energies(axes: Axes, members: Sequence[Member]) -> None:
         for subspace in SUBSPACES:
             line = look | {"linestyle": SUBSPACES[subspace]["linestyle"], "markevery": _marked(run)}
             axes.plot(run.snapshot_step, run[f"energy_{subspace}"], **line)
-    axes.set_yscale(style.LogScale())
+    axes.set_yscale(LogScale())
     lowest = axes.get_ylim()[0]  # so far down a band reaches that has no logarithm there
     for run, look in _each(members):
         low, high = _band(run, "energy_bulk")

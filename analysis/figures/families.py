@@ -14,6 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from analysis.figures import drawing, style
+from analysis.figures.log_scale import LogScale
 from analysis.runs.panels import Member, Panel, specification
 from analysis.runs.words import how_it_was_run, refreshed, rule_name, rules, what_was_run
 from sharpflat.errors import InputError
@@ -238,7 +239,7 @@ def over(
 
 
 def _axis(axes: Axes, scale: Scale) -> None:
-    axes.set_xscale(style.LogScale() if scale.values[0] > 0 else "linear")
+    axes.set_xscale(LogScale() if scale.values[0] > 0 else "linear")
     axes.xaxis.set_major_locator(FixedLocator(list(scale.values)))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{value:,g}" for value in scale.values]))
     axes.xaxis.set_minor_locator(NullLocator())

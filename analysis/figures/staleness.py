@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from analysis.figures import drawing, style
+from analysis.figures.log_scale import LogScale
 from analysis.figures.refresh_interval import products
 from analysis.runs.branches import drop, late_sharpness, mean_overlap
 from analysis.runs.panels import Panel
@@ -36,7 +37,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             for (label, i), drift in drifts.items():
                 x = max(drift, 1e-7) if isfinite(drift) else edge
                 axes.plot(x, number(panel.families[label][i].run), markersize=4, **looks[label])
-            axes.set_xscale(style.LogScale())
+            axes.set_xscale(LogScale())
             axes.set_ylabel(name)
         style.log_axis(row[-1])
         run = next(iter(panel.families.values()))[0].run

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
@@ -18,12 +17,10 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.lines import Line2D
-from matplotlib.scale import LogScale as MatplotlibLogScale
-from matplotlib.scale import LogTransform
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import ArrayLike
 
+from analysis.figures.log_scale import LogScale
 from analysis.figures.reading import panels_of
 from analysis.runs.panels import Panel
 from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_run
@@ -61,7 +58,6 @@ OTHERS: list[Look] = [  # of labels without a look of their own: neighbours diff
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F5B22D", "#E0602F", "#A82468", "#3D1B75"])
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
-LOG_DECIMALS = 9  # of logarithms to base 10: on an axis of one decade, less than a millionth of a point
 LEGEND_HEIGHT = 0.35
 TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
 ROOM = 0.06  # for a switch's text, above the lines, as a fraction of what they span
@@ -283,26 +279,6 @@ def over_steps(axes: Axes) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=axes)
-
-
-class _RoundedLog(LogTransform):
-    def transform_non_affine(self, values: ArrayLike) -> np.ndarray:
-        return np.round(np.asanyarray(super().transform_non_affine(values)), LOG_DECIMALS)
-
-
-class LogScale(MatplotlibLogScale):
-    """A log axis whose figures have the same bytes on every processor.
-
-    The last bits of NumPy's logarithm differ between processors. On an axis that spans 1 % they changed the tenth
-    decimal of a tick's place in the PDF. So logarithms are rounded, far below what is visible.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rounded = _RoundedLog(self.base)
-
-    def get_transform(self) -> LogTransform:
-        return self._rounded
 
 
 def log_axis(axes: Axes) -> None:
