@@ -312,9 +312,10 @@ def test_rates_in_words(number: float, text: str):
 
 def test_every_seed_has_its_lines():
     one = unstable(3)
-    for axes in drawn("instability", [one]).axes:
+    figure = drawn("instability", [one])
+    for axes in figure.axes:
         assert [len(of_colour(axes, colour)) for colour in (style.BLUE, style.GREEN)] == [3, 3]
-    lines = of_colour(drawn("instability", [one]).axes[1], style.GREEN)
+    lines = of_colour(figure.axes[1], style.GREEN)
     for line, member in zip(lines, one.families["Bulk-SGD"], strict=True):
         np.testing.assert_array_equal(line.get_ydata(), member.run.gradient_norm.sel(step=slice(10, None)))
 
