@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpflat.curvature.inner import inner_products
+
 
 def orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Tensor:
     """Orthonormal rows that span `rows`, orthogonal to the orthonormal rows `against`.
@@ -19,8 +21,8 @@ def orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Ten
         if len(rows) == 0:
             return rows
         if against is not None and len(against):
-            rows = torch.addmm(rows, rows @ against.T, against, alpha=-1)
-        gram = (rows @ rows.T).double().cpu()
+            rows = torch.addmm(rows, inner_products(rows.T, against.T).to(rows), against, alpha=-1)
+        gram = inner_products(rows.T, rows.T).cpu()
         off = (gram - torch.eye(len(gram), dtype=torch.float64, device="cpu")).abs().max()
         if float(off) <= 50 * eps and (attempt > 0 or against is None):
             return rows

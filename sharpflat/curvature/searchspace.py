@@ -7,6 +7,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from sharpflat.curvature.inner import inner_products
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
 from sharpflat.errors import InputError
@@ -47,13 +48,13 @@ class SearchSpace:
         self.scale = max(self.scale, float(norms.max()))
         self.products += len(block)
         old = self.count
-        columns = rows = block @ images.T  # [m, m]
+        columns = rows = inner_products(block.T, images.T)  # [m, m]
         if old:
-            columns = torch.cat([self.vectors @ images.T, columns])  # [old + m, m]
-            rows = torch.cat([block @ self.images.T, rows], dim=1)  # [m, old + m]
+            columns = torch.cat([inner_products(self.vectors.T, images.T), columns])  # [old + m, m]
+            rows = torch.cat([inner_products(block.T, self.images.T), rows], dim=1)  # [m, old + m]
         self.vectors = torch.cat([self.vectors, block]) if old else block
         self.images = torch.cat([self.images, images]) if old else images
-        columns, rows = columns.double().cpu(), rows.double().cpu()
+        columns, rows = columns.cpu(), rows.cpu()
         asymmetry = float((columns - rows.T).abs().max())
         # Rounding in a long float32 product reaches 1e-5 of ‖A‖. A wrong operator differs by more than √ε.
         # Below √tiny, squares underflow. Norms, and so the scale, are then zero, and the test cannot decide.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.errors import InputError
 
@@ -32,8 +33,8 @@ class DominantSubspace:
         if not verify:
             return
         with without_autocast(basis.device):
-            gram = self.basis.T @ self.basis
-        error = (gram - torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)).abs()
+            gram = inner_products(self.basis, self.basis)
+        error = (gram - torch.eye(basis.shape[1], dtype=gram.dtype, device=gram.device)).abs()
         if basis.shape[1] and not float(error.max()) <= torch.finfo(basis.dtype).eps ** 0.5:
             raise InputError(f"the basis is not orthonormal: UᵀU differs from I by {float(error.max()):.1e}")
 
@@ -50,7 +51,7 @@ class DominantSubspace:
     def project(self, v: Tensor) -> Tensor:
         """P_k v, for a vector [P] or the columns of a matrix [P, K]."""
         with without_autocast(v.device):
-            return self.basis @ (self.basis.T @ v)
+            return self.basis @ self._coordinates(v).to(v.dtype)
 
     def project_out(self, v: Tensor) -> Tensor:
         """(I − P_k) v, the part in the bulk subspace, for a vector [P] or the columns of a matrix [P, K]."""
@@ -58,10 +59,12 @@ class DominantSubspace:
 
     def alignment(self, v: Tensor) -> Tensor:
         """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], and 0 for v = 0: a scalar for [P], or [K] for the columns of [P, K]."""
-        norm = torch.linalg.vector_norm(v, dim=0)
+        norm = norms(v)
         with without_autocast(v.device):
-            part = torch.linalg.vector_norm(self.basis.T @ v, dim=0)
-        return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm)
+            part = norms(self._coordinates(v))
+        return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm).to(
+            v.dtype
+        )
 
     def overlap(self, other: DominantSubspace) -> float:
         """‖UᵀU'‖_F²/min(k, k') in [0, 1], the mean squared cosine of the angles; it is 1 for equal subspaces."""
@@ -69,4 +72,8 @@ class DominantSubspace:
         if smaller == 0:
             return 0.0
         with without_autocast(self.basis.device):
-            return float((self.basis.T @ other.basis).double().square().sum()) / smaller
+            return float(inner_products(self.basis, other.basis).square().sum()) / smaller
+
+    def _coordinates(self, v: Tensor) -> Tensor:
+        """Uᵀ v in float64, [k] or [k, K]."""
+        return inner_products(self.basis, v) if v.ndim > 1 else inner_products(self.basis, v[:, None])[:, 0]

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from sharpflat.curvature.inner import inner_products
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
@@ -152,7 +153,7 @@ def _mend(memory: Memory) -> None:
     """Restores the orthonormality of a basis that was cast from a dtype of lower precision."""
     basis = memory["dominant"]
     assert basis is not None
-    gram = (basis.T @ basis).double()
+    gram = inner_products(basis, basis)
     error = float((gram - torch.eye(basis.shape[1], dtype=torch.float64, device=basis.device)).abs().max())
     if torch.finfo(basis.dtype).eps ** 0.5 < error < _CAST_ERROR:
         memory["dominant"] = orthonormal(basis.T, None).T.contiguous()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.inner import norms
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.curvature.symmetric import SymmetricOperator
 from sharpflat.optim.refresh import Refresh, RefreshRule
@@ -139,8 +140,8 @@ class SubspaceFilter:
 
 def _relative_error(approximation: Tensor, exact: Tensor) -> float:
     """‖approximation − exact‖/‖exact‖; 0 if they are equal."""
-    difference = float(torch.linalg.vector_norm(approximation - exact))
-    norm = float(torch.linalg.vector_norm(exact))
+    difference = float(norms(approximation - exact))
+    norm = float(norms(exact))
     if difference == 0.0:
         return 0.0
     return difference / norm if norm > 0.0 else inf

@@ -26,8 +26,10 @@ class Probe(BaseProbe):
     def measure(self, moment: Moment) -> Row:
         import torch
 
+        from sharpflat.curvature.inner import norms
+
         value, gradient = moment.value_and_gradient()
-        numbers = torch.stack([value, gradient.norm(), (moment.theta - moment.start).norm()])
+        numbers = torch.stack([value.double(), norms(gradient), norms(moment.theta - moment.start)])
         loss, norm, distance = numbers.tolist()  # all at once: each would wait for the device
         return {
             "loss": finite(loss, "the training loss"),

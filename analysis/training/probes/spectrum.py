@@ -90,10 +90,11 @@ class Probe(BaseProbe):
         return {"index": min(2 * k, parameters)}
 
     def measure(self, moment: Moment) -> Row:
+        from sharpflat.curvature.inner import norms
         from sharpflat.curvature.subspace import DominantSubspace
 
         gradient = moment.gradient
-        norm = finite(gradient.norm(), "the gradient's norm")
+        norm = finite(norms(gradient), "the gradient's norm")
         k = moment.spec.problem.k
         found = moment.top_eigenspace(
             k + 1,

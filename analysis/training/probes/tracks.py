@@ -52,13 +52,15 @@ class Probe(BaseProbe):
     def measure(self, moment: Moment) -> Row:
         import torch
 
+        from sharpflat.curvature.inner import inner_products
+
         found = moment.top_eigenspace(self.numbers.pairs, self.kept.get("start"), self.numbers.tolerance)
         before, vectors = self.kept.get("vectors"), found.eigenvectors.contiguous()
         self.kept |= {"start": found.start.contiguous(), "vectors": vectors}
         if before is None or moment.step == moment.first_step:
             overlaps = torch.full((vectors.shape[1],) * 2, torch.nan)
         else:
-            overlaps = (vectors.T @ before).square()
+            overlaps = inner_products(vectors, before).square()
         return {
             "track_eigenvalues": found.eigenvalues.double().cpu().numpy(),
             "track_overlaps": overlaps.double().cpu().numpy(),

@@ -1,0 +1,76 @@
+"""Inner products, norms and subspaces of millions of parameters in float32, where plain sums are wrong by 1e-3."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.inner import inner_products, norms
+from sharpflat.curvature.orthonormal import orthonormal
+from sharpflat.curvature.subspace import DominantSubspace
+
+P = 3_000_000
+ACCURATE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def basis() -> Tensor:
+    """Orthonormal up to rounding [P, 2]."""
+    made = torch.randn(P, 2, generator=torch.Generator().manual_seed(0))
+    wide = made.double()
+    triangle = torch.linalg.cholesky(wide.T @ wide, upper=True)
+    return torch.linalg.solve_triangular(triangle, wide, upper=True, left=False).float()
+
+
+def deviation(basis: Tensor) -> float:
+    """From orthonormal columns, computed in float64."""
+    wide = basis.double()
+    return float((wide.T @ wide - torch.eye(basis.shape[1], dtype=torch.float64)).abs().max())
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_inner_products_and_norms(basis: Tensor, by_rows: bool):
+    basis = basis.T.contiguous().T if by_rows else basis.contiguous()
+    found = inner_products(basis, basis)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, torch.eye(2, dtype=torch.float64), atol=ACCURATE, rtol=0)
+    torch.testing.assert_close(norms(basis), torch.ones(2, dtype=torch.float64), atol=ACCURATE, rtol=0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**14, 2**14 + 1])
+def test_inner_products_of_any_size(size: int):
+    A, B = torch.randn(size, 3, dtype=torch.float64), torch.randn(size, 2, dtype=torch.float64)
+    torch.testing.assert_close(inner_products(A, B), A.T @ B)
+
+
+def test_a_subspace_of_millions_of_parameters(basis: Tensor):
+    for laid_out in (basis.contiguous(), basis.T.contiguous().T):
+        subspace = DominantSubspace(laid_out)  # is accepted
+        first = laid_out[:, 0]
+        assert float(norms(subspace.project(first) - first)) < ACCURATE
+        assert float(norms(subspace.project_out(first))) < ACCURATE
+        assert float(subspace.alignment(first)) == pytest.approx(1, abs=ACCURATE)
+        assert subspace.overlap(subspace) == pytest.approx(1, abs=ACCURATE)
+
+
+def test_rows_are_made_orthonormal(basis: Tensor):
+    mixed = torch.stack([basis[:, 0] + 0.5 * basis[:, 1], 3 * basis[:, 1]])
+    assert deviation(orthonormal(mixed, None).T) < ACCURATE
+
+
+class Outer:
+    """basis · diag(2, 1) · basisᵀ."""
+
+    def __init__(self, basis: Tensor) -> None:
+        self.basis, self.size, self.dtype, self.device = basis, len(basis), basis.dtype, basis.device
+
+    def matmat(self, V: Tensor, /) -> Tensor:
+        return self.basis @ (torch.tensor([[2.0], [1.0]]) * inner_products(self.basis, V).float())
+
+
+def test_the_eigensolver_with_millions_of_parameters(basis: Tensor):
+    found = top_eigenspace(Outer(basis), 2, guard=0)
+    assert found.converged
+    torch.testing.assert_close(found.eigenvalues, torch.tensor([2.0, 1.0]), atol=ACCURATE, rtol=0)
+    assert deviation(found.eigenvectors) < ACCURATE
+    assert deviation(found.start) < ACCURATE
