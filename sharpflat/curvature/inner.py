@@ -24,4 +24,5 @@ def inner_products(A: Tensor, B: Tensor) -> Tensor:
 
 def norms(V: Tensor) -> Tensor:
     """The norms of the columns of V [P, K] in float64 [K], or of a vector [P] as a scalar."""
-    return torch.linalg.vector_norm(V, dim=0, dtype=torch.float64)
+    found: Tensor = torch.linalg.vector_norm(V, dim=0, dtype=torch.float64)
+    return found

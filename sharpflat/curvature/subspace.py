@@ -62,9 +62,8 @@ class DominantSubspace:
         norm = norms(v)
         with without_autocast(v.device):
             part = norms(self._coordinates(v))
-        return torch.where(norm > 0, (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1), 0 * norm).to(
-            v.dtype
-        )
+        ratio = (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1)
+        return torch.where(norm > 0, ratio, 0 * norm).to(v.dtype)
 
     def overlap(self, other: DominantSubspace) -> float:
         """‖UᵀU'‖_F²/min(k, k') in [0, 1], the mean squared cosine of the angles; it is 1 for equal subspaces."""

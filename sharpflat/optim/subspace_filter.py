@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf, nan
 
-import torch
 from torch import Tensor
 
 from sharpflat.curvature.eigensolver import top_eigenspace
