@@ -80,8 +80,8 @@ def test_gd_from_the_initialisation_is_as_long_as_sgd_in_paper() -> None:
     assert ends == {"mlp": 20000, "cnn": 20000, "transformer": 10000}
     assert {s: spec.stop.steps for s, spec in specs("laptop", "gd").items()} == {
         "mlp": 6000,
-        "cnn": 1500,
-        "transformer": 1500,
+        "cnn": 1000,
+        "transformer": 1000,
     }
     for profile, others in (("laptop", 150), ("paper", 200)):
         intervals = {setting: spec.probes["spectrum"].every for setting, spec in specs(profile, "gd").items()}
