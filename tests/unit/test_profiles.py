@@ -83,7 +83,7 @@ def test_gd_from_the_initialisation_is_as_long_as_sgd_in_paper() -> None:
         "cnn": 1000,
         "transformer": 1000,
     }
-    for profile, others in (("laptop", 150), ("paper", 200)):
+    for profile, others in (("laptop", 100), ("paper", 200)):
         intervals = {setting: spec.probes["spectrum"].every for setting, spec in specs(profile, "gd").items()}
         assert intervals == {"mlp": 200, "cnn": others, "transformer": others}
 
