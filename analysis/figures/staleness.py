@@ -41,7 +41,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             axes.set_ylabel(name)
         style.log_axis(row[-1])
         run = next(iter(panel.families.values()))[0].run
-        style.describe(row[0], drawing.title_of(panel), run, more=["right edge: never found anew"])
+        style.describe(row[0], drawing.title_of(panel), run, more=["right edge: never refreshed"])
         for axes in row[1:]:
             style.head(axes, "", steps=False)
         for axes in row:

@@ -41,8 +41,10 @@ class Rule:
     def update(
         self, theta: Tensor, gradient: Callable[[Tensor], Tensor], state: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        from sharpflat.curvature.inner import norms
+
         ascent = gradient(theta)
-        norm = ascent.norm()
+        norm = norms(ascent).to(ascent)
         descent = gradient(theta + (self.rho / norm) * ascent)
         # Decided on the device. Else it is 0, or NaN, which ends the segment.
         return -self.learning_rate * descent.where(norm > 0, ascent), state

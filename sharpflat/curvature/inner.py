@@ -16,10 +16,23 @@ def inner_products(A: Tensor, B: Tensor) -> Tensor:
     with MKL). Here pieces of the rows are multiplied, and their products are added in float64. The error was 1e-6 with
     10⁶ components. On a CPU it takes about the time of the plain product.
     """
+    return _one_by_one(A, B) if A.device.type == "cpu" else _together(A, B)
+
+
+def _one_by_one(A: Tensor, B: Tensor) -> Tensor:
+    """The faster way on a CPU, where a batched product with few columns takes eight times as long."""
     total = torch.zeros(A.shape[1], B.shape[1], dtype=torch.float64, device=A.device)
     for a, b in zip(A.split(_PIECE), B.split(_PIECE), strict=True):
         total += a.T @ b
     return total
+
+
+def _together(A: Tensor, B: Tensor) -> Tensor:
+    """All pieces in one batched product. On a GPU, each piece alone would cost a launch or two."""
+    count, rest = divmod(len(A), _PIECE)
+    whole = len(A) - rest
+    pieces = A[:whole].unflatten(0, (count, _PIECE)).transpose(1, 2) @ B[:whole].unflatten(0, (count, _PIECE))
+    return pieces.double().sum(0) + (A[whole:].T @ B[whole:])
 
 
 def norms(V: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import xarray as xr
 from torch import Tensor
 
 from sharpflat.arguments import check_counts
+from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
 from sharpflat.errors import InputError
@@ -101,25 +102,25 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
     count, steps = alphas.shape
     eps = torch.finfo(operator.dtype).eps
     basis = start.new_zeros(count, steps, operator.size)
-    current = start / torch.linalg.vector_norm(start, dim=1, keepdim=True)
+    current = start / norms(start.T).to(start)[:, None]
     scale = torch.zeros(count, dtype=torch.float64, device="cpu")
     for j in range(steps):
         basis[:, j] = current
         images = operator.matmat(current.T).T
-        sizes = torch.linalg.vector_norm(images, dim=1).double().cpu()
+        sizes = norms(images.T).cpu()
         check_finite(sizes, images, products)
         products += count
         scale = torch.maximum(scale, sizes)
-        alphas[:, j] = torch.linalg.vecdot(current, images).double().cpu().numpy()
+        alphas[:, j] = inner_products(current.T, images.T).diagonal().cpu().numpy()
         made = basis[:, : j + 1]
         for _ in range(2):  # full reorthogonalisation, twice; otherwise copies of the outliers appear
             images = images - (made.transpose(1, 2) @ (made @ images[:, :, None])).squeeze(2)
-        norms = torch.linalg.vector_norm(images, dim=1).double().cpu()
-        norms = torch.where(norms > 10 * eps * scale, norms, 0.0)
-        betas[:, j] = norms.numpy()
-        if not bool((norms > 0).any()):
+        left = norms(images.T).cpu()
+        left = torch.where(left > 10 * eps * scale, left, 0.0)
+        betas[:, j] = left.numpy()
+        if not bool((left > 0).any()):
             break
-        current = images / torch.where(norms > 0, norms, torch.inf).to(images)[:, None]
+        current = images / torch.where(left > 0, left, torch.inf).to(images)[:, None]
     return products
 
 

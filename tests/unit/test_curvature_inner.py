@@ -1,11 +1,13 @@
 """Inner products, norms and subspaces of millions of parameters in float32, where plain sums are wrong by 1e-3."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from sharpflat.curvature.eigensolver import top_eigenspace
-from sharpflat.curvature.inner import inner_products, norms
+from sharpflat.curvature.inner import _one_by_one, _together, inner_products, norms
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.subspace import DominantSubspace
 
@@ -28,8 +30,12 @@ def deviation(basis: Tensor) -> float:
     return float((wide.T @ wide - torch.eye(basis.shape[1], dtype=torch.float64)).abs().max())
 
 
+WAYS = pytest.mark.parametrize("inner_products", [_one_by_one, _together])  # on a CPU, and elsewhere
+
+
+@WAYS
 @pytest.mark.parametrize("by_rows", [False, True])
-def test_inner_products_and_norms(basis: Tensor, by_rows: bool):
+def test_inner_products_and_norms(basis: Tensor, inner_products: Callable[[Tensor, Tensor], Tensor], by_rows: bool):
     basis = basis.T.contiguous().T if by_rows else basis.contiguous()
     found = inner_products(basis, basis)
     assert found.dtype == torch.float64
@@ -37,8 +43,9 @@ def test_inner_products_and_norms(basis: Tensor, by_rows: bool):
     torch.testing.assert_close(norms(basis), torch.ones(2, dtype=torch.float64), atol=ACCURATE, rtol=0)
 
 
+@WAYS
 @pytest.mark.parametrize("size", [0, 1, 2**14, 2**14 + 1])
-def test_inner_products_of_any_size(size: int):
+def test_inner_products_of_any_size(inner_products: Callable[[Tensor, Tensor], Tensor], size: int):
     A, B = torch.randn(size, 3, dtype=torch.float64), torch.randn(size, 2, dtype=torch.float64)
     torch.testing.assert_close(inner_products(A, B), A.T @ B)
 
