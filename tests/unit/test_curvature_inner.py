@@ -1,14 +1,19 @@
 """Inner products, norms and subspaces of millions of parameters in float32, where plain sums are wrong by 1e-3."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from analysis.rules.sam import Numbers, Rule
+from analysis.training.probes import Moment
+from analysis.training.probes.loss import Probe
 from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.inner import _one_by_one, _together, inner_products, norms
 from sharpflat.curvature.orthonormal import orthonormal
+from sharpflat.curvature.spectrum import spectral_density
 from sharpflat.curvature.subspace import DominantSubspace
 
 P = 3_000_000
@@ -81,3 +86,35 @@ def test_the_eigensolver_with_millions_of_parameters(basis: Tensor):
     torch.testing.assert_close(found.eigenvalues, torch.tensor([2.0, 1.0]), atol=ACCURATE, rtol=0)
     assert deviation(found.eigenvectors) < ACCURATE
     assert deviation(found.start) < ACCURATE
+
+
+class Identity:
+    size, dtype, device = P, torch.float32, torch.device("cpu")
+
+    def matmat(self, V: Tensor, /) -> Tensor:
+        return V.clone()
+
+
+def test_the_spectral_density_with_millions_of_parameters():
+    found = spectral_density(Identity(), probes=1, steps=1)
+    assert float(found["nodes"].squeeze()) == pytest.approx(1, abs=ACCURATE)
+
+
+def test_sam_ascends_by_its_radius(basis: Tensor):
+    seen: list[Tensor] = []
+
+    def gradient(theta: Tensor) -> Tensor:
+        seen.append(theta)
+        return basis[:, 0]
+
+    Rule(Numbers(learning_rate=1, rho=2, batch_size=50)).update(torch.zeros(P), gradient, {})
+    assert float(seen[1].double().norm()) == pytest.approx(2, rel=ACCURATE)
+
+
+def test_the_norms_that_the_loss_probe_measures(basis: Tensor):
+    moment: Moment = SimpleNamespace(
+        value_and_gradient=lambda: (torch.tensor(1.0), basis[:, 0]), theta=basis[:, 0], start=3 * basis[:, 0]
+    )  # type: ignore[assignment]
+    row = Probe.measure(Probe.__new__(Probe), moment)
+    assert row["gradient_norm"] == pytest.approx(1, abs=ACCURATE)
+    assert row["distance"] == pytest.approx(2, rel=ACCURATE)
