@@ -32,7 +32,7 @@ def _together(A: Tensor, B: Tensor) -> Tensor:
     count, rest = divmod(len(A), _PIECE)
     whole = len(A) - rest
     pieces = A[:whole].unflatten(0, (count, _PIECE)).transpose(1, 2) @ B[:whole].unflatten(0, (count, _PIECE))
-    return pieces.double().sum(0) + (A[whole:].T @ B[whole:])
+    return pieces.double().sum(0) + (A[whole:].T @ B[whole:])  # type: ignore[no-any-return]
 
 
 def norms(V: Tensor) -> Tensor:
