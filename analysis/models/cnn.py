@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 class Numbers(ModelNumbers):
+    product_cost: ClassVar[float] = 2
     kind: Literal["cnn"] = "cnn"
     channels: Annotated[Count, Field(description="Channels of each convolution [channels]")]
     convolutions: Annotated[Layers, Field(description="Number of convolutions, each with a 2×2 max-pool [layers]")] = 2

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class Numbers(ModelNumbers):
     takes: ClassVar[Literal["image", "text", "toy"]] = "text"
+    product_cost: ClassVar[float] = 10
     kind: Literal["encoder"] = "encoder"
     width: Annotated[Count, Field(description="Width of each position [features]")]
     heads: Annotated[Count, Field(description="Attention heads of a layer [heads]")]

@@ -7,7 +7,7 @@ convolution with normalisation (He et al.'s option B). Convolutions have no bias
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 class Numbers(ModelNumbers):
+    product_cost: ClassVar[float] = 5
     kind: Literal["resnet8"] = "resnet8"
     width: Annotated[Count, Field(description="Channels of the first convolution; usually 16 [channels]")]
 

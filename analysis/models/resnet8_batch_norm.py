@@ -8,7 +8,7 @@ convolutions start as He et al.'s (normal, fan out) and have no bias.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 class Numbers(ModelNumbers):
+    product_cost: ClassVar[float] = 4
     kind: Literal["resnet8_batch_norm"] = "resnet8_batch_norm"
     width: Annotated[Count, Field(description="Channels of the first convolution; usually 16 [channels]")]
     group: Annotated[

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 class Numbers(ModelNumbers):
     takes: ClassVar[Literal["image", "text", "toy"]] = "text"
+    product_cost: ClassVar[float] = 10
     kind: Literal["transformer"] = "transformer"
     width: Annotated[
         Count, Field(description="Length of the vector that represents a word, a multiple of `heads` [numbers]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # convolutions' channels in width
 
 
 class Numbers(ModelNumbers):
+    product_cost: ClassVar[float] = 5
     kind: Literal["vgg11"] = "vgg11"
     width: Annotated[Count, Field(description="Channels of the first convolution; 64 in configuration A [channels]")]
     initialisation: Annotated[

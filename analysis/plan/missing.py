@@ -10,16 +10,6 @@ from analysis.specs import SegmentSpec
 
 Exists = Callable[[str], bool]  # whether a file, relative to the results, is there
 
-# A Hessian product's time at the sizes of `quick`, relative to the MLP's. Other models count as the MLP.
-PRODUCT_COST = {
-    "cnn": 2.0,
-    "vgg11": 5.0,
-    "resnet8": 5.0,
-    "resnet8_batch_norm": 4.0,
-    "encoder": 10.0,
-    "transformer": 10.0,
-}
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -141,5 +131,5 @@ def expected_refreshes(spec: SegmentSpec) -> float:
     data = spec.problem.data
     if data.holdout:  # the Hessian uses only these examples, but a refresh has further costs
         refreshes *= max(data.holdout / data.examples, 0.2)
-    cost = (steps / 30 + refreshes) * PRODUCT_COST.get(spec.problem.model.kind, 1.0)
+    cost = (steps / 30 + refreshes) * spec.problem.model.product_cost
     return cost / 50 if spec.problem.loss == "value" else cost  # a toy's cost is negligible compared with a network's

@@ -61,9 +61,11 @@ class ModelNumbers(Frozen):
 
     Attributes:
         takes: the kind of data that it accepts.
+        product_cost: a Hessian product's time at the sizes of `quick`, relative to the MLP's. Jobs are packed by it.
     """
 
     takes: ClassVar[Literal["image", "text", "toy"]] = "image"
+    product_cost: ClassVar[float] = 1.0
     kind: str
 
     def words(self) -> str:
