@@ -20,23 +20,26 @@ NUMBERS: dict[str, Callable[[xr.Dataset], float]] = {
     "λ₁ over the last quarter": late_sharpness,
     "Hessian products per 100 steps": products,
 }
+RING: style.Look = {"markersize": 8, "markerfacecolor": "none"}  # another mark at the same place shows in it
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
     """One row for each setting: drop in log-loss, sharpness and products over 1 − mean overlap, a mark for each run.
-    Runs that never refresh it are at the right edge."""
+    Runs that never refresh it are at the right edge, and those of the first family are rings."""
     figure, rows = style.rows_of_panels(len(panels), len(NUMBERS))
     looks: dict[str, style.Look] = {}
     for row, panel in zip(rows, panels, strict=True):
         labels = list(panel.families)
         for label, color in zip(labels, style.shades_of(len(labels)), strict=True):
-            looks[label] = {"color": color, "marker": "s" if label.endswith("steps") else "o", "linestyle": "none"}
+            marker = "s" if label.endswith("steps") else "o"
+            looks[label] = {"color": color, "marker": marker, "markersize": 4, "linestyle": "none"}
+        looks[labels[0]] |= RING
         drifts = {(label, i): 1 - mean_overlap(m.run) for label in labels for i, m in enumerate(panel.families[label])}
         edge = 3 * max([drift for drift in drifts.values() if isfinite(drift)], default=1.0)
         for axes, (name, number) in zip(row, NUMBERS.items(), strict=True):
             for (label, i), drift in drifts.items():
                 x = max(drift, 1e-7) if isfinite(drift) else edge
-                axes.plot(x, number(panel.families[label][i].run), markersize=4, **looks[label])
+                axes.plot(x, number(panel.families[label][i].run), **looks[label])
             axes.set_xscale(LogScale())
             axes.set_ylabel(name)
         style.log_axis(row[-1])
