@@ -10,6 +10,7 @@ from torch import Tensor
 from analysis.rules.sam import Numbers, Rule
 from analysis.training.probes import Moment
 from analysis.training.probes.loss import Probe
+from sharpflat.curvature import inner
 from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.inner import _one_by_one, _together, inner_products, norms
 from sharpflat.curvature.orthonormal import orthonormal
@@ -55,6 +56,12 @@ def test_inner_products_of_any_size(inner_products: Callable[[Tensor, Tensor], T
     torch.testing.assert_close(inner_products(A, B), A.T @ B)
 
 
+def test_only_a_cpu_multiplies_piece_by_piece(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inner, "_one_by_one", None)
+    V = torch.empty(5, 2, device="meta")
+    assert inner_products(V, V).shape == (2, 2)
+
+
 def test_a_subspace_of_millions_of_parameters(basis: Tensor):
     for laid_out in (basis.contiguous(), basis.T.contiguous().T):
         subspace = DominantSubspace(laid_out)  # is accepted
@@ -88,16 +95,19 @@ def test_the_eigensolver_with_millions_of_parameters(basis: Tensor):
     assert deviation(found.start) < ACCURATE
 
 
-class Identity:
+class TwoEigenvalues:
+    """A diagonal matrix of 3 and 1 in turn: Lanczos finds both in two steps."""
+
     size, dtype, device = P, torch.float32, torch.device("cpu")
+    diagonal = torch.tensor([3.0, 1.0]).repeat(P // 2)
 
     def matmat(self, V: Tensor, /) -> Tensor:
-        return V.clone()
+        return self.diagonal[:, None] * V
 
 
 def test_the_spectral_density_with_millions_of_parameters():
-    found = spectral_density(Identity(), probes=1, steps=1)
-    assert float(found["nodes"].squeeze()) == pytest.approx(1, abs=ACCURATE)
+    found = spectral_density(TwoEigenvalues(), probes=1, steps=2)
+    assert sorted(found["nodes"].values[0]) == pytest.approx([1, 3], abs=ACCURATE)
 
 
 def test_sam_ascends_by_its_radius(basis: Tensor):
@@ -115,6 +125,6 @@ def test_the_norms_that_the_loss_probe_measures(basis: Tensor):
     moment: Moment = SimpleNamespace(
         value_and_gradient=lambda: (torch.tensor(1.0), basis[:, 0]), theta=basis[:, 0], start=3 * basis[:, 0]
     )  # type: ignore[assignment]
-    row = Probe.measure(Probe.__new__(Probe), moment)
+    row = Probe(None, {}).measure(moment)
     assert row["gradient_norm"] == pytest.approx(1, abs=ACCURATE)
     assert row["distance"] == pytest.approx(2, rel=ACCURATE)
