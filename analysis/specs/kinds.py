@@ -61,8 +61,8 @@ class ModelNumbers(Frozen):
 
     Attributes:
         takes: the kind of data that it accepts.
-        product_cost: a Hessian product's time at the sizes of `quick`, relative to the MLP's. The workflow packs jobs by
-            it.
+        product_cost: a Hessian product's time at the sizes of `quick`, relative to the MLP's. The workflow packs
+            jobs by it.
     """
 
     takes: ClassVar[Literal["image", "text", "toy"]] = "image"
