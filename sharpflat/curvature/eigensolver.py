@@ -55,7 +55,8 @@ class TopEigenspace:
         eigenvectors: [P, K], orthonormal columns.
         residuals: [K], ‖A u_i − λ_i u_i‖, from products with exactly these vectors.
         products: Number of matrix-vector products used. A block of m counts m.
-        converged: Whether every residual is within its tolerance, and the products are more than rounding errors.
+        converged: Whether every residual is within its tolerance or `enough` accepted the vectors, and the products are
+            more than rounding errors.
         reason: Why it did not converge; None if it did.
         start: [P, m] with K <= m <= K + guard, orthonormal. It is the block from which to start the next solve nearby.
             It is one power step ahead of the Ritz vectors, in their order, and usually more accurate, but no product

@@ -86,7 +86,7 @@ class Remembering:
 
     @property
     def unconverged_refreshes(self) -> int:
-        """Number of refreshes whose eigenpairs missed the tolerance. Their subspace was used all the same."""
+        """Number of refreshes that did not converge (see `Refresh.converged`). Their subspace was used all the same."""
         return self._memory["unconverged_refreshes"]
 
     @property

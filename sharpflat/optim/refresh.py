@@ -31,7 +31,8 @@ class Refresh:
         residual: the largest residual norm of the eigenpairs.
         overlap: the overlap with the previous subspace, in [0, 1]; NaN at the first refresh.
         products: number of Hessian products used.
-        converged: whether the eigensolver reached its tolerance.
+        converged: whether the eigensolver reached its tolerance, or, with a bound on the update's error, was accurate
+            enough for that.
         reason: why it did not converge; None if it did.
         interval: steps since the previous refresh; 0 at the first.
         error: relative error that this step's filtered update would have had with the previous subspace,

@@ -79,7 +79,7 @@ def test_the_page_of_results_is_of_the_archived_claims(profile):
     )
     if profile == "quick":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        assert f"{papers.count('| holds |')} of {VERDICTS[profile]} verdicts hold" in readme
+        assert f"{papers.count('| holds |')} of {VERDICTS[profile]} verdicts on the papers' claims hold" in readme
 
 
 def test_the_page_of_panels_is_of_the_archived_claims():
