@@ -8,6 +8,8 @@ from math import inf
 from types import FunctionType
 from typing import Any, Self, TypeVar
 
+import torch
+
 from sharpflat.errors import InputError
 
 
@@ -28,7 +30,7 @@ def check_counts(*, at_least: int = 1, **counts: int | None) -> None:
             raise InputError(f"{name} must be an integer of at least {at_least}, not {count!r}")
 
 
-def check_tolerance(tolerance: float) -> None:
+def check_tolerance(tolerance: float, name: str = "tolerance") -> None:
     """Refuses a tolerance that is negative, infinite or not a number.
 
     Raises:
@@ -39,7 +41,20 @@ def check_tolerance(tolerance: float) -> None:
     except (TypeError, ValueError, RuntimeError):
         fits = False
     if not fits:
-        raise InputError(f"tolerance must be a finite number of at least 0, not {tolerance!r}")
+        raise InputError(f"{name} must be a finite number of at least 0, not {tolerance!r}")
+
+
+def cpu_generator(generator: torch.Generator | None, seed: int) -> torch.Generator:
+    """The generator, or a new one with this seed.
+
+    Raises:
+        InputError: It is not a CPU generator. (Random vectors are drawn on the CPU, so that every device has the same.)
+    """
+    if generator is None:
+        return torch.Generator().manual_seed(seed)
+    if generator.device.type != "cpu":
+        raise InputError("generator must be a CPU generator: torch.Generator()")
+    return generator
 
 
 def check_picklable(name: str, value: object) -> None:

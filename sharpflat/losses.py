@@ -41,7 +41,8 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
             f"loss 'mse': outputs have shape {list(outputs.shape)}, targets {list(targets.shape)}; "
             "targets must be class indices [N] or floats of the outputs' shape"
         )
-    return 0.5 * (outputs - targets.to(outputs.dtype)).square().flatten(1).sum(1)
+    squares = (outputs - targets.to(outputs.dtype)).square()
+    return 0.5 * (squares.flatten(1).sum(1) if squares.ndim > 1 else squares)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int | None = None) -> Tensor:

@@ -333,7 +333,7 @@ def _components(single: Panel, rule: str) -> Part:
 
 
 def amplify(panel: Panel) -> Part:
-    """open-optimizers: optimizers of after the papers amplify the bulk too."""
+    """open-optimizers: other optimizers amplify the bulk too."""
 
     def judged(single: Panel) -> tuple[list[Part], dict[str, float]]:
         found = {label: rates(single, label) for label in OPTIMIZERS}

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class Sized(Protocol):
-    """An operator on R^P, or an objective with P parameters."""
+    """An operator on R^P, an objective with P parameters, or a subspace of R^P."""
 
-    size: int
-    dtype: torch.dtype
-    device: torch.device
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
 
 class Operator:

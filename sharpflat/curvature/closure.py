@@ -33,14 +33,16 @@ class LossHessian(Operator):
             parameters: leaf tensors of any shapes.
 
         Raises:
-            InputError: there is no parameter, dtypes or devices are mixed, or the closure's result is not a scalar
-                tensor, depends on none of the parameters, or was already differentiated.
+            InputError: there is no parameter or one occurs twice, dtypes or devices are mixed, or the closure's result
+                is not a scalar tensor, depends on none of the parameters, or was already differentiated.
         """
         check_autograd()
         self._parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         lazy = [p for p in self._parameters if isinstance(p, torch.nn.parameter.UninitializedParameter)]
         if lazy:
             raise InputError("a parameter of a lazy layer has no shape yet: run the model once first, model(inputs)")
+        if len({id(p) for p in self._parameters}) < len(self._parameters):
+            raise InputError("a parameter occurs twice (tied weights?): give each parameter once")
         kinds = {(p.dtype, p.device) for p in self._parameters}
         if len(kinds) != 1:
             raise InputError(f"parameters must all share one dtype and device: {kinds or 'none'}")

@@ -215,11 +215,12 @@ class Stream:
 
     targets = None
 
-    def __init__(self, batches: Iterable[Any], move: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, batches: Iterable[Any], move: Callable[[Tensor], Tensor], coupled: int | None = None) -> None:
         """Reads all batches once.
 
         Raises:
-            InputError: The iterable shuffles, can be read only once, is empty, or does not yield pairs of trees.
+            InputError: The iterable shuffles, can be read only once, is empty, or does not yield pairs of trees, or its
+                batches would cut groups of `coupled` examples.
         """
         self.inputs = batches
         self._batches = _checked(batches)
@@ -230,6 +231,11 @@ class Stream:
             numbers = count_of(inputs, "inputs"), count_of(targets, "targets")
             if numbers[0] != numbers[1]:
                 raise InputError(f"a batch needs as many targets as inputs: {numbers[0]}, {numbers[1]}")
+            if coupled is not None and self.count % coupled:
+                raise InputError(
+                    f"coupled={coupled} needs batches of a multiple of {coupled} examples (but for the last one): "
+                    f"{self.count} examples come before batch {len(self._digests)}"
+                )
             self.count += numbers[0]
             self._digests.append(_digest(inputs, targets))
         if self.count == 0:
@@ -293,12 +299,17 @@ class Stream:
 
 
 def open_data(
-    inputs: Any, targets: Any, move: Callable[[Tensor], Tensor], chunk_size: int | None, lengths: Any
+    inputs: Any,
+    targets: Any,
+    move: Callable[[Tensor], Tensor],
+    chunk_size: int | None,
+    lengths: Any,
+    coupled: int | None = None,
 ) -> Examples | Stream:
     """The data behind the arguments of an `Objective`.
 
     Raises:
-        InputError: They are neither trees of tensors nor a stream, or `lengths` do not fit them.
+        InputError: They are neither trees of tensors nor a stream, or `lengths` or `coupled` do not fit them.
     """
     if targets is not None:
         if isinstance(inputs, DataLoader | Dataset):
@@ -309,13 +320,13 @@ def open_data(
     if isinstance(inputs, IterableDataset) and not isinstance(inputs, DataLoader):
         raise InputError("wrap the IterableDataset in a DataLoader, which makes batches of its examples")
     if isinstance(inputs, Dataset):
-        inputs = DataLoader(inputs, batch_size=chunk_size or _DATASET_BATCH)  # in order
+        inputs = DataLoader(inputs, batch_size=coupled or chunk_size or _DATASET_BATCH)  # in order
     if isinstance(inputs, Tensor | Mapping) or not isinstance(inputs, Iterable):
         raise InputError(
             f"targets are missing: {type(inputs).__name__} is not a DataLoader, Dataset or other re-iterable of "
             "(inputs, targets)"
         )
-    return Stream(inputs, move)
+    return Stream(inputs, move, coupled)
 
 
 def _begin(batches: Iterable[Any]) -> Iterator[Any]:

@@ -30,7 +30,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from sharpflat.arguments import check_counts, check_tolerance
+from sharpflat.arguments import check_counts, check_tolerance, cpu_generator
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.searchspace import SearchSpace
@@ -133,8 +133,7 @@ def top_eigenspace(
     """
     if which not in _WHICH:
         raise InputError(f"which must be one of {', '.join(_WHICH)}, not {which!r}")
-    if generator is not None and generator.device.type != "cpu":
-        raise InputError("generator must be a CPU generator: torch.Generator()")
+    generator = cpu_generator(generator, _SEED)
     with without_autocast(operator.device):
         options = (
             beyond,
@@ -148,7 +147,7 @@ def top_eigenspace(
             enough,
         )
         if which == "smallest":
-            return _negated(_solve(_Negative(operator), k, *options, magnitude=False))
+            return _negated(_solve(_Negative(operator), k, *options, magnitude=False, sign=-1))
         return _solve(operator, k, *options, magnitude=which == "magnitude")
 
 
@@ -178,25 +177,25 @@ def _solve(
     start: Tensor | None,
     tolerances: tuple[float, float],
     max_products: int | None,
-    generator: torch.Generator | None,
+    generator: torch.Generator,
     guard: int,
     block: int | None,
     max_basis: int | None,
     enough: Enough | None,
     *,
     magnitude: bool,
+    sign: int = 1,
 ) -> TopEigenspace:
     P = operator.size
     check_counts(k=k, block=block, max_products=max_products, max_basis=max_basis)
     check_counts(at_least=0, guard=guard, beyond=beyond)
     check_tolerance(tolerances[0])
-    check_tolerance(tolerances[1])
+    check_tolerance(tolerances[1], "beyond_tolerance")
     first, k = min(k, P), min(k + beyond, P)  # from here on k counts all that are returned
     width = min(P, k + guard)
     max_products = 30 * (k + guard) if max_products is None else max_products
     if max_products < k:
         raise InputError(f"max_products ({max_products}) must be at least k{' + beyond' * (k > first)} ({k})")
-    generator = torch.Generator().manual_seed(_SEED) if generator is None else generator
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
     new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
 
@@ -222,7 +221,7 @@ def _solve(
                 break
             new = _random(operator, 1, generator, search.vectors)
 
-    reason = search.reason(residuals, inf if accepted else tolerances[0], first, converged)
+    reason = search.reason(residuals, inf if accepted else tolerances[0], first, converged, sign)
     stepped = search.stepped(k, width - k)
     start = search.ritz_vectors(width) if stepped is None else stepped
     return TopEigenspace(

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sharpflat.arguments import check_counts
+from sharpflat.arguments import check_counts, cpu_generator
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.objective import Objective
 from sharpflat.curvature.operators import joint_products
@@ -52,19 +52,16 @@ def energy_decomposition(
         (vectors multiplied; each by all three operators).
 
     Raises:
-        InputError: There are fewer than two probes, which would give no standard error, or the subspace and θ have
-            different sizes.
+        InputError: There are fewer than two probes, which would give no standard error, the generator is not a CPU
+            generator, or the subspace and θ have different sizes.
     """
     check_counts(at_least=2, probes=probes)  # for a standard error
     if subspace.size != objective.size:
         raise InputError(f"the subspace lies in R^{subspace.size}, theta in R^{objective.size}")
-    if generator is None:
-        generator = torch.Generator().manual_seed(_SEED)
+    generator = cpu_generator(generator, _SEED)
     k = subspace.k
     signs = 2 * torch.randint(2, (probes, objective.size), generator=generator, dtype=torch.int8, device="cpu") - 1
     bulk = subspace.project_out(signs.to(device=theta.device, dtype=theta.dtype).T)
-    if k >= objective.size:
-        bulk = torch.zeros_like(bulk)  # not its rounding errors
     vectors = torch.cat([subspace.basis, bulk], dim=1)
     with without_autocast(theta.device):
         rows = [_decompose(vectors, images, k) for images in joint_products(objective, theta, vectors)]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpflat.arguments import check_counts
+from sharpflat.arguments import check_counts, cpu_generator
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
-from sharpflat.errors import InputError
 
 _SEED = 20240605  # of the probes, if no generator is given
 _TOGETHER = 8
@@ -67,10 +66,7 @@ def _estimate(
     operator: SymmetricOperator, probes: int, generator: torch.Generator | None, *, diagonal: bool
 ) -> Estimate:
     check_counts(at_least=2, probes=probes)  # for a standard error
-    if generator is None:
-        generator = torch.Generator().manual_seed(_SEED)
-    if generator.device.type != "cpu":
-        raise InputError("generator must be a CPU generator: torch.Generator()")
+    generator = cpu_generator(generator, _SEED)
     mean = squares = torch.zeros(operator.size if diagonal else (), dtype=torch.float64, device=operator.device)
     done = 0
     with without_autocast(operator.device):

@@ -133,7 +133,7 @@ class Objective(_Views):
 
         Args:
             model: Any module without batch-dependent layers (but see `coupled`).
-            loss: "mse", "cross_entropy", or a function `loss(outputs, targets) -> [N]`.
+            loss: "mse", "cross_entropy", "value" (the output itself), or a function `loss(outputs, targets) -> [N]`.
             inputs: [N, ...]. They are moved to the parameters' device, and floats are cast to their dtype. They may
                 also be a dict, list or tuple of such tensors, which are the model's keyword or positional arguments,
                 unless it takes one argument. Without targets, they are a Dataset, DataLoader or other re-iterable of
@@ -156,14 +156,15 @@ class Objective(_Views):
             coupled: Number of examples that are evaluated together, for a model that couples the examples of a batch,
                 as batch norm does in training mode. L is then the mean over fixed groups of this many examples, in the
                 order of the data (the last group may be smaller), and so a function of θ. A minibatch is divided in the
-                same way. `None` means that the model treats each example separately.
+                same way. Batches of a stream must have a multiple of this many examples. `None` means that the model
+                treats each example separately.
             check: False skips the self-check at the first evaluation.
 
         Raises:
             InputError: There is no trainable parameter, dtypes or devices are mixed, parameters are complex, there are
                 no examples or unequal numbers of them, the loss is unknown, `chunk_size` or `memory_budget` is less
-                than 1, lengths do not fit the inputs, the output of a module depends on the batch or on random numbers,
-                or there are targets of −100 without `ignore_index` or `count`.
+                than 1, lengths do not fit the inputs, batches do not fit `coupled`, the output of a module depends on
+                the batch or on random numbers, or there are targets of −100 without `ignore_index` or `count`.
         """
         self.model = uncompiled(model)
         self.vector = ParameterVector(self.model, parameters)
@@ -177,7 +178,7 @@ class Objective(_Views):
         self._mean = Mean(loss, count, ignore_index)
         self.loss: PerExampleLoss = self._mean.loss
         self.weight_decay = self._mean.checked_decay(weight_decay)
-        self.data: Examples | Stream = open_data(inputs, targets, self._moved, coupled or chunk_size, lengths)
+        self.data: Examples | Stream = open_data(inputs, targets, self._moved, chunk_size, lengths, coupled)
         self._mean.bind(self.data)
         self.count = self.data.count
         self.modes = Modes(self.model, self.device)

@@ -147,7 +147,7 @@ class _Products:
     def _block_width(self, count: int) -> int:
         """Number of vectors in one backward pass."""
         chunks = self.objective.chunks
-        if count == 1 or not self._batches:
+        if count <= 1 or not self._batches:
             return 1
         each = chunks.bytes_per_example * chunks.size
         if self.objective.device.type == "cuda":

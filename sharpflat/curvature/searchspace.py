@@ -106,9 +106,9 @@ class SearchSpace:
         eigenvalue, largest = abs(self.kth(k)), float(residuals[:k].max())
         return largest <= max(tolerance, 1e-2) * eigenvalue or eigenvalue <= self.rounding
 
-    def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool) -> str | None:
-        """Why the pairs do not count as converged; None if they do."""
-        largest = f"the largest residual is {float(residuals.max()):.1e}, with λ_k = {self.kth(k):.1e}"
+    def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool, sign: int) -> str | None:
+        """Why the pairs do not count as converged; None if they do. A is `sign` times the user's operator."""
+        largest = f"the largest residual is {float(residuals.max()):.1e}, with λ_k = {sign * self.kth(k):.1e}"
         if self.asymmetry:
             return (
                 f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {self.asymmetry:.1e} for unit "

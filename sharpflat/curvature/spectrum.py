@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sharpflat.arguments import check_counts
+from sharpflat.arguments import check_counts, cpu_generator
 from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
@@ -47,14 +47,14 @@ def spectral_density(
         that ended early is padded with weight 0. Attributes: `width`, `products`.
 
     Raises:
-        InputError: `probes`, `steps` or `grid` is less than 1, or the width is not positive and finite.
+        InputError: `probes`, `steps` or `grid` is less than 1, the generator is not a CPU generator, or the width is
+            not positive and finite, or less than the distance of the grid's points (which could then miss a peak).
         NonFiniteProductError: A product is not finite.
     """
     check_counts(probes=probes, steps=steps, grid=grid)
     if width is not None and not 0 < width < float("inf"):
         raise InputError(f"width must be positive and finite, not {width!r}")
-    if generator is None:
-        generator = torch.Generator().manual_seed(_SEED)
+    generator = cpu_generator(generator, _SEED)
     start = torch.randn(probes, operator.size, dtype=torch.float64, generator=generator, device="cpu")
     start = start.to(device=operator.device, dtype=operator.dtype)
     steps = min(steps, operator.size)
@@ -78,6 +78,12 @@ def spectral_density(
 
     if width is None:
         width = (nodes.max() - nodes.min()) / 100 or 1e-3 * max(1.0, float(np.abs(nodes).max()))
+    span = nodes.max() - nodes.min() + 10 * width
+    if (grid - 1) * width < span:
+        raise InputError(
+            f"{grid} points (grid) are too few for eigenvalues smoothed by {width:.3g} (width) over a range of "
+            f"{span:.3g}: give at least {int(np.ceil(span / width)) + 1}, or a larger width"
+        )
     points = np.linspace(nodes.min() - 5 * width, nodes.max() + 5 * width, grid)
     densities = np.stack([_smooth(points, n, w, width) for n, w in zip(nodes, weights, strict=True)])
     error = densities.std(axis=0, ddof=1) / np.sqrt(probes) if probes > 1 else np.full(grid, np.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpflat.curvature.base import check_vectors
 from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.errors import InputError
@@ -39,6 +40,16 @@ class DominantSubspace:
             raise InputError(f"the basis is not orthonormal: UᵀU differs from I by {float(error.max()):.1e}")
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the basis."""
+        return self.basis.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the basis."""
+        return self.basis.device
+
+    @property
     def k(self) -> int:
         """The dimension of the subspace."""
         return self.basis.shape[1]
@@ -49,24 +60,43 @@ class DominantSubspace:
         return self.basis.shape[0]
 
     def project(self, v: Tensor) -> Tensor:
-        """P_k v, for a vector [P] or the columns of a matrix [P, K]."""
-        with without_autocast(v.device):
-            return self.basis @ self._coordinates(v).to(v.dtype)
+        """P_k v, for a vector [P] or the columns of a matrix [P, K].
+
+        Raises:
+            InputError: v has another size, dtype or device than the basis.
+        """
+        coordinates = self._coordinates(v).to(v.dtype)
+        with without_autocast(self.device):
+            return self.basis @ coordinates
 
     def project_out(self, v: Tensor) -> Tensor:
-        """(I − P_k) v, the part in the bulk subspace, for a vector [P] or the columns of a matrix [P, K]."""
-        return v - self.project(v)
+        """(I − P_k) v, the part in the bulk subspace, for a vector [P] or the columns of a matrix [P, K].
+
+        It is exactly 0 if k = P.
+
+        Raises:
+            InputError: v has another size, dtype or device than the basis.
+        """
+        inside = self.project(v)
+        return v - inside if self.k < self.size else 0 * v
 
     def alignment(self, v: Tensor) -> Tensor:
-        """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], and 0 for v = 0: a scalar for [P], or [K] for the columns of [P, K]."""
-        norm = norms(v)
-        with without_autocast(v.device):
-            part = norms(self._coordinates(v))
-        ratio = (part / norm.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1)
+        """χ_k(v) = ‖P_k v‖/‖v‖ in [0, 1], and 0 for v = 0: a scalar for [P], or [K] for the columns of [P, K].
+
+        Raises:
+            InputError: v has another size, dtype or device than the basis.
+        """
+        part, norm = norms(self._coordinates(v)), norms(v)
+        ratio = (part / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1)
         return torch.where(norm > 0, ratio, 0 * norm).to(v.dtype)
 
     def overlap(self, other: DominantSubspace) -> float:
-        """‖UᵀU'‖_F²/min(k, k') in [0, 1], the mean squared cosine of the angles; it is 1 for equal subspaces."""
+        """‖UᵀU'‖_F²/min(k, k') in [0, 1], the mean squared cosine of the angles; it is 1 for equal subspaces.
+
+        Raises:
+            InputError: The other basis has another size, dtype or device.
+        """
+        check_vectors(other.basis, self, ndim=2)
         smaller = min(self.k, other.k)
         if smaller == 0:
             return 0.0
@@ -75,4 +105,7 @@ class DominantSubspace:
 
     def _coordinates(self, v: Tensor) -> Tensor:
         """Uᵀ v in float64, [k] or [k, K]."""
-        return inner_products(self.basis, v) if v.ndim > 1 else inner_products(self.basis, v[:, None])[:, 0]
+        columns = isinstance(v, Tensor) and v.ndim > 1
+        check_vectors(v, self, ndim=2 if columns else 1)
+        with without_autocast(self.device):
+            return inner_products(self.basis, v) if columns else inner_products(self.basis, v[:, None])[:, 0]

@@ -92,6 +92,7 @@ class SubspaceFilter:
             beta_bulk: weight of the bulk component.
 
         Raises:
+            InputError: the Hessian or the filter's k or tolerance does not suit `top_eigenspace`.
             NonFiniteProductError: a Hessian product is not finite.
         """
         if alpha_dom == beta_bulk:

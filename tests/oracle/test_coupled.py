@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import DataLoader, TensorDataset
 
 from analysis.models import build
 from analysis.models.resnet8_batch_norm import Numbers
@@ -131,6 +132,20 @@ def test_what_changes_with_each_pass_is_refused_and_what_couples_is_named():
     assert Hessian(objective, objective.theta).matmat(v[:, None]).isfinite().all()
     with pytest.raises(InputError, match="omit chunk_size and lengths"):
         Objective(free, "mse", x, y, coupled=4, chunk_size=2)
+
+
+def test_batches_of_a_stream_must_hold_whole_groups():
+    """Groups of 4, 2, 4 and 2 would be another function of θ."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2)).double()
+    x, y = torch.randn(12, 4).double(), torch.arange(12) % 2
+    with pytest.raises(
+        InputError, match=r"coupled=4 needs batches of a multiple of 4 examples .* 6 examples come before"
+    ):
+        Objective(model, "mse", DataLoader(TensorDataset(x, y), batch_size=6), coupled=4)
+    expected = Objective(model, "mse", x, y, coupled=4)
+    for data in (DataLoader(TensorDataset(x, y), batch_size=8), TensorDataset(x, y)):
+        streamed = Objective(model, "mse", data, coupled=4)
+        torch.testing.assert_close(streamed.gradient(streamed.theta), expected.gradient(expected.theta))
 
 
 def test_what_remembers_earlier_calls_is_found_out_in_groups_too():

@@ -1,4 +1,4 @@
-"""Rules of after the papers against torch's optimizers or transcriptions of the papers, in float64."""
+"""Rules that the papers do not have against torch's optimizers or transcriptions of the papers, in float64."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import functools
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ from sharpflat import (
 )
 from sharpflat.curvature.subspace import DominantSubspace
 from tests.oracle.test_robustness_silent import Wrapped, assert_right, data, dense, net, renorm
+
+ELSEWHERE: Any = SimpleNamespace(device=torch.device("cuda"))  # a generator, as far as checks look
 
 
 def eye(size: int) -> Tensor:
@@ -113,6 +116,11 @@ def test_arguments_are_checked() -> None:
         lambda: objective.value(theta, torch.tensor([99])),
         lambda: objective.value(theta, torch.tensor([], dtype=torch.long)),
         lambda: objective.value(theta, torch.tensor([0.5])),
+        lambda: top_eigenspace(H, 2, generator=ELSEWHERE),
+        lambda: trace(H, generator=ELSEWHERE),
+        lambda: spectral_density(H, generator=ELSEWHERE),
+        lambda: energy_decomposition(objective, theta, DominantSubspace(theta[:, None][:, :0]), generator=ELSEWHERE),
+        lambda: spectral_density(H, width=1e-9),
         lambda: trace(H, probes=1),
         lambda: diagonal(H, probes=2.0),
         lambda: Objective(net(), 3, *data()),
@@ -139,6 +147,9 @@ def test_arguments_are_checked() -> None:
         except Exception as error:
             raise AssertionError(f"case {number}") from error
         raise AssertionError(f"case {number} was accepted")
+    with pytest.raises(InputError, match="beyond_tolerance must be"):
+        top_eigenspace(H, 2, beyond=1, beyond_tolerance=-1.0)
+    assert H.matmat(theta[:, None][:, :0]).shape == (objective.size, 0)
 
 
 def test_a_loss_hessian_after_a_step_says_to_make_a_new_one() -> None:
@@ -327,6 +338,12 @@ def test_streams_that_are_no_fixed_data_are_refused(stream: Any, message: str) -
 
 
 # ---------------------------------------------------------------- 17: outputs
+def test_one_number_an_example() -> None:
+    model = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)).double()
+    x, y = data()[0], torch.arange(12) / 12
+    assert_right(Objective(model, "mse", x, y), dense(lambda: 0.5 * (model(x) - y).square().mean(), model))
+
+
 def test_objects_and_tuples_need_output() -> None:
     class Pair(nn.Sequential):
         def forward(self, input: Tensor) -> Any:
@@ -526,6 +543,8 @@ def test_which_end_of_the_spectrum(which: str) -> None:
     warm = top_eigenspace(Matrix(), 4, which=which, start=found.start, tolerance=1e-3)
     assert warm.converged
     assert warm.products <= 6
+    short = top_eigenspace(Matrix(), 4, which=which, tolerance=1e-8, max_products=20)
+    assert f"λ_k = {float(short.eigenvalues[-1]):.1e}" in (short.reason or "")
 
 
 def test_trace_and_diagonal_within_their_errors() -> None:

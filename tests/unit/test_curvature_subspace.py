@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from sharpflat import effective_learning_rates
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.errors import InputError
 
@@ -27,6 +28,43 @@ def test_alignment() -> None:
     columns = torch.stack([V, 0 * V, PLANE.project(V), PLANE.project_out(V)], dim=1)
     assert PLANE.alignment(columns).tolist() == pytest.approx([0.6, 0, 1, 0])
     assert math.isnan(PLANE.alignment(torch.full((4,), torch.nan, dtype=torch.float64)))
+
+
+def test_alignment_of_small_numbers() -> None:
+    """Smaller than the least normal number of float16, which χ must not be divided by."""
+    plane = DominantSubspace(PLANE.basis.half())
+    assert plane.alignment(torch.tensor([3e-6, 0.0, 4e-6, 0.0]).half()).item() == pytest.approx(0.6, abs=0.02)
+
+
+def test_nothing_is_left_of_a_vector_in_the_whole_space() -> None:
+    turned = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0))).Q
+    assert DominantSubspace(turned).project_out(V.float()).tolist() == [0, 0, 0, 0]
+
+
+def test_effective_rates_without_a_component_are_nan() -> None:
+    """Up to rounding: of g in S_k, project_out leaves 1e-16 ‖g‖, and a rate of that would be an arbitrary number."""
+    basis = torch.linalg.qr(torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+    subspace, g = DominantSubspace(basis), basis.sum(1)
+    assert subspace.project_out(g).norm() > 0
+    dominant, bulk = effective_learning_rates(-0.1 * g, gradient=g, subspace=subspace)
+    assert dominant == pytest.approx(0.1)
+    assert math.isnan(bulk)
+    outside = subspace.project_out(torch.ones(50, dtype=torch.float64))
+    dominant, bulk = effective_learning_rates(-0.1 * outside, gradient=outside, subspace=subspace)
+    assert math.isnan(dominant)
+    assert bulk == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("v", [V.float(), V[:3], V[None, None], [3.0, 0.0, 4.0, 0.0]])
+def test_vectors_of_another_kind_are_refused(v: torch.Tensor) -> None:
+    for use in (PLANE.project, PLANE.project_out, PLANE.alignment):
+        with pytest.raises(InputError, match=r"expected a tensor"):
+            use(v)
+
+
+def test_overlap_needs_subspaces_of_one_space() -> None:
+    with pytest.raises(InputError, match=r"expected a tensor \[4, 'K'\]"):
+        PLANE.overlap(DominantSubspace(torch.eye(5, dtype=torch.float64)[:, :2]))
 
 
 def test_overlap() -> None:
