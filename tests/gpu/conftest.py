@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
 
 NEEDS_CUDA = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+def devices(*values: Iterable[Any]) -> list[Any]:
+    """Each of the product of the values on a GPU; the first also on the CPU, where the test compares equal runs."""
+    rows = list(product(*values))
+    return [(*rows[0], "cpu"), *(pytest.param(*row, "cuda", marks=NEEDS_CUDA) for row in rows)]
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])

@@ -1,6 +1,6 @@
 """Training and measuring on a GPU equal those on the CPU up to rounding, and a run can move from one to the other.
 
-Each test also runs with the CPU as the device, where the results must be bit-identical.
+The first case of each test also runs with the CPU as the device, where the results must be bit-identical.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from analysis.training import segment as segment_module
 from analysis.training.problem import make_problem
 from analysis.training.segment import Interrupted, Result, train_segment
 from analysis.training.torch_setup import prepare
-from tests.gpu.conftest import NEEDS_CUDA
+from tests.gpu.conftest import NEEDS_CUDA, devices
 from tests.specs import probes
 from tests.unit.test_segment import spec
 from tests.workflow.project import Project
@@ -103,19 +103,19 @@ def near(found: Result, expected: Result, tolerance: float) -> None:
             np.testing.assert_allclose(found.trajectory[name], variable, **given)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "device"), devices(MODELS), indirect=["device"])
 def test_twenty_steps_are_those_of_the_cpu(model: str, device: str) -> None:
     made = wanted(model, probes=PLAIN)
     close(trained(made, device), trained(made, "cpu"), device, 1e-8)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "device"), devices(RULES), indirect=["device"])
 def test_every_rules_steps_are_those_of_the_cpu(rule: str, device: str) -> None:
     made = wanted(rule=rule, probes=PLAIN)
     close(trained(made, device), trained(made, "cpu"), device, 1e-6)
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn"])
+@pytest.mark.parametrize(("model", "device"), devices(["mlp", "cnn"]), indirect=["device"])
 def test_what_is_measured_and_filtered_is_that_of_the_cpu(model: str, device: str) -> None:
     """To the eigensolver's tolerance: where it stops may hang on the last digit."""
     made = wanted(model, filter=FILTER)
@@ -178,8 +178,7 @@ def no_waiting(device: str) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("filtered", [False, True], ids=["plain", "filtered"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "filtered", "device"), devices(RULES, [False, True]), indirect=["device"])
 def test_between_probes_the_host_does_not_wait(
     rule: str, filtered: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +197,7 @@ def test_between_probes_the_host_does_not_wait(
     assert steps == list(range(13))
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "transformer"])
+@pytest.mark.parametrize(("model", "device"), devices(["mlp", "cnn", "transformer"]), indirect=["device"])
 @pytest.mark.slow
 def test_energies_are_those_of_the_cpu(model: str, device: str) -> None:
     made = wanted(model)
@@ -222,13 +221,13 @@ def device_of(path: Path) -> str:
     return json.loads(read_dataset(path).attrs[PROVENANCE])["device"]
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param(jobs, marks=NEEDS_CUDA) for jobs in "12"])  # on the CPU: test_run
 @pytest.mark.slow
-def test_the_run_command_on_the_device(jobs: str, device: str, tmp_path: Path) -> None:
+def test_the_run_command_on_a_gpu(jobs: str, tmp_path: Path) -> None:
     project = Project.of_sources(tmp_path)
     command = [sys.executable, "-m", "analysis", "run", "--profile", "families", "--only", "curvature"]
     done = subprocess.run(
-        [*command, "--jobs", jobs, "--device", device],
+        [*command, "--jobs", jobs, "--device", "cuda"],
         cwd=project.path,
         env=project.environment,
         text=True,
@@ -241,7 +240,7 @@ def test_the_run_command_on_the_device(jobs: str, device: str, tmp_path: Path) -
     made = [*results.glob("segments/*/trajectory.nc"), *results.glob("energies/*.nc")]
     assert len(made) > len(list(results.glob("energies/*.nc"))) > 0
     for path in made:
-        assert device_of(path).partition(":")[0] == device, path
+        assert device_of(path).partition(":")[0] == "cuda", path
 
 
 @pytest.mark.parametrize("workflow", [pytest.param("gpu", marks=NEEDS_CUDA)])  # local: tests/workflow

@@ -1,4 +1,4 @@
-"""Update rules against PyTorch's own optimizers, at full size: 784-200-200-10 on 5,000 images, 20 steps."""
+"""Update rules against PyTorch's own optimizers, for the MLP of full size, 784-200-200-10: 20 steps on 400 images."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ RULES = {
 def data():
     train = load(SUBSET, DATA_DIR)
     inputs, _ = image_tensors(train, train, "unit", torch.float64)
-    return inputs, label_tensor(train)
+    return inputs[:400], label_tensor(train)[:400]
 
 
 def model() -> nn.Module:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from importlib import import_module
 from itertools import combinations
 
@@ -153,11 +154,19 @@ PANELS: dict[str, Callable[..., Panel]] = {
 }
 
 
-def drawn(module: str, panels: list[Panel]) -> Figure:
+def drawn(module: str, panels: list[Panel], laid_out: bool = False) -> Figure:
+    """Where a test reads places, the figure has to be laid out, which takes most of the time."""
     with style.applied():
         figure = import_module(f"analysis.figures.{module}").draw(panels)
-        figure.canvas.draw()
+        if laid_out:
+            figure.draw_without_rendering()
     return figure
+
+
+@cache
+def usual(module: str, seeds: int = 1) -> Figure:
+    """Of runs that did nothing unusual. No test changes it."""
+    return drawn(module, [PANELS[module](seeds)])
 
 
 def of_colour(axes: Axes, colour: str) -> list[Line2D]:
@@ -188,13 +197,13 @@ def test_a_run_of_its_own_is_a_family_of_one():
 @pytest.mark.parametrize("module", PANELS)
 @pytest.mark.slow
 def test_the_title_says_k_and_how_many_seeds(module: str):
-    titles = [drawn(module, [PANELS[module](seeds)]).axes[0].get_title(loc="left") for seeds in (1, 3)]
+    titles = [usual(module, seeds).axes[0].get_title(loc="left") for seeds in (1, 3)]
     assert titles == ["MLP (k = 2)", "MLP (k = 2, 3 seeds)"]
 
 
 @pytest.mark.parametrize("module", PANELS)
 def test_the_description_says_what_was_run(module: str):
-    text = "\n".join(words(drawn(module, [PANELS[module]()]).axes[0]))
+    text = "\n".join(words(usual(module).axes[0]))
     assert "P = 1,234" in text
     assert "Hessian on the last 7" in text
     assert "lr 0.25, batch 5" in text
@@ -255,7 +264,7 @@ def test_sharpness_and_gradient_norm_as_they_were_measured():
 
 
 def test_the_threshold_stands_beside_the_sharpness_alone():
-    left, right = drawn("instability", [unstable()]).axes
+    left, right = usual("instability").axes
 
     def thresholds(axes: Axes) -> list[Line2D]:
         return [line for line in of_colour(axes, style.GREY) if list(line.get_ydata()) != [0, 1]]
@@ -390,7 +399,7 @@ def test_cells_have_the_mean_final_loss_and_accuracy(seeds: int):
 
 
 def test_the_losses_colours_are_logarithmic_the_accuracys_linear():
-    left, right = maps(drawn("interpolation_grid", [grid()]))
+    left, right = maps(usual("interpolation_grid"))
     assert isinstance(mesh_of(left).norm, LogNorm)
     assert not isinstance(mesh_of(right).norm, LogNorm)
     losses = mean_over(1, 0)
@@ -411,7 +420,7 @@ def luminance(colour) -> float:
 
 
 def test_every_value_is_legible_on_its_colour():
-    for axes in maps(drawn("interpolation_grid", [grid()])):
+    for axes in maps(usual("interpolation_grid")):
         mesh = mesh_of(axes)
         for (alpha, beta), texts in in_cells(axes).items():
             if alpha == beta == 0:
@@ -424,13 +433,13 @@ def test_every_value_is_legible_on_its_colour():
 
 
 def test_what_was_not_run_is_blank_and_says_so():
-    for axes in maps(drawn("interpolation_grid", [grid()])):
+    for axes in maps(usual("interpolation_grid")):
         assert [t.get_text() for t in in_cells(axes)[0.0, 0.0]] == ["not run"]
         assert mesh_of(axes).get_array().mask[0, 0]
 
 
 def test_the_three_methods_are_outlined_and_named():
-    for axes in maps(drawn("interpolation_grid", [grid()])):
+    for axes in maps(usual("interpolation_grid")):
         outlines = [p for p in axes.patches if not p.get_fill()]
         at = {(VALUES[int(p.get_x())], VALUES[int(p.get_y())]) for p in outlines}
         assert at == {(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)}
@@ -487,7 +496,7 @@ def test_cells_whose_runs_ended_without_a_value_are_told_from_diverged_ones():
 @pytest.mark.slow
 def test_texts_lie_within_their_cells(values: tuple[float, ...]):
     one = grid(3, lambda alpha, beta, seed: seed == 0 and (alpha == 0 or alpha == beta == 1), values=values)
-    figure = drawn("interpolation_grid", [one])
+    figure = drawn("interpolation_grid", [one], laid_out=True)
     for axes in maps(figure):
         for text in axes.texts:
             if text.get_transform() == axes.transData:
@@ -501,7 +510,7 @@ def test_texts_lie_within_their_cells(values: tuple[float, ...]):
 
 
 def test_the_updates_are_told():
-    text = "\n".join(words(maps(drawn("interpolation_grid", [grid()]))[0]))
+    text = "\n".join(words(maps(usual("interpolation_grid"))[0]))
     assert "SGD up to step 10, then −η (" in text
     assert "up to step 14" in text
 
@@ -612,7 +621,7 @@ def test_densities_of_the_last_snapshot():
 
 
 def test_operators_and_subspaces_are_told_apart_without_colour():
-    figure = drawn("energies", [energetic()])
+    figure = usual("energies")
     for axes in figure.axes:
         assert len({line.get_marker() for line in axes.lines}) == 3
     names = legend(figure)
@@ -669,7 +678,7 @@ def test_gaps_are_drawn_without_complaint(module: str, change: str, throughout: 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         one = PANELS[module](2, change=CHANGES[change], begin=begin)
-        assert drawn(module, [one]).axes
+        assert drawn(module, [one], laid_out=True).axes
 
 
 @pytest.mark.parametrize(("module", "seeds", "count"), pairs(PANELS, [1, 3], [1, 2]))
@@ -678,7 +687,7 @@ def test_nothing_is_clipped_and_no_texts_overlap(module: str, seeds: int, count:
     one = PANELS[module](seeds, change=diverge)
     if module == "interpolation_grid":
         one = grid(seeds, lambda alpha, beta, seed: alpha < beta)
-    figure = drawn(module, [one] * count)
+    figure = drawn(module, [one] * count, laid_out=True)
     texts = [t for axes in figure.axes for t in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)]
     texts += [t for found in figure.legends for t in found.get_texts()]
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
@@ -699,5 +708,5 @@ def test_nothing_is_clipped_and_no_texts_overlap(module: str, seeds: int, count:
 @pytest.mark.parametrize("module", ["energies", "instability"])
 @pytest.mark.slow
 def test_more_seeds_take_nothing_from_the_panels(module: str):
-    few, many = ([axes.bbox.height for axes in drawn(module, [PANELS[module](n)]).axes] for n in (1, 5))
-    assert many == pytest.approx(few, rel=0.03)
+    few, many = (drawn(module, [PANELS[module](seeds)], laid_out=True).axes for seeds in (1, 5))
+    assert [axes.bbox.height for axes in many] == pytest.approx([axes.bbox.height for axes in few], rel=0.03)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -18,17 +20,22 @@ from analysis.rules.weighed import Numbers as Weighed
 from analysis.specs import SegmentSpec, StopSpec
 from analysis.training.sampler import Sampler
 from analysis.training.segment import Interrupted, train_segment
+from analysis.training.state import State
 from sharpflat.errors import InputError
 from tests.specs import probes
 from tests.unit.test_segment import TEST, TRAIN, Reference, spec
 
 COMMON = {"learning_rate": 0.5, "batch_size": 5}
 USUAL = {"loss": 2, "test": 5, "spectrum": {"every": 3, "tolerance": 1e-9, "next_tolerance": 1e-9}}
-START = train_segment(spec(), "x", TRAIN, TEST, None).state
+
+
+@cache
+def start() -> State:
+    return train_segment(spec(), "x", TRAIN, TEST, None).state
 
 
 def run(wanted: SegmentSpec, **options):
-    return train_segment(wanted, "y", TRAIN, TEST, START, **options)
+    return train_segment(wanted, "y", TRAIN, TEST, start(), **options)
 
 
 def weighed(first, last, schedule: str = "linear", every: int = 1) -> SegmentSpec:
@@ -58,7 +65,7 @@ def test_constant_weights_are_the_filters(weights, every):
 
 @pytest.mark.slow
 def test_changing_weights_are_those_of_a_transcription():
-    reference, theta, sampler = Reference(), START.theta, Sampler(23, 5, 7)
+    reference, theta, sampler = Reference(), start().theta, Sampler(23, 5, 7)
     for done in range(10):
         U = reference.top(theta, 3)[1]
         g = reference.gradient(theta, sampler.indices(10 + done))

@@ -110,5 +110,3 @@ def test_examples_run_where_nothing_of_the_pipeline_is_installed(python, tmp_pat
     optimizer, library = EXAMPLES
     assert re.match(r"training loss \d\.\d{3}, \d+ Hessian products\n", run(python, tmp_path, "-c", optimizer))
     assert run(python, tmp_path, "-c", library).count("tensor(") == 3
-    compared = run(python, tmp_path, str(ROOT / "examples" / "subspace_sgd.py"))
-    assert len(re.findall(r"^(?:SGD|Dom-SGD|Bulk-SGD), step 600: training loss", compared, re.M)) == 3

@@ -51,6 +51,23 @@ def finished(once: Callable[[str, Callable[[Path], Project]], Project]) -> Proje
     return once("finished", make)
 
 
+@pytest.fixture(scope="session")
+def rerun(once: Callable[[str, Callable[[Path], Project]], Project], finished: Project) -> Project:
+    """A copy of the finished run in which the last segment got another number and was run again, which no test changes.
+    `ran.json` next to it lists what ran, and `before.json` when each result had been written before."""
+
+    def make(folder: Path) -> Project:
+        project = finished.copy(folder)
+        (folder / "before.json").write_text(json.dumps(project.times()), encoding="utf-8")
+        project.edit("workflow/config/tiny.yaml", "late-gd: {steps: 4}", "late-gd: {steps: 4, learning_rate: 0.01}")
+        # A script newer than the data is no reason to make them again (nor to forget what is missing).
+        (project.path / "workflow/scripts/data.py").touch()
+        (folder / "ran.json").write_text(json.dumps(project.reproduce()), encoding="utf-8")
+        return project
+
+    return once("rerun", make)
+
+
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished run, to be changed."""

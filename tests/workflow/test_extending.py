@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.store.netcdf import read_dataset
+from tests.covering import EXHAUSTIVE
 from tests.unit.test_words import undescribed
 from tests.workflow.project import ROOT, Project
 
@@ -98,15 +99,16 @@ def test_the_page_has_these_recipes() -> None:
 
 def test_each_recipe_ends_in_a_figure_and_renames_nothing(tmp_path: Path) -> None:
     project = Project.of_sources(tmp_path)
-    (tiny, families), mine = ids(project, "tiny", "families"), []
-    for title, blocks in recipes():
+    before, mine = ids(project, "tiny", "families"), []
+    for number, (title, blocks) in enumerate(recipes()):
         assert blocks, title
         for block in blocks:
             follow(project.path, *block)
-        now_tiny, now_families, now = ids(project, "tiny", "families", "mine")
-        assert (now_tiny, now_families) == (tiny, families), title
-        assert set(mine) <= set(now), title
-        mine = now
+        if EXHAUSTIVE or number in (0, len(FIGURES) - 1):
+            *now, of_mine = ids(project, "tiny", "families", "mine")
+            assert now == before, title
+            assert set(mine) <= set(of_mine), title
+            mine = of_mine
     project.reproduce(profile="mine")
     results = project.results("mine")
     for name in filter(None, FIGURES.values()):

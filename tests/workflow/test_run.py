@@ -86,6 +86,8 @@ def test_energies_and_a_family_in_several_processes(project: Project) -> None:
     assert len(plan.energies) > 1, "in one job"
     results, threads = project.results("families"), torch.get_num_threads()
     torch.set_num_threads(1)  # as a job has: another number rounds otherwise
+    for trajectory in results.glob("segments/*/trajectory.nc"):
+        assert '"device": "cpu"' in read_dataset(trajectory).attrs[PROVENANCE]
     for energies in plan.energies.values():
         found = read_dataset(results / energies.file)
         assert '"device": "cpu"' in found.attrs[PROVENANCE]

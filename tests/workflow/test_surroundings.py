@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.covering import some
 from tests.workflow.project import Project, jobs
 from tests.workflow.test_interruption import wait_until
 
@@ -56,10 +57,10 @@ def test_a_copy_plans_and_runs_its_own(project: Project, tmp_path: Path) -> None
     (foreign / "analysis").mkdir(parents=True)
     (foreign / "analysis" / "__init__.py").touch()
     new = copy.plan().runs["mlp", "late-gd"][-1]
-    for other in (project.path, foreign):
-        done = engine(copy, "--dry-run", "--config", "profile=tiny", PYTHONPATH=str(other))
+    for first, second in some([(project.path, foreign)], [(project.path, foreign), (foreign, project.path)]):
+        done = engine(copy, "--dry-run", "--config", "profile=tiny", PYTHONPATH=f"{first}:{second}")
         assert new in jobs(done.stdout), done.stdout
-    assert new in jobs(copy.run("dry-run", PYTHONPATH=f"{project.path}:{foreign}").stdout)
+    assert new in jobs(copy.run("dry-run", PYTHONPATH=f"{foreign}:{project.path}").stdout)
 
 
 def test_by_hand_jobs_import_the_code_of_this_folder(sources: Project, tmp_path: Path) -> None:
@@ -212,23 +213,25 @@ def test_no_pipeline_beside_one_that_was_started_by_hand(sources: Project, tmp_p
 
 
 def test_a_home_that_cannot_be_written(sources: Project) -> None:
-    for variables in ({"HOME": "/proc/none"}, {"XDG_CACHE_HOME": "/dev/null/x"}):
-        done = sources.run("dry-run", **variables)
-        assert done.returncode == 0, done.stdout
-        assert (sources.path / ".snakemake" / "cache").is_dir()
+    done = sources.run("dry-run", HOME="/proc/none", XDG_CACHE_HOME="/dev/null/x")
+    assert done.returncode == 0, done.stdout
+    assert (sources.path / ".snakemake" / "cache").is_dir()
 
 
 # ---------------------------------------------------------------- options
+OPTIONS = [
+    (["--config", "profil=tiny"], '--config: profil: unknown key; did you mean "profile"?'),
+    (["claims", "--config", "profile=long"], "claims: profile long has none"),
+    (["--force", "--config", "profile=tiny"], "--force needs a target to make again"),
+    (["--config", "profile=tiny", "seed=3"], "--config: seed: unknown key; allowed: profile, results"),
+    (["distances", "--config", "profile=long"], "distances: profile long has none"),
+    (["--config", "profile=tiny", "force=losss"], "FORCE: profile tiny has no figure, claim or segment 'losss'; d"),
+]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
-    [
-        (["--config", "profil=tiny"], '--config: profil: unknown key; did you mean "profile"?'),
-        (["--config", "profile=tiny", "seed=3"], "--config: seed: unknown key; allowed: profile, results"),
-        (["claims", "--config", "profile=long"], "claims: profile long has none"),
-        (["distances", "--config", "profile=long"], "distances: profile long has none"),
-        (["--force", "--config", "profile=tiny"], "--force needs a target to make again"),
-        (["--config", "profile=tiny", "force=losss"], "FORCE: profile tiny has no figure, claim or segment 'losss'; d"),
-    ],
+    some(OPTIONS[:3], OPTIONS),
 )
 def test_options_that_would_count_for_nothing(words: list[str], said: str, sources: Project) -> None:
     in_one_line(engine(sources, "--dry-run", *words), said)
@@ -257,17 +260,16 @@ def test_without_a_profile_of_the_workflow_the_remedy_is_the_engines(project: Pr
 
 def test_what_is_there_by_name_and_made_again(project: Project) -> None:
     """By the names of rules, jobs and files; forced with the engine's words, or ours."""
-    for words in (["--until", "claims", "results/tiny/report.html"], ["claims-tiny", "report"]):
-        done = engine(project, "--dry-run", *words, "--config", "profile=tiny")
-        assert "Nothing to be done" in done.stdout, done.stdout
+    done = engine(project, "--dry-run", "--until", "claims", "results/tiny/report.html", "--config", "profile=tiny")
+    assert "Nothing to be done" in done.stdout, done.stdout
     for words, made in (
         (["--forcerun", "report", "claims-tiny"], ["claims", "report"]),
         (["-f", "results/tiny/figures/loss.png"], ["figure loss"]),
     ):
         done = engine(project, "--dry-run", *words, "--config", "profile=tiny")
         assert jobs(done.stdout) == made, done.stdout
-    done = engine(project, "--dry-run", "--config", "profile=tiny", "force=data")
-    assert {name.split()[0] for name in jobs(done.stdout)} == {"data"}
+    done = engine(project, "--dry-run", "--config", "profile=tiny", "force=data loss")
+    assert {name.split()[0] for name in jobs(done.stdout)} == {"data", "figure"}
     before, late = project.times(), project.plan().runs["mlp", "late-gd"][-1]
     done = project.run(FORCE="loss report late-gd")
     assert done.returncode == 0, done.stdout
@@ -280,7 +282,7 @@ def test_what_is_there_by_name_and_made_again(project: Project) -> None:
         "report.html",
         *(f"segments/{late}/{name}" for name in ("trajectory.nc", "state.safetensors")),
     }
-    assert "Nothing to be done" in project.run().stdout
+    assert project.would_run() == []
     again = engine(project, "--dry-run", "--config", "profile=tiny", "force=loss")
     assert jobs(again.stdout) == ["figure loss"], "as often as one likes"
 

@@ -14,8 +14,13 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
 
 def test_the_tutorial_ends_in_an_answer(tmp_path: Path) -> None:
     project, printed, trained = Project.of_sources(tmp_path), [], []
-    (project.path / "results").mkdir()  # as a clone has them, estimates are made from archived runs
-    (project.path / "results/reference").symlink_to(ROOT / "results/reference")
+    # As in a clone, estimates are made from archived runs. (A few of them, since each takes time to read.)
+    archived = sorted((ROOT / "results/reference").glob("quick/segments/mlp-mlxtend*"))[:10]
+    for folder in archived:
+        link = project.path / folder.relative_to(ROOT)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(folder)
+    assert archived
     for language, block in BLOCKS:
         if language in ("yaml", "diff"):
             first, _, content = block.partition("\n")
@@ -35,5 +40,5 @@ def test_the_tutorial_ends_in_an_answer(tmp_path: Path) -> None:
     assert [len(segments) for segments in trained] == [12, 15]
     assert trained[0] < trained[1]
     (table,) = printed
-    assert re.search(r"^label +Bulk-SGD +SGD", table, re.M) or "Bulk-SGD" in table, table
+    assert re.search(r"^label +Bulk-SGD +SGD", table, re.M), table
     assert all(rate in table for rate in ("0.02", "0.05", "0.10", "0.20")), table
