@@ -40,7 +40,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 
 @pytest.fixture(scope="session")
-def finished(once: Callable[[str, Callable[[Path], Project]], Project]) -> Project:
+def tiny(once: Callable[[str, Callable[[Path], Project]], Project]) -> Project:
     """A finished run of the tiny profile, which no test changes. `ran.json` next to it lists what ran."""
 
     def make(folder: Path) -> Project:
@@ -52,12 +52,18 @@ def finished(once: Callable[[str, Callable[[Path], Project]], Project]) -> Proje
 
 
 @pytest.fixture(scope="session")
-def rerun(once: Callable[[str, Callable[[Path], Project]], Project], finished: Project) -> Project:
+def finished(tiny: Project) -> Project:
+    """The finished run that a module's tests begin with; some modules have another."""
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def rerun(once: Callable[[str, Callable[[Path], Project]], Project], tiny: Project) -> Project:
     """A copy of the finished run in which the last segment got another number and was run again, which no test changes.
     `ran.json` next to it lists what ran, and `before.json` when each result had been written before."""
 
     def make(folder: Path) -> Project:
-        project = finished.copy(folder)
+        project = tiny.copy(folder)
         (folder / "before.json").write_text(json.dumps(project.times()), encoding="utf-8")
         project.edit("workflow/config/tiny.yaml", "late-gd: {steps: 4}", "late-gd: {steps: 4, learning_rate: 0.01}")
         # A script newer than the data is no reason to make them again (nor to forget what is missing).
