@@ -54,6 +54,13 @@ def missing(plan: Plan, results: Path) -> set[str]:
     return absent | {drawn.record for drawn in plan.drawn if not is_made(drawn, results)}
 
 
+def remove_old_checkpoints(plan: Plan, results: Path) -> None:
+    """Removes the checkpoints of finished segments, which are left if a job is killed between segments of its batch."""
+    for segment in plan.segments.values():
+        if all((results / file).exists() for file in segment.files):
+            (results / "checkpoints" / f"{segment.id}.safetensors").unlink(missing_ok=True)
+
+
 def check(record: Path) -> None:
     """Checks that the result's files are those that were recorded.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.execution.locks import only_pipeline
-from analysis.execution.records import missing
+from analysis.execution.records import missing, remove_old_checkpoints
 from analysis.execution.signals import STOPPED, Stop, remove_temporary_files
 from analysis.execution.tasks import tasks, write_at_start
 from analysis.execution.workers import Place, Waiting, alone, together
@@ -54,6 +54,7 @@ def run(
     stop = Stop(cooperative=True)
     try:
         remove_temporary_files(results)
+        remove_old_checkpoints(plan, results)
         absent = missing(part, results)
         todo = tasks(part, lambda file: file not in absent)
         waiting = Waiting([task for task in todo if draw or task.rule not in DRAWING])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.execution.records import check, is_made, recorded
+from analysis.execution.records import check, is_made, recorded, remove_old_checkpoints
+from analysis.plan.join import load_plan
 from analysis.plan.plan import PlannedClaims, PlannedFigure
 from analysis.specs.panels import FigureSpec
 from sharpflat.errors import InputError
@@ -34,6 +35,18 @@ def test_what_fails_leaves_no_record(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), recorded([OTHER], [str(tmp_path / "fig-22222222.json")], []):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_goes_once_its_segment_is_finished(tmp_path: Path) -> None:
+    """As after a kill between two segments of a batch."""
+    plan = load_plan("quick")
+    finished, begun = list(plan.segments.values())[:2]
+    for file in (*finished.files, begun.files[0], *(f"checkpoints/{s.id}.safetensors" for s in (finished, begun))):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert len(begun.files) > 1
+    remove_old_checkpoints(plan, tmp_path)
+    assert [path.stem for path in (tmp_path / "checkpoints").iterdir()] == [begun.id]
 
 
 @pytest.fixture

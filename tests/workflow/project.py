@@ -228,7 +228,7 @@ def assert_whole(results: Path) -> None:
 def assert_same_results(one: Project, other: Project, *folders: str) -> None:
     """Of the tiny profile: equal datasets and the same bytes of other files, in all folders or in these."""
     names, others = ({n for n in p.times() if not folders or n.startswith(folders)} for p in (one, other))
-    assert names == others != set()
+    assert names == others != set(), names ^ others
     for name in names:
         first, second = one.results() / name, other.results() / name
         if first.suffix == ".nc":

@@ -3,6 +3,7 @@ import signal
 import time
 from contextlib import suppress
 
+from analysis.execution.records import remove_old_checkpoints
 from analysis.execution.signals import STOPPED, pass_on, remove_temporary_files
 from analysis.execution.tasks import write_at_start
 
@@ -14,6 +15,7 @@ shell.prefix("set -euo pipefail; trap '' INT; exec ")
 
 onstart:
     remove_temporary_files(RESULTS)
+    remove_old_checkpoints(PLAN, Path(RESULTS))
     mend_times()
     write_at_start(Path(RESULTS), MISSING, ASKED, AGAIN)  # for a cluster's jobs, and for make status
     progress.RUN = progress.Run(
