@@ -219,7 +219,7 @@ class Stream:
         """Reads all batches once.
 
         Raises:
-            InputError: The iterable shuffles, can be read only once, is empty, or does not yield pairs of trees, or its
+            InputError: The iterable shuffles, can be read only once, is empty or does not yield pairs of trees, or its
                 batches would cut groups of `coupled` examples.
         """
         self.inputs = batches

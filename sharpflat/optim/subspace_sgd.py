@@ -85,7 +85,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             lr: learning rate.
             alpha_dom: weight of the dominant component, a number or a function of the number of earlier steps.
             beta_bulk: weight of the bulk component, a number or a function of the number of earlier steps.
-            k: dimension of the dominant subspace. From the number of parameters on, everything is dominant.
+            k: dimension of the dominant subspace. If it is P or more, everything is dominant.
             refresh_every: steps between refreshes, at least 1. The default is 10 unless one of the next two is given.
             refresh_error: largest relative error of the filtered update, for example 0.05. The subspace is refreshed as
                 often as this needs.

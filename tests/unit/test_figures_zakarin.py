@@ -155,7 +155,7 @@ PANELS: dict[str, Callable[..., Panel]] = {
 
 
 def drawn(module: str, panels: list[Panel], laid_out: bool = False) -> Figure:
-    """Where a test reads places, the figure has to be laid out, which takes most of the time."""
+    """A test that reads positions needs the layout, which takes most of the time."""
     with style.applied():
         figure = import_module(f"analysis.figures.{module}").draw(panels)
         if laid_out:
@@ -165,7 +165,7 @@ def drawn(module: str, panels: list[Panel], laid_out: bool = False) -> Figure:
 
 @cache
 def usual(module: str, seeds: int = 1) -> Figure:
-    """Of runs that did nothing unusual. No test changes it."""
+    """A figure of ordinary runs, for tests that do not change it."""
     return drawn(module, [PANELS[module](seeds)])
 
 

@@ -18,7 +18,7 @@ from tests.covering import EXHAUSTIVE
 from tests.workflow.project import Project, assert_same_results, assert_whole
 
 # How many kills, and from when on: the stages in their order ("": before any job), by the names of their scripts.
-# Those that write in other ways, each once; with EXHAUSTIVE=1 twenty kills in all stages, in some six minutes.
+# Three that write in different ways, each once; with EXHAUSTIVE=1 twenty kills in all of them, in some six minutes.
 ROUNDS = 2 if EXHAUSTIVE else 1
 KILLS = {"": 1, "segments": 1, "figures": 1}
 KILLS |= {"data": 1, "segments": 3, "distances": 1, "figures": 2, "claims": 1, "report": 1} if EXHAUSTIVE else {}
