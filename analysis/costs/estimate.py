@@ -85,7 +85,7 @@ def experience(folders: Iterable[Path]) -> Experience:
 
 
 def _refreshes(file: Path) -> Iterable[Refreshes]:
-    with xr.open_dataset(file) as dataset:
+    with xr.open_dataset(file, decode_cf=False, create_default_indexes=False) as dataset:
         attributes, sizes = dataset.attrs, dataset.sizes
         spec = json.loads(attributes["specification"])
         run, model, k = attributes["id"], spec["problem"]["model"]["kind"], spec["problem"]["k"]
@@ -240,6 +240,6 @@ def _seconds(results: Path, ids: Iterable[str]) -> dict[str, float]:
     for name in ids:
         for file in (results / "segments" / name / "trajectory.nc", results / "energies" / f"{name}.nc"):
             if file.exists():
-                with xr.open_dataset(file) as dataset:
+                with xr.open_dataset(file, decode_cf=False, create_default_indexes=False) as dataset:
                     found[name] = float(json.loads(dataset.attrs[PROVENANCE])["seconds"])
     return found
