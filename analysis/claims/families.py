@@ -82,7 +82,11 @@ def standard_error(samples: Sequence[float]) -> float:
 
 
 def every_seed(
-    panel: Panel, labels: Sequence[str], judged: Callable[[Panel], tuple[list[Part], dict[str, float]]]
+    panel: Panel,
+    labels: Sequence[str],
+    judged: Callable[[Panel], tuple[list[Part], dict[str, float]]],
+    *,
+    may_diverge: bool = False,
 ) -> Part:
     """Whether a claim holds with every seed.
 
@@ -91,6 +95,7 @@ def every_seed(
         labels: the labels of the claim.
         judged: gives the parts of the claim with one seed, from single runs, and numbers by name. With several seeds,
             numbers that all seeds have are reported as means with intervals.
+        may_diverge: whether `judged` decides what a diverged run means. Otherwise such runs are refused.
     """
     if not panel.families:
         alone, _ = judged(panel)
@@ -98,6 +103,8 @@ def every_seed(
     parts, numbers = [], []
     for varied, single in alike(panel, ["seed"], labels):
         with locating_gaps(in_words(varied)):
+            if not may_diverge:
+                completed(single, *labels)
             found, measured = judged(single)
         parts += [(holds, f"{in_words(varied)}: {text}") for holds, text in found]
         numbers.append(measured)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from analysis.claims.families import completed, every_seed
+from analysis.claims.families import every_seed
 from analysis.claims.measured import (
     NotMeasured,
     Part,
@@ -61,7 +61,6 @@ def aligns(panel: Panel) -> Part:
     """song-1: the gradient aligns with the dominant subspace along SGD."""
 
     def judged(single: Panel) -> Judged:
-        completed(single, "SGD")
         median = float(values(single, "SGD", "alignment", 0.5).median())
         return [(median >= MIN_ALIGNMENT, f"median χ_k {median:.3f}")], {"median χ_k": median}
 
@@ -72,7 +71,6 @@ def low_rank(panel: Panel) -> Part:
     """song-lowrank: the k largest eigenvalues are separated from the rest."""
 
     def judged(single: Panel) -> Judged:
-        completed(single, "SGD")
         k = specification(run(single, "SGD"))["problem"]["k"]
         kth, following = (eigenvalue(single, "SGD", i, 0.5) for i in (k, k + 1))
         if not bool((following > 0).all()):
@@ -97,7 +95,6 @@ def _dropped(panel: Panel, branch: str, **within: float) -> Part:
     """The branch's drop in log-loss compared with SGD's, with every seed."""
 
     def judged(single: Panel) -> Judged:
-        completed(single, "SGD", branch)
         dropped, compared, _ = drops(single, branch, "SGD")
         numbers = {f"{branch}'s drop over SGD's": dropped / compared} if compared > 0 else {}
         return [drop(single, branch, "SGD", **within)], numbers
@@ -110,7 +107,6 @@ def distance(panel: Panel) -> Part:
     labels = ("SGD", "Dom-SGD", "Bulk-SGD")
 
     def judged(single: Panel) -> Judged:
-        completed(single, *labels)
         sgd, dom, bulk = (float(values(single, label, "distance")[-1]) for label in labels)
         if sgd == 0:
             raise NotMeasured("SGD did not move from the switch")

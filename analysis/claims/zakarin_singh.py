@@ -88,7 +88,7 @@ def unstable(panel: Panel) -> Part:
         sgd = _growth(single, SGD, lambda g: g.low <= 0 <= g.high, if_diverged=False)
         return [bulk[0], sgd[0]], bulk[1] | sgd[1]
 
-    return every_seed(panel, [SGD, BULK_SGD], judged)
+    return every_seed(panel, [SGD, BULK_SGD], judged, may_diverge=True)
 
 
 def holdout_matters_little(panel: Panel) -> Part:
@@ -341,7 +341,6 @@ def gauss_newton_carries(panel: Panel) -> Part:
 
 def _energies(panel: Panel, name: str) -> Callable[[str], xr.DataArray]:
     """The energies over the last half of SGD's snapshots, by operator."""
-    completed(panel, SGD)
     window = values(panel, SGD, name, 0.5)
 
     def of(operator: str) -> xr.DataArray:

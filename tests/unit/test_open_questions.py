@@ -206,6 +206,9 @@ def test_optimizers_amplify_the_bulk():
     runs = dict.fromkeys(open_questions.OPTIMIZERS, one)
     assert open_questions.amplify(panel(**runs))[0]
     assert not open_questions.amplify(panel(**runs | {"Lion": less}))[0]
+    gone = one.assign_attrs(status="diverged", diverged_at=20)
+    with pytest.raises(NotMeasured, match="^seed 0: Muon diverged at step 20$"):
+        open_questions.amplify(panel(**runs | {"Muon": gone}))
 
 
 def batched(alignments: dict[int, float], shares: dict[int, tuple[float, float]]) -> Panel:
