@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpflat.arguments import check_counts, cpu_generator
+from sharpflat.curvature.inner import norms
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
 
@@ -75,7 +76,7 @@ def _estimate(
             bits = torch.randint(2, (count, operator.size), generator=generator, dtype=torch.int8, device="cpu")
             signs = (2 * bits - 1).to(device=operator.device, dtype=operator.dtype)
             images = operator.matmat(signs.T).T
-            check_finite(torch.linalg.vector_norm(images, dim=1).cpu(), images, done)
+            check_finite(norms(images.T).cpu(), images, done)
             samples = signs.double() * images.double()
             for sample in samples if diagonal else samples.sum(1):  # Welford's sums
                 done += 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from sharpflat.curvature.inner import inner_products
+from sharpflat.curvature.inner import inner_products, norms
 
 
 def orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Tensor:
@@ -17,6 +19,7 @@ def orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Ten
     nothing left to do; rows that are orthonormal already cost one.
     """
     eps = torch.finfo(rows.dtype).eps
+    rows, floor = _of_moderate_length(rows, floor)
     for attempt in range(3):
         if len(rows) == 0:
             return rows
@@ -44,3 +47,13 @@ def orthonormal(rows: Tensor, against: Tensor | None, floor: float = 0.0) -> Ten
             change = (directions[:, keep] / weights[keep].sqrt()).T
         rows = change.to(rows) @ rows
     return rows
+
+
+def _of_moderate_length(rows: Tensor, floor: float) -> tuple[Tensor, float]:
+    """Rows whose squares neither underflow nor overflow. They are multiplied by a power of two, which is exact."""
+    exponent = math.frexp(float(norms(rows.T).max()))[1] if len(rows) else 0
+    if abs(exponent) < 20:
+        return rows, floor
+    largest = math.frexp(torch.finfo(rows.dtype).max)[1] - 2
+    factor = math.ldexp(1.0, min(-exponent, largest))
+    return rows * factor, floor * factor

@@ -7,7 +7,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from sharpflat.curvature.inner import inner_products
+from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
 from sharpflat.errors import InputError
@@ -43,9 +43,9 @@ class SearchSpace:
     def expand(self, block: Tensor) -> None:
         """Adds the orthonormal rows [m, P], which are orthogonal to W, to W."""
         images = self.operator.matmat(block.T).T
-        norms = torch.linalg.vector_norm(images, dim=1).double().cpu()
-        check_finite(norms, images, self.products)
-        self.scale = max(self.scale, float(norms.max()))
+        lengths = norms(images.T).cpu()
+        check_finite(lengths, images, self.products)
+        self.scale = max(self.scale, float(lengths.max()))
         self.products += len(block)
         old = self.count
         columns = rows = inner_products(block.T, images.T)  # [m, m]
@@ -57,9 +57,9 @@ class SearchSpace:
         columns, rows = columns.cpu(), rows.cpu()
         asymmetry = float((columns - rows.T).abs().max())
         # Rounding in a long float32 product reaches 1e-5 of ‖A‖. A wrong operator differs by more than √ε.
-        # Below √tiny, squares underflow. Norms, and so the scale, are then zero, and the test cannot decide.
         precision = torch.finfo(block.dtype)
-        if asymmetry > precision.eps**0.5 * self.scale + precision.tiny**0.5:
+        underflow = max(precision.tiny, torch.finfo(torch.float64).tiny ** 0.5)  # of products, or of their squares
+        if asymmetry > precision.eps**0.5 * self.scale + underflow:
             if not getattr(self.operator, "exact", False):
                 raise InputError(
                     f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
@@ -101,10 +101,11 @@ class SearchSpace:
     def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
         """Whether the eigenvectors are accurate although their residuals are limited only by rounding.
 
-        They are if the residuals are small compared with λ_k, or if λ_k itself is zero up to rounding.
+        They are if the residuals are small compared with λ_k, or if λ_k itself is no more than rounding.
         """
-        eigenvalue, largest = abs(self.kth(k)), float(residuals[:k].max())
-        return largest <= max(tolerance, 1e-2) * eigenvalue or eigenvalue <= self.rounding
+        eigenvalue, kth = abs(self.kth(k)), float(residuals[k - 1])
+        small = float(residuals[:k].max()) <= max(tolerance, 1e-2) * eigenvalue
+        return small or eigenvalue <= max(kth, self.rounding / 10)
 
     def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool, sign: int) -> str | None:
         """Why the pairs do not count as converged; None if they do. A is `sign` times the user's operator."""
@@ -127,7 +128,7 @@ class SearchSpace:
         """The residual vectors of the first Ritz vectors [m, P], as rows, and their norms [m] on the CPU."""
         values = self.ritz[: len(vectors), None].to(vectors)
         residuals = torch.addcmul(self._rotate(self.images, len(vectors)), values, vectors, value=-1)
-        return residuals, torch.linalg.vector_norm(residuals, dim=1).double().cpu()
+        return residuals, norms(residuals.T).cpu()
 
     def stepped(self, k: int, guard: int = 0) -> Tensor | None:
         """The first k + `guard` Ritz vectors after a power step (A − σ), as orthonormal rows. It needs no product.

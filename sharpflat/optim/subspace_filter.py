@@ -16,9 +16,10 @@ from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.curvature.symmetric import SymmetricOperator
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
-# Random vectors from which the first refresh starts. Two need half the products of a block of k, and they are enough
-# for double eigenvalues.
-_COLD_BLOCK = 2
+# From random vectors, a search with a loose tolerance may end with another eigenvector in the place of one of the first
+# k. Neither the residuals nor the change by a power step show this. The next refreshes would keep the wrong one for
+# long.
+_COLD_TOLERANCE = 0.01
 
 
 class SubspaceFilter:
@@ -50,9 +51,9 @@ class SubspaceFilter:
 
         Args:
             k: dimension of the dominant subspace.
-            tolerance: largest residual of the eigenpairs, relative to λ_k. The eigensolver also stops once one more
-                power step neither changes more than `refresh_error` or `refresh_overlap` allows, nor can leave a larger
-                error.
+            tolerance: largest residual of the eigenpairs, relative to λ_k; from a random block, at most 0.01. From the
+                block of the last refresh, the eigensolver also stops once one more power step neither changes more than
+                `refresh_error` or `refresh_overlap` allows, nor can leave a larger error.
             refresh_every: steps between refreshes, at least 1. Give exactly one of the three refresh settings.
             refresh_error: largest relative error of the filtered update; it is refreshed as often as this needs.
             refresh_overlap: smallest overlap of the subspace in use with a new one; refreshed as often as this needs.
@@ -115,9 +116,8 @@ class SubspaceFilter:
             hessian(),
             self.k,
             start=self.start,
-            block=_COLD_BLOCK,
-            tolerance=self.tolerance,
-            enough=None if self.rule.every else enough,
+            tolerance=self.tolerance if self.start is not None else min(self.tolerance, _COLD_TOLERANCE),
+            enough=None if self.rule.every or self.start is None else enough,
         )
         # After one more power step. It is contiguous, as a tensor read from a file is, since rounding depends on
         # layout.

@@ -389,6 +389,28 @@ def test_float32_with_a_wide_spectrum() -> None:
     assert top_eigenspace(Dense(matrix), k=5, tolerance=1e-12).products < 200
 
 
+@pytest.mark.parametrize("scale", [1e-36, 1e-24, 1e24, 1e34])
+def test_the_scale_of_the_operator_does_not_matter(scale: float) -> None:
+    """Not even where the squares of its float32 products underflow or overflow."""
+    matrix = planted([5.0, 4.0, 3.0, *np.linspace(1, 2, 30)])
+    plain, scaled = (top_eigenspace(Dense((matrix * factor).float()), 3, tolerance=1e-3) for factor in (1.0, scale))
+    assert scaled.converged
+    assert scaled.products == plain.products
+    np.testing.assert_allclose(scaled.eigenvalues / scale, [5.0, 4.0, 3.0], rtol=1e-5)
+    np.testing.assert_allclose(scaled.residuals / scale, plain.residuals, rtol=0.1, atol=1e-4)
+    assert DominantSubspace(scaled.eigenvectors).overlap(DominantSubspace(plain.eigenvectors)) > 1 - 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_eigenvalues_that_rounding_hides_are_not_converged(seed: int) -> None:
+    """λ_2 and λ_3 are 40 times the rounding of the entries of A, and have no digit right."""
+    hidden = top_eigenspace(Dense(planted([1e6, 5.0, 4.9, *np.linspace(1, 4.8, 57)], seed).float()), 3)
+    assert not hidden.converged
+    assert "use float64" in str(hidden.reason)
+    of_rank_1 = top_eigenspace(Dense(planted([1e6, *[0.0] * 59], seed).float()), 3)
+    assert of_rank_1.converged
+
+
 def test_the_hessian_of_each_model(problem: Problem) -> None:
     objective = problem.objective(3)
     r = top_eigenspace(Hessian(objective, objective.theta), k=3, tolerance=1e-6, max_products=1000)

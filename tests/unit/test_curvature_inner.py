@@ -56,6 +56,12 @@ def test_inner_products_of_any_size(inner_products: Callable[[Tensor, Tensor], T
     torch.testing.assert_close(inner_products(A, B), A.T @ B)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_inner_products_in_half_precision_do_not_overflow(dtype: torch.dtype):
+    vectors = 1000 * torch.ones(2**14, 1, dtype=dtype)
+    assert float(inner_products(vectors, vectors)) == pytest.approx(2**14 * 1e6, rel=1e-2)
+
+
 def test_only_a_cpu_multiplies_piece_by_piece(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inner, "_one_by_one", None)
     V = torch.empty(5, 2, device="meta")
