@@ -84,14 +84,31 @@ def _as_run(spec: Spec, was_run: WasRun, kept: Kept) -> Spec:
     """A figure or claim with the panels that were run or are archived. Its other settings are absent."""
     panels, absent = [], dict(spec.absent)
     for planned in spec.panels:
-        panel = _run_of_panel(planned, was_run)
-        if panel is None or panel.absent:
-            panel = kept.get((spec.name, planned.setting), panel)
+        panel, old = _run_of_panel(planned, was_run), kept.get((spec.name, planned.setting))
+        if old is not None and (panel is None or panel.absent):
+            panel = old.model_copy(update={"absent": _lacking(planned, old)})
         if panel is None:
             absent[planned.setting] = NOT_RUN
         else:
             panels.append(panel)
     return spec.model_copy(update={"panels": tuple(panels), "absent": dict(sorted(absent.items()))})
+
+
+def _lacking(planned: PanelSpec, kept: PanelSpec) -> tuple[str, ...] | None:
+    """The planned members of families that a kept panel lacks. (Where it has one run, the plan may have more since.)"""
+    families, runs = dict(kept.families), dict(kept.runs)
+    absent: list[str] = []
+    for label, members in planned.families:
+        if label in families:
+            there = [varied for varied, _ in families[label]]
+            absent += [_named(label, varied) for varied, _ in members if varied not in there]
+        elif label in runs and len(members) > 1:
+            absent.append(f"{label}, {len(members) - 1} of {len(members)}")
+    return tuple(absent) or None
+
+
+def _named(label: str, varied: Mapping[str, float]) -> str:
+    return ", ".join([label, *(f"{name} {value:g}" for name, value in varied.items())])
 
 
 def _run_of_panel(panel: PanelSpec, was_run: WasRun) -> PanelSpec | None:
@@ -105,10 +122,7 @@ def _run_of_panel(panel: PanelSpec, was_run: WasRun) -> PanelSpec | None:
     if not all(ran(path) for _, path in panel.runs) or not all(members for _, members in families):
         return None
     absent = tuple(
-        ", ".join([label, *(f"{name} {value:g}" for name, value in varied.items())])
-        for label, members in panel.families
-        for varied, path in members
-        if not ran(path)
+        _named(label, varied) for label, members in panel.families for varied, path in members if not ran(path)
     )
     panel = panel.model_copy(update={"families": families, "absent": absent or None})
     if panel.energies is not None:

@@ -76,7 +76,7 @@ def low_rank(panel: Panel) -> Part:
         if not bool((following > 0).all()):
             raise NotMeasured(f"SGD: λ_{k + 1} is not positive at some steps, where λ_k/λ_(k+1) says nothing")
         gap = float((kth / following).median())
-        return [(gap >= MIN_GAP, f"median λ_k/λ_(k+1) {gap:.2f}")], {"median λ_k/λ_(k+1)": gap}
+        return [(gap >= MIN_GAP, f"median λ_k/λ_(k+1) {gap:.3f}")], {"median λ_k/λ_(k+1)": gap}
 
     return every_seed(panel, ["SGD"], judged)
 

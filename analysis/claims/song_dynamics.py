@@ -70,7 +70,13 @@ def plain_rates(panel: Panel) -> Part:
             )
         )
     )
-    return holds, f"η {eta:g}, {found.count:,} steps measured; {measured}"
+    return holds, f"η {eta:g}, {_over(panel, PLAIN_GD)}; {measured}"
+
+
+def _over(panel: Panel, label: str) -> str:
+    """Over how many steps the effective learning rates of a run are averaged."""
+    steps = run(panel, label).rate_step
+    return f"{rates(panel, label).count:,} steps measured up to {int(steps[steps < RATE_STEPS][-1]):,}"
 
 
 def amplified(panel: Panel) -> Part:
@@ -78,7 +84,7 @@ def amplified(panel: Panel) -> Part:
     found = {label: rates(panel, label) for label in FOUR}
     bulk = {label: found[label].bulk_mean for label in FOUR}
     largest = max((label for label in FOUR if label != ADAM_MOMENTUM), key=bulk.__getitem__)
-    return all_of(
+    holds, measured = all_of(
         (
             bulk[GD_MOMENTUM] >= MIN_AMPLIFICATION * bulk[PLAIN_GD],
             f"{GD_MOMENTUM}'s Bulk-LR {bulk[GD_MOMENTUM]:.4g}, {PLAIN_GD}'s {bulk[PLAIN_GD]:.4g}",
@@ -96,6 +102,7 @@ def amplified(panel: Panel) -> Part:
             if label != PLAIN_GD
         ),
     )
+    return holds, f"{_over(panel, PLAIN_GD)}; {measured}"
 
 
 def speed(panel: Panel) -> Part:

@@ -17,7 +17,8 @@ LAST = 0.5  # of SGD's steps are its last half
 
 def draw(panels: Sequence[Panel]) -> Figure:
     """One row a setting: χ_k(∇L) along SGD by batch size; over the batch size its median in SGD's last half, and the
-    drop in log-loss after the switch under SGD, Dom-SGD and Bulk-SGD: a mark for each seed, a line through the means.
+    drop in ln loss after the switch (to the mean of the last quarter) under SGD, Dom-SGD and Bulk-SGD: a mark for each
+    seed, a line through the means.
 
     Raises:
         InputError: if the families vary in something else than the batch size and the seed.
@@ -37,7 +38,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         families.over(middle, whole, scale, late_alignment, diverged_at=0.07)
         middle.set_ylim(0, 1.03)
         families.over(right, lines, scale, branches.drop, diverged_at=0.07)
-        right.set_ylabel("drop in log-loss after the switch")
+        right.set_ylabel("drop in ln loss\n(to the last quarter's mean)")
         title = f"{panel.title} (k = {drawing.k_of(whole[0].run)})"
         style.entitle(left, title, families.in_words(panel), heading="(a) alignment along SGD")
         style.head(middle, "(b) its median over SGD's last half", steps=False)

@@ -49,6 +49,22 @@ def title_of(panel: Panel) -> str:
     return f"{panel.title} (k = {k_of(members[0].run)}{f', {seeds} seeds' if seeds > 1 else ''})"
 
 
+def tested_in_words(runs: Iterable[xr.Dataset]) -> list[str]:
+    """The examples on which the runs were tested, e.g. for a panel's description: no or one line."""
+    titles = dict.fromkeys(run.attrs.get("test_title") for run in runs if run.sizes.get("test_step"))
+    return [f"tested on {', '.join(filter(None, titles))}"] if any(titles) else []
+
+
+def diverged_in_words(panel: Panel) -> list[str]:
+    """Which runs diverged, e.g. for a panel's description: no or one line."""
+    gone = {
+        label: sum(member.run.attrs["status"] == "diverged" for member in members)
+        for label, members in every_run(panel).items()
+    }
+    found = [f"{label} ({n} of {len(every_run(panel)[label])})" for label, n in gone.items() if n]
+    return [f"diverged, and not shown: {', '.join(found)}"] if found else []
+
+
 def of_seeds(panel: Panel) -> list[Panel]:
     """The panel once for each seed, if its families vary in the seed. Without families, the panel itself.
 

@@ -11,6 +11,8 @@ from analysis.figures import drawing, style
 from analysis.runs.panels import Panel
 from analysis.runs.tracks import follow
 
+ALL = "#D0D0D0"
+
 
 def draw(panels: Sequence[Panel]) -> Figure:
     """The first seed, with one column for each run. Above are the eigenvalues of each track from the switch on,
@@ -23,7 +25,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         k, steps = drawing.k_of(run), run.track_step.values
         eigenvalues, places = run.track_eigenvalues.values, follow(run.track_overlaps.values)
         names = [f"λ_{i}" for i in range(1, 1 + eigenvalues.shape[1])]
-        values.plot(steps, eigenvalues, label=names, color="#D0D0D0", linewidth=0.6, zorder=1)
+        values.plot(steps, eigenvalues, label=names, color=ALL, linewidth=0.6, zorder=1)
         for track, color in enumerate(style.shades_of(k)):
             alive = int((places[:, track] >= 0).sum())
             own, rank = eigenvalues[np.arange(alive), places[:alive, track]], places[:alive, track] + 1
@@ -32,7 +34,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
                 if alive < len(steps):
                     axes.plot(steps[alive - 1], curve[-1], marker="o", markersize=3.5, color=color)
         style.log_axis(values)
-        style.describe(values, f"{panel.title}, {label} (k = {k})", run)
+        seeds = list(drawing.every_run(panel)[label][0].varied.items())
+        style.describe(values, f"{panel.title}, {label} (k = {k})", run, more=[f"{n} {v:g}" for n, v in seeds])
         style.over_steps(ranks)
         ranks.invert_yaxis()
     upper[0].set_ylabel(drawing.EIGENVALUES)
@@ -40,5 +43,6 @@ def draw(panels: Sequence[Panel]) -> Figure:
     shades = style.shades_of(3)
     entries = ("1st at the switch", "middle", "k-th at the switch")
     lost = ("lost (overlap below ½)", {"color": style.GREY, "marker": "o", "linestyle": "none", "markersize": 3.5})
-    style.legend_below(figure, [*((n, {"color": c}) for n, c in zip(entries, shades, strict=True)), lost])
+    rest = ("all eigenvalues", {"color": ALL, "linewidth": 0.6})
+    style.legend_below(figure, [*((n, {"color": c}) for n, c in zip(entries, shades, strict=True)), lost, rest])
     return figure

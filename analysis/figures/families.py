@@ -291,14 +291,15 @@ def _entries(lines: Sequence[Line], scale: Scale) -> Iterator[tuple[str, style.L
 
 
 def in_words(panel: Panel) -> list[str]:
-    """Lines that describe how all runs of a panel were made: problem, update rules, seeds and subspaces, with the
-    values of the varied number."""
+    """Lines that describe how all runs of a panel were made: problem, test examples, update rules, seeds and subspaces,
+    with the values of the varied number."""
     runs = {label: [member.run for member in family] for label, family in drawing.every_run(panel).items()}
     problem = together(what_was_run(run) for own in runs.values() for run in own)
     made = {label: f"{_rules(own)}, {_seeds(own)}" for label, own in runs.items()}
     subspaces = {label: _subspaces(own) for label, own in runs.items()}
     alike = len(set(made.values())) == 1
-    return [*problem.splitlines(), *(list(made.values())[:1] if alike else _by_text(made)), *_by_text(subspaces)]
+    lines = [*problem.splitlines(), *drawing.tested_in_words(run for own in runs.values() for run in own)]
+    return [*lines, *(list(made.values())[:1] if alike else _by_text(made)), *_by_text(subspaces)]
 
 
 def height(panel: Panel) -> float:

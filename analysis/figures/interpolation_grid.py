@@ -83,7 +83,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
         seeds = len({member.varied.get("seed") for member in members})
         note = f", mean over {seeds} seeds" if seeds > 1 else ""
         headings = [f"({'ab'[i]}) {kind.name}{note} ({BEST} {kind.best})" for i, kind in enumerate(MAPS)]
-        more = [_how_weighted(members), *drawing.refreshes_in_words(member.run for member in members)]
+        runs = [member.run for member in members]
+        more = [_how_weighted(members), *drawing.refreshes_in_words(runs), *drawing.tested_in_words(runs)]
         style.describe(row[0], drawing.title_of(panel), members[0].run, heading=headings[0], more=more)
         style.head(row[1], headings[1])
         for axes, kind in zip(row, MAPS, strict=True):

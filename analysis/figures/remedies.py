@@ -60,7 +60,10 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes.set_title(label, fontsize=9)
     for axes in grid[-1]:
         style.over_steps(axes)
-    title = f"{drawing.title_of(panel)}, after the switch\n{what_was_run(panel.families[PLAIN][0].run)}"
+    run = panel.families[PLAIN][0].run
+    title = "\n".join(
+        [f"{drawing.title_of(panel)}, after the switch", what_was_run(run), *drawing.tested_in_words([run])]
+    )
     figure.suptitle(title, fontsize=style.DESCRIPTION_SIZE + 1, x=0.01, ha="left")
     entries: list[tuple[str, style.Look]] = [(f"η = {rate:g}", {"color": colors[rate]}) for rate in rates]
     style.legend_below(figure, [*entries, ("plain Bulk-SGD", {"color": style.GREY, "linewidth": 0.6})])

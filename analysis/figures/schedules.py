@@ -45,7 +45,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
             _point(axes, members, look | {"markersize": 6, "zorder": 4})
             entries[label] = look
         runs = {label: family[0].run for label, family in panel.families.items()}
-        style.describe(axes, drawing.title_of(panel), {CONSTANT: runs[CONSTANT]})
+        more = [*drawing.tested_in_words(runs.values()), *drawing.diverged_in_words(panel)]
+        style.describe(axes, drawing.title_of(panel), {CONSTANT: runs[CONSTANT]}, more=more)
         axes.set_xlabel("training loss at the end")
         axes.set_ylabel(drawing.ACCURACY)
     style.legend_below(figure, list(entries.items()))

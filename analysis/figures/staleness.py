@@ -16,7 +16,7 @@ from analysis.runs.branches import drop, late_sharpness, mean_overlap
 from analysis.runs.panels import Panel
 
 NUMBERS: dict[str, Callable[[xr.Dataset], float]] = {
-    "drop in log-loss after the switch": drop,
+    "drop in ln loss\n(to the last quarter's mean)": drop,
     "λ₁ over the last quarter": late_sharpness,
     "Hessian products per 100 steps": products,
 }
@@ -44,7 +44,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
             axes.set_ylabel(name)
         style.log_axis(row[-1])
         run = next(iter(panel.families.values()))[0].run
-        style.describe(row[0], drawing.title_of(panel), run, more=["right edge: never refreshed"])
+        more = ["right edge: never refreshed", *drawing.diverged_in_words(panel)]
+        style.describe(row[0], drawing.title_of(panel), run, more=more)
         for axes in row[1:]:
             style.head(axes, "", steps=False)
         for axes in row:

@@ -14,12 +14,12 @@ import pytest
 from analysis import archive
 from analysis.archive.checks import describe, specification_hash
 from analysis.archive.manifest import MANIFEST, stored
-from analysis.archive.packing import _run_of_panel
+from analysis.archive.packing import _as_run, _run_of_panel
 from analysis.claims import judge
 from analysis.figures import draw_figures
 from analysis.plan.plan import Plan
 from analysis.runs.panels import by_name
-from analysis.specs.panels import PanelSpec
+from analysis.specs.panels import ClaimSpec, PanelSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from sharpflat.errors import InputError
 from tests.workflow.project import ASCII, CHEAP, Project, jobs
@@ -293,6 +293,22 @@ def test_members_of_a_family_that_were_not_run_are_told() -> None:
     assert kept.absent == ("SGD, seed 1",)
     assert set(kept.energies) == {"begin", "end-0", "end-2"}
     assert _run_of_panel(panel, lambda file: "begin" not in file) is None
+
+
+def test_what_the_plan_has_since_and_a_kept_panel_lacks_is_told() -> None:
+    def panel(runs: tuple = (), **families: tuple[float, ...]) -> PanelSpec:
+        of = tuple((label, tuple(({"seed": s}, (f"{label}-{s}",)) for s in seeds)) for label, seeds in families.items())
+        return PanelSpec(setting="s", title="S", runs=runs, families=of)
+
+    def archived(kept: PanelSpec) -> tuple[str, ...] | None:
+        planned = ClaimSpec(name="song-sam", panels=(panel(SAM=(0, 1, 2)),))
+        (found,) = _as_run(planned, lambda file: False, {("song-sam", "s"): kept}).panels
+        assert found.families == kept.families
+        return found.absent
+
+    assert archived(panel(SAM=(0, 1, 2))) is None
+    assert archived(panel(SAM=(0, 2))) == ("SAM, seed 1",)
+    assert archived(panel(runs=(("SAM", ("old",)),))) == ("SAM, 2 of 3",)
 
 
 def test_parts_are_archived_one_after_the_other(finished: Project, partial: tuple[Plan, Path], tmp_path: Path) -> None:
