@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class LossHessian(Operator):
 
     Products are double backward passes. θ is the vector of the parameters in the given order. A parameter that does not
     require a gradient, or on which the loss does not depend, is a constant, and its rows and columns are zero. `.grad`
-    of the parameters stays as it is.
+    of the parameters stays as it is. It can be neither copied nor pickled.
 
     Attributes:
         size: P, the number of entries of θ.
@@ -53,6 +54,12 @@ class LossHessian(Operator):
         self.size = sum(self._lengths)
         self._variables = [p for p in self._parameters if p.requires_grad]
         self._gradients = self._differentiate(closure)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise InputError(
+            "a LossHessian cannot be copied or pickled, because its graph cannot: make a new LossHessian from the "
+            "closure, or use an Objective and its Hessian, which can"
+        )
 
     def _differentiate(self, closure: Callable[[], Tensor]) -> list[Tensor | None]:
         """The differentiable gradient with respect to each variable; None if the loss does not depend on it."""

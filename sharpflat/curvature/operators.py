@@ -32,6 +32,7 @@ reverse repeats the gradient for each vector. Besides, in torch 2.11 it is silen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,10 @@ class _Products:
         self._kept: list[Graph] = []
         self._kept_size = 0
         self._batches: bool | None = None  # not checked yet
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the graphs, whose tensors would come back as leaves that depend on nothing. They are rebuilt.
+        return {**self.__dict__, "_kept": []}
 
     def __call__(self, vectors: Tensor) -> list[Tensor]:
         """Products with the rows of vectors [K, P]: one [K, P] for each operator."""
@@ -160,7 +165,7 @@ class CurvatureOperator(Operator):
     """An operator on R^P at one θ of an objective.
 
     Differentiable passes at θ are built with the first product. They are kept for the next ones if the objective's
-    memory budget allows.
+    memory budget allows. A copied or pickled operator builds its own.
     """
 
     _graph: type[Graph]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -505,6 +506,27 @@ def test_what_cannot_be_pickled_is_said_and_copies_work() -> None:
             pickle.dumps(objective)
         for made in (copy.deepcopy(objective), copy.copy(objective)):
             assert torch.equal(made.gradient(made.theta), good.gradient(good.theta))
+
+
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton, FunctionalHessian])
+def test_copies_of_a_used_operator_multiply_as_it_does(kind: Any) -> None:
+    """Its kept graph would come back as leaves that depend on nothing, and all products would be zero."""
+    objective = Objective(net(), "cross_entropy", *data(), chunk_size=5)
+    operator, v = kind(objective, objective.theta), torch.ones(objective.size, dtype=torch.float64)
+    expected, stored = operator @ v, io.BytesIO()
+    torch.save(operator, stored)
+    stored.seek(0)
+    made = pickle.loads(pickle.dumps(operator)), torch.load(stored, weights_only=False), copy.deepcopy(operator)
+    for again in (*made, copy.copy(operator), operator):
+        assert torch.equal(again @ v, expected)
+
+
+@pytest.mark.parametrize("use", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_loss_hessian_cannot_be_copied(use: Any) -> None:
+    model = net()
+    H = LossHessian(mean_loss(model, data()[0]), model.parameters())
+    with pytest.raises(InputError, match=r"cannot be copied or pickled.*make a new LossHessian"):
+        use(H)
 
 
 # ---------------------------------------------------------------- doors
