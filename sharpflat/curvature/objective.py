@@ -216,7 +216,8 @@ class Objective(_Views):
         """Lets the model compute with parameters `leaves` (see `ParameterVector.leaves`), backward passes included.
 
         Raises:
-            InputError: A layer depends on the batch or on random numbers, or the model's parameters were replaced.
+            InputError: A layer depends on the batch or on random numbers, or the model's modules or parameters were
+                replaced.
         """
         self.check_layers()
         with self.modes.active(), self.vector.replaced_by(leaves):

@@ -516,6 +516,30 @@ def test_a_model_that_changed_needs_a_new_objective(change: str) -> None:
             use(objective.theta)
 
 
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    "layer", [nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm1d(8, affine=False, dtype=torch.float64), nn.Sequential(nn.Tanh())]
+)
+def test_a_replaced_module_without_parameters_is_refused(layer: nn.Module, check: bool) -> None:
+    model = net()
+    objective = Objective(model, "cross_entropy", *data(), check=check)
+    theta = objective.theta
+    H, tanh = Hessian(objective, theta), model[1]
+    expected, value = H @ theta, objective.value(theta)
+    model[1] = layer
+    mean = layer.running_mean.clone() if isinstance(layer, nn.BatchNorm1d) else None
+    uses: list[Any] = [objective.value, objective.gradient, objective.outputs, H.matvec]
+    for use in uses:
+        with pytest.raises(InputError, match=r"modules were replaced, .* make a new Objective"):
+            use(theta)
+    if isinstance(layer, nn.BatchNorm1d):
+        assert mean is not None
+        assert torch.equal(layer.running_mean, mean)
+    model[1] = tanh
+    assert torch.equal(H @ theta, expected)
+    assert torch.equal(objective.value(theta), value)
+
+
 def test_a_replaced_parameter_is_noticed_without_the_self_check_too() -> None:
     model = net()
     objective = Objective(model, "cross_entropy", *data(), check=False)
