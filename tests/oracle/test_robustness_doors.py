@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -151,6 +152,29 @@ def test_arguments_are_checked() -> None:
     with pytest.raises(InputError, match="beyond_tolerance must be"):
         top_eigenspace(H, 2, beyond=1, beyond_tolerance=-1.0)
     assert H.matmat(theta[:, None][:, :0]).shape == (objective.size, 0)
+
+
+@pytest.mark.parametrize("indices", [torch.tensor(3), 3, (3, 1), ..., torch.tensor([[3, 1]]), [[3, 1]], np.int64(3)])
+@pytest.mark.parametrize("padded", [False, True])
+def test_indices_that_would_select_features_are_refused(indices: Any, padded: bool) -> None:
+    x = data()[0][:6, None]
+    lengths = torch.ones(6, dtype=torch.int64) if padded else None
+    objective = Objective(nn.Linear(6, 6).double(), "mse", x, x, lengths=lengths)
+    with pytest.raises(InputError, match=r"indices must be one-dimensional.*torch.tensor\(\[i\]\)"):
+        objective.value(objective.theta, indices)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [slice(1, 4), [1, 2, 3], range(1, 4), np.array([1, 2, 3]), torch.arange(12) % 4 > 0, list(torch.arange(1, 4))],
+)
+def test_one_dimensional_indices_select_examples(indices: Any) -> None:
+    x, y = (t[:4] for t in data())
+    if isinstance(indices, Tensor):
+        indices = indices[:4]
+    objective = Objective(net(), "cross_entropy", x, y)
+    expected = Objective(objective.model, "cross_entropy", x[1:], y[1:]).value(objective.theta)
+    assert torch.equal(objective.value(objective.theta, indices), expected)
 
 
 def test_a_loss_hessian_after_a_step_says_to_make_a_new_one() -> None:

@@ -518,7 +518,8 @@ def test_a_model_that_changed_needs_a_new_objective(change: str) -> None:
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(
-    "layer", [nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm1d(8, affine=False, dtype=torch.float64), nn.Sequential(nn.Tanh())]
+    "layer",
+    [nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm1d(8, affine=False, dtype=torch.float64), nn.Sequential(nn.Tanh())],
 )
 def test_a_replaced_module_without_parameters_is_refused(layer: nn.Module, check: bool) -> None:
     model = net()
