@@ -358,6 +358,72 @@ def test_buffers_that_move_are_noticed_and_put_back(layer: str) -> None:
     assert objective.gradient(objective.theta).isfinite().all()
 
 
+class Graph(nn.Module):
+    """Neighbours as a sparse buffer, in several layouts."""
+
+    def __init__(self, layout: torch.layout, change: Callable[[Any, Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.inner, self.change = net(), change
+        self.register_buffer("a", (2 * torch.eye(6).double()).to_sparse(layout=layout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (self.a @ x.T).T
+        return self.inner(x if self.change is None else self.change(self, x))
+
+
+def doubled(self: Any, x: Tensor) -> Tensor:
+    self.a = 2 * self.a
+    return x
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_a_sparse_buffer_does_not_switch_off_the_check(layout: torch.layout) -> None:
+    model, (x, y) = Graph(layout), data()
+    assert_right(Objective(model, "cross_entropy", x, y), dense(lambda: F.cross_entropy(model(x), y), model))
+    state = torch.get_rng_state()
+    for change, message in ((functional_dropout, "draws random numbers"), (doubled, "changed its buffer 'a'")):
+        objective = Objective(Graph(layout, change), "cross_entropy", x, y)
+        with pytest.raises(InputError, match=message):
+            objective.value(objective.theta)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(objective.model.a.to_dense(), 2 * torch.eye(6).double())
+
+
+def test_a_check_that_cannot_be_made_is_no_pass() -> None:
+    class Odd(Tensor):
+        """A buffer that cannot be compared."""
+
+        def __eq__(self, other: Any) -> Any:
+            raise RuntimeError("no comparison")
+
+        __hash__ = Tensor.__hash__
+
+    model = net()
+    model.register_buffer("odd", torch.zeros(2).as_subclass(Odd))
+    objective = Objective(model, "cross_entropy", *data())
+    with pytest.raises(
+        InputError, match=r"the self-check failed \(RuntimeError: no comparison\); check=False skips it"
+    ):
+        objective.value(objective.theta)
+    unchecked = Objective(model, "cross_entropy", *data(), check=False)
+    assert unchecked.value(unchecked.theta).isfinite()
+
+
+def test_a_model_that_fails_on_few_examples_is_evaluated_unchecked() -> None:
+    def many(self: Any, h: Tensor) -> Tensor:
+        if len(h) < 12:
+            raise ValueError("too few examples")
+        return h
+
+    model, (x, y) = Wrapped(many), data()
+    objective = Objective(model, "cross_entropy", x, y, chunk_size=12)
+    torch.testing.assert_close(objective.value(objective.theta), F.cross_entropy(model(x), y).detach())
+    few = Objective(model, "cross_entropy", x[:5], y[:5], chunk_size=12)
+    with pytest.raises(ValueError, match="^too few examples$"):
+        few.value(few.theta)
+
+
 # ---------------------------------------------------------------- 6: blocks of vectors
 class G(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
