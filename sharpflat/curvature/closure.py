@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpflat.curvature.base import Operator, check_vectors
-from sharpflat.curvature.modes import check_autograd, explaining
+from sharpflat.curvature.modes import check_autograd, explaining, in_turn
 from sharpflat.errors import InputError
 
 
@@ -26,6 +26,7 @@ class LossHessian(Operator):
         device: device of θ.
     """
 
+    @in_turn
     def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
         """Evaluates the closure once, with gradients enabled. All products share that graph.
 
@@ -108,6 +109,7 @@ class LossHessian(Operator):
             row.copy_(self._product(v))
         return rows.T
 
+    @in_turn
     def _product(self, v: Tensor) -> Tensor:
         pieces = {id(p): piece for p, piece in zip(self._parameters, v.split(self._lengths), strict=True)}
         # If a gradient is a constant (the loss is linear in it), nothing is left to differentiate.

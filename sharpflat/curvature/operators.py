@@ -40,7 +40,7 @@ from torch import Tensor
 from sharpflat.curvature.base import Operator, check_vectors
 from sharpflat.curvature.chunks import GRAPH_FACTOR, is_out_of_memory
 from sharpflat.curvature.graphs import FunctionalGraph, Graph, HessianGraph, OuterGraph, SplitGraph
-from sharpflat.curvature.modes import check_autograd
+from sharpflat.curvature.modes import check_autograd, in_turn
 from sharpflat.curvature.objective import Objective
 
 # Vectors can be multiplied in one vmapped backward pass or one by one. The time per vector for 12 vectors on one CPU
@@ -69,6 +69,7 @@ class _Products:
         # Without the graphs, whose tensors would come back as leaves that depend on nothing. They are rebuilt.
         return {**self.__dict__, "_kept": []}
 
+    @in_turn
     def __call__(self, vectors: Tensor) -> list[Tensor]:
         """Products with the rows of vectors [K, P]: one [K, P] for each operator."""
         objective = self.objective
