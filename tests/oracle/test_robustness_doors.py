@@ -674,6 +674,24 @@ class Symmetric:
 SPREAD = [10.0, 8.0, 6.0, 5.0] + [2.0 * 0.9**i for i in range(40)]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [2.0, -0.1, 1e-10])
+def test_the_density_of_one_eigenvalue_is_one_peak(value: float, dtype: torch.dtype) -> None:
+    """The nodes differ only by rounding errors, whose range is no width."""
+    density = spectral_density(Symmetric([value] * 50, dtype), probes=4, steps=10).density
+    assert float(density.integrate("eigenvalue")) == pytest.approx(1, abs=1e-4)
+    assert float(density.eigenvalue[density.values.argmax()]) == pytest.approx(value, rel=2e-2)
+    zero = spectral_density(Symmetric([0.0] * 9, dtype), probes=4, steps=10)
+    assert float(zero.density.integrate("eigenvalue")) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_grid_finer_than_rounding_is_refused() -> None:
+    with pytest.raises(InputError, match=r"closer than rounding errors of eigenvalues of 2: give a larger width"):
+        spectral_density(Symmetric([2.0] * 50, torch.float64), probes=4, steps=10, width=1e-16)
+    density = spectral_density(Symmetric([2.0] * 50, torch.float64), probes=4, steps=10, width=1e-9).density
+    assert float(density.integrate("eigenvalue")) == pytest.approx(1, abs=1e-4)
+
+
 def test_a_little_asymmetry_does_not_end_the_search() -> None:
     operator = Symmetric(SPREAD, torch.float32, error=0.02)
     found = top_eigenspace(operator, 4)
