@@ -39,6 +39,7 @@ from torch import Tensor
 
 from sharpflat.curvature.base import Operator, check_vectors
 from sharpflat.curvature.chunks import GRAPH_FACTOR, is_out_of_memory
+from sharpflat.curvature.data import Stream, map_tree
 from sharpflat.curvature.graphs import FunctionalGraph, Graph, HessianGraph, OuterGraph, SplitGraph
 from sharpflat.curvature.modes import check_autograd, in_turn
 from sharpflat.curvature.objective import Objective
@@ -121,6 +122,8 @@ class _Products:
             if i < len(self._kept):
                 yield self._kept[i]
                 continue
+            if keep and isinstance(objective.data, Stream):  # batches may be one buffer that is refilled
+                x, y = map_tree(torch.clone, x), map_tree(torch.clone, y)
             graph = self.kind(objective, leaves, x, y)
             if keep:
                 self._kept.append(graph)
@@ -166,7 +169,8 @@ class CurvatureOperator(Operator):
     """An operator on R^P at one θ of an objective.
 
     Differentiable passes at θ are built with the first product. They are kept for the next ones if the objective's
-    memory budget allows. A copied or pickled operator builds its own.
+    memory budget allows. A copied or pickled operator builds its own. After a change of the data, make a new operator: one
+    that was used may still multiply with the Hessian of the data before.
     """
 
     _graph: type[Graph]

@@ -327,6 +327,32 @@ def test_streams_equal_tensors(stream: Any, budget: int | None) -> None:
         objective.value(objective.theta, torch.tensor([0]))
 
 
+class Refilled(Batches):
+    """Each batch in the same memory, as a tensor of its own or as NumPy's."""
+
+    def __init__(self, numpy: bool) -> None:
+        self.numpy, self.x, self.y = numpy, torch.zeros(4, 6).double(), torch.zeros(4, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = data()
+        for part in torch.arange(12).split(4):
+            if self.numpy:
+                self.x.numpy()[:], self.y.numpy()[:] = x[part].numpy(), y[part].numpy()
+            else:
+                self.x.copy_(x[part]), self.y.copy_(y[part])
+            yield self.x, self.y
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton, FunctionalHessian])
+def test_batches_that_are_refilled_in_place(kind: Any, numpy: bool) -> None:
+    model = net()
+    plain, stream = Objective(model, "cross_entropy", *data()), Objective(model, "cross_entropy", Refilled(numpy))
+    operator, v = kind(stream, plain.theta), torch.ones(plain.size, dtype=torch.float64)
+    for _ in range(3):
+        torch.testing.assert_close(operator @ v, kind(plain, plain.theta) @ v, rtol=1e-12, atol=1e-14)
+
+
 class Augmented(Batches):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in super().__iter__():
