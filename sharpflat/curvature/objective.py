@@ -168,7 +168,8 @@ class Objective(_Views):
             InputError: There is no trainable parameter, dtypes or devices are mixed, parameters are complex, there are
                 no examples or unequal numbers of them, the loss is unknown, `chunk_size` or `memory_budget` is less
                 than 1, lengths do not fit the inputs, batches do not fit `coupled`, the output of a module depends on
-                the batch or on random numbers, or there are targets of −100 without `ignore_index` or `count`.
+                the batch or on random numbers, or there are targets of −100 (or of the index that a torch loss ignores)
+                without `ignore_index` or `count`.
         """
         self.model = uncompiled(model)
         self.vector = ParameterVector(self.model, parameters)

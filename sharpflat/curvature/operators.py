@@ -169,8 +169,8 @@ class CurvatureOperator(Operator):
     """An operator on R^P at one θ of an objective.
 
     Differentiable passes at θ are built with the first product. They are kept for the next ones if the objective's
-    memory budget allows. A copied or pickled operator builds its own. After a change of the data, make a new operator: one
-    that was used may still multiply with the Hessian of the data before.
+    memory budget allows. A copied or pickled operator builds its own. After a change of the data, make a new operator,
+    because one that was used may still multiply with the Hessian of the earlier data.
     """
 
     _graph: type[Graph]

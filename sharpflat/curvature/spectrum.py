@@ -90,8 +90,8 @@ def spectral_density(
         )
     if span < 100 * np.finfo(float).eps * scale * (grid - 1):
         raise InputError(
-            f"the points of the grid are closer than rounding errors of eigenvalues of {scale:.3g}: give a larger width "
-            f"(not {width:.3g}) or a smaller grid"
+            f"the points of the grid are closer than rounding errors of eigenvalues of {scale:.3g}: give a larger "
+            f"width (not {width:.3g}) or a smaller grid"
         )
     points = np.linspace(nodes.min() - 5 * width, nodes.max() + 5 * width, grid)
     densities = np.stack([_smooth(points, n, w, width) for n, w in zip(nodes, weights, strict=True)])

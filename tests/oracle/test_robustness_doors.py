@@ -82,6 +82,36 @@ def test_ignored_labels_without_a_word_are_refused() -> None:
         Objective(model, own, x, y, ignore_index=-100)
 
 
+def test_a_batch_of_a_stream_may_have_only_ignored_targets() -> None:
+    model, (x, y) = net(), data()
+    y[:5] = -100
+    objective = Objective(model, "cross_entropy", list(zip(x.split(5), y.split(5), strict=True)), ignore_index=-100)
+    torch.testing.assert_close(objective.value(objective.theta), F.cross_entropy(model(x), y).detach())
+    assert_right(objective, dense(lambda: F.cross_entropy(model(x), y), model))
+    with pytest.raises(InputError, match="all targets are -100"):
+        Objective(model, "cross_entropy", [(x, torch.full_like(y, -100))], ignore_index=-100)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(reduction="none", ignore_index=1),
+        functools.partial(F.cross_entropy, reduction="none", ignore_index=1),
+        functools.partial(nn.CrossEntropyLoss(reduction="none", ignore_index=1)),
+    ],
+)
+def test_an_index_that_a_torch_loss_ignores_is_refused_among_the_targets(loss: Any) -> None:
+    model, (x, y) = net(), data()
+    for given in ((x, y), (TensorDataset(x, y),)):
+        with pytest.raises(InputError, match=r"targets hold 1, which .*ignore_index=1 with the loss \"cross_entropy\""):
+            Objective(model, loss, *given)
+    objective = Objective(model, loss, x, y, count=int((y != 1).sum()))
+    expected = F.cross_entropy(model(x), y, ignore_index=1).detach()
+    torch.testing.assert_close(objective.value(objective.theta), expected)
+    others = x[y != 1], y[y != 1]
+    torch.testing.assert_close(Objective(model, loss, *others).value(objective.theta), expected)
+
+
 def test_class_weights_need_a_denominator() -> None:
     model, (x, y) = net(), data()
     weight = torch.tensor([0.2, 3.0, 1.0], dtype=torch.float64)
