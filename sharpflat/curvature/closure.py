@@ -27,19 +27,22 @@ class LossHessian(Operator):
     """
 
     @in_turn
-    def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
+    def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor | tuple[str, Tensor]]) -> None:
         """Evaluates the closure once, with gradients enabled. All products share that graph.
 
         Args:
             closure: returns the loss, a scalar, without calling `backward()`.
-            parameters: leaf tensors of any shapes.
+            parameters: leaf tensors of any shapes, or pairs of their names and them (`model.named_parameters()`).
 
         Raises:
-            InputError: there is no parameter or one occurs twice, dtypes or devices are mixed, or the closure's result
-                is not a scalar tensor, depends on none of the parameters, or was already differentiated.
+            InputError: `closure` is not a function, or `parameters` are not tensors; there is no parameter or one
+                occurs twice, dtypes or devices are mixed, or the closure's result is not a scalar tensor, depends on
+                none of the parameters, or was already differentiated.
         """
         check_autograd()
-        self._parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        if not callable(closure):
+            raise InputError(f"closure must be a function that returns the loss, not {closure!r}")
+        self._parameters = _tensors(parameters)
         lazy = [p for p in self._parameters if isinstance(p, torch.nn.parameter.UninitializedParameter)]
         if lazy:
             raise InputError("a parameter of a lazy layer has no shape yet: run the model once first, model(inputs)")
@@ -132,3 +135,13 @@ class LossHessian(Operator):
             )
         found = {id(p): part for p, part in zip(self._variables, parts, strict=True)}
         return torch.cat([found.get(id(p), torch.zeros_like(p)).reshape(-1) for p in self._parameters])
+
+
+def _tensors(parameters: Iterable[Tensor | tuple[str, Tensor]]) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable) else parameters
+    found = [p[1] if isinstance(p, tuple) and len(p) == 2 else p for p in given]
+    tensors = [p for p in found if isinstance(p, Tensor)]
+    if len(tensors) < len(found):
+        kinds = sorted({type(p).__name__ for p in found if not isinstance(p, Tensor)})
+        raise InputError(f"parameters must be tensors, as in model.parameters(), not {', '.join(kinds)}")
+    return tensors

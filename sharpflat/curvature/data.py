@@ -56,9 +56,11 @@ def count_of(tree: Tree, name: str) -> int:
     """The number of examples: the length of every tensor's first dimension.
 
     Raises:
-        InputError: There is no tensor, a tensor has no dimension, or the lengths differ.
+        InputError: There is no tensor, a tensor has no dimension or is sparse, or the lengths differ.
     """
     tensors = tensors_of(tree)
+    if any(t.layout != torch.strided for t in tensors):
+        raise InputError(f"{name} hold a sparse tensor, of which chunks cannot be taken: call to_dense() on it")
     if any(t.ndim == 0 for t in tensors):
         raise InputError(f"{name} hold a tensor without a dimension; the first dimension counts the examples")
     lengths = {len(t) for t in tensors}

@@ -94,6 +94,8 @@ class ParameterVector:
         """Raises InputError unless θ is a vector [P] of these parameters' dtype and device."""
         if not isinstance(theta, Tensor):
             raise InputError(f"theta must be a tensor [{self.size}], not a {type(theta).__name__}")
+        if theta.layout != torch.strided:
+            raise InputError(f"theta must be dense, not {theta.layout}: call to_dense() on it")
         if theta.shape != (self.size,) or theta.dtype != self.dtype or theta.device != self.device:
             raise InputError(
                 f"theta must be a vector [{self.size}] of {self.dtype} on {self.device}, not "

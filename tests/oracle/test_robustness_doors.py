@@ -143,6 +143,16 @@ def test_arguments_are_checked() -> None:
         lambda: top_eigenspace(H, 2, start=[1.0]),
         lambda: top_eigenspace(H, 2, start=torch.ones(objective.size, 2, dtype=torch.complex128)),
         lambda: H.matvec([0.0] * objective.size),
+        lambda: H @ theta.to_sparse(),
+        lambda: H @ eye(objective.size).to_sparse(),
+        lambda: objective.value(theta.to_sparse()),
+        lambda: Objective(net(), "cross_entropy", data()[0].to_sparse(), data()[1]),
+        lambda: Objective(net(), "cross_entropy", [(data()[0].to_sparse(), data()[1])]),
+        lambda: Objective(net(), "mse", data()[0], torch.zeros(12, 3).to_sparse()),
+        lambda: LossHessian(lambda: theta.sum(), net()),  # type: ignore[arg-type]
+        lambda: LossHessian(lambda: theta.sum(), ["0.weight"]),
+        lambda: LossHessian(lambda: theta.sum(), [{"params": [theta]}]),
+        lambda: LossHessian(3, [theta]),
         lambda: H.matvec(theta.to(torch.complex128)),
         lambda: objective.value(list(theta)),
         lambda: objective.value(theta, torch.tensor([99])),
@@ -205,6 +215,12 @@ def test_one_dimensional_indices_select_examples(indices: Any) -> None:
     objective = Objective(net(), "cross_entropy", x, y)
     expected = Objective(objective.model, "cross_entropy", x[1:], y[1:]).value(objective.theta)
     assert torch.equal(objective.value(objective.theta, indices), expected)
+
+
+def test_a_loss_hessian_accepts_named_parameters() -> None:
+    model = net()
+    H = LossHessian(mean_loss(model, data()[0]), model.named_parameters())
+    torch.testing.assert_close(H @ eye(H.size), dense(mean_loss(model, data()[0]), model))
 
 
 def test_a_loss_hessian_after_a_step_says_to_make_a_new_one() -> None:
