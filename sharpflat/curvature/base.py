@@ -98,9 +98,11 @@ class Operator:
 
 
 def check_vectors(v: Tensor, like: Sized, ndim: int) -> None:
-    """Raises InputError unless v is a vector [P] (`ndim` 1) or a matrix [P, K] (2) of like's size, dtype and device."""
+    """Raises InputError unless v is dense, [P] (`ndim` 1) or [P, K] (2), and of like's size, dtype and device."""
     if not isinstance(v, Tensor):
         raise InputError(f"expected a tensor, not a {type(v).__name__}")
+    if v.layout != torch.strided:
+        raise InputError(f"expected a tensor that is dense, not {v.layout}: call to_dense() on it")
     fits = v.ndim == ndim and v.shape[0] == like.size
     if not fits or v.dtype != like.dtype or v.device != like.device:
         shape = [like.size, "K"][:ndim]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from sharpflat.curvature.base import Operator, check_vectors
-from sharpflat.curvature.modes import check_autograd, explaining
+from sharpflat.curvature.modes import check_autograd, explaining, in_turn
 from sharpflat.errors import InputError
 
 
@@ -17,7 +18,7 @@ class LossHessian(Operator):
 
     Products are double backward passes. θ is the vector of the parameters in the given order. A parameter that does not
     require a gradient, or on which the loss does not depend, is a constant, and its rows and columns are zero. `.grad`
-    of the parameters stays as it is.
+    of the parameters stays as it is. It can be neither copied nor pickled.
 
     Attributes:
         size: P, the number of entries of θ.
@@ -25,19 +26,23 @@ class LossHessian(Operator):
         device: device of θ.
     """
 
-    def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
+    @in_turn
+    def __init__(self, closure: Callable[[], Tensor], parameters: Iterable[Tensor | tuple[str, Tensor]]) -> None:
         """Evaluates the closure once, with gradients enabled. All products share that graph.
 
         Args:
             closure: returns the loss, a scalar, without calling `backward()`.
-            parameters: leaf tensors of any shapes.
+            parameters: leaf tensors of any shapes, or pairs of their names and them (`model.named_parameters()`).
 
         Raises:
-            InputError: there is no parameter or one occurs twice, dtypes or devices are mixed, or the closure's result
-                is not a scalar tensor, depends on none of the parameters, or was already differentiated.
+            InputError: `closure` is not a function, or `parameters` are not tensors; there is no parameter or one
+                occurs twice, dtypes or devices are mixed, or the closure's result is not a scalar tensor, depends on
+                none of the parameters, or was already differentiated.
         """
         check_autograd()
-        self._parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        if not callable(closure):
+            raise InputError(f"closure must be a function that returns the loss, not {closure!r}")
+        self._parameters = _tensors(parameters)
         lazy = [p for p in self._parameters if isinstance(p, torch.nn.parameter.UninitializedParameter)]
         if lazy:
             raise InputError("a parameter of a lazy layer has no shape yet: run the model once first, model(inputs)")
@@ -53,6 +58,12 @@ class LossHessian(Operator):
         self.size = sum(self._lengths)
         self._variables = [p for p in self._parameters if p.requires_grad]
         self._gradients = self._differentiate(closure)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise InputError(
+            "a LossHessian cannot be copied or pickled, because its graph cannot: make a new LossHessian from the "
+            "closure, or use an Objective and its Hessian, which can"
+        )
 
     def _differentiate(self, closure: Callable[[], Tensor]) -> list[Tensor | None]:
         """The differentiable gradient with respect to each variable; None if the loss does not depend on it."""
@@ -101,6 +112,7 @@ class LossHessian(Operator):
             row.copy_(self._product(v))
         return rows.T
 
+    @in_turn
     def _product(self, v: Tensor) -> Tensor:
         pieces = {id(p): piece for p, piece in zip(self._parameters, v.split(self._lengths), strict=True)}
         # If a gradient is a constant (the loss is linear in it), nothing is left to differentiate.
@@ -123,3 +135,13 @@ class LossHessian(Operator):
             )
         found = {id(p): part for p, part in zip(self._variables, parts, strict=True)}
         return torch.cat([found.get(id(p), torch.zeros_like(p)).reshape(-1) for p in self._parameters])
+
+
+def _tensors(parameters: Iterable[Tensor | tuple[str, Tensor]]) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable) else parameters
+    found = [p[1] if isinstance(p, tuple) and len(p) == 2 else p for p in given]
+    tensors = [p for p in found if isinstance(p, Tensor)]
+    if len(tensors) < len(found):
+        kinds = sorted({type(p).__name__ for p in found if not isinstance(p, Tensor)})
+        raise InputError(f"parameters must be tensors, as in model.parameters(), not {', '.join(kinds)}")
+    return tensors

@@ -56,9 +56,11 @@ def count_of(tree: Tree, name: str) -> int:
     """The number of examples: the length of every tensor's first dimension.
 
     Raises:
-        InputError: There is no tensor, a tensor has no dimension, or the lengths differ.
+        InputError: There is no tensor, a tensor has no dimension or is sparse, or the lengths differ.
     """
     tensors = tensors_of(tree)
+    if any(t.layout != torch.strided for t in tensors):
+        raise InputError(f"{name} hold a sparse tensor, of which chunks cannot be taken: call to_dense() on it")
     if any(t.ndim == 0 for t in tensors):
         raise InputError(f"{name} hold a tensor without a dimension; the first dimension counts the examples")
     lengths = {len(t) for t in tensors}
@@ -112,14 +114,15 @@ class Examples:
         return map_tree(lambda t: t[:count], self.inputs), map_tree(lambda t: t[:count], self.targets)
 
     def take(self, indices: Tensor) -> Examples:
-        """The examples `indices` [B].
+        """The examples `indices` [B], or those of a slice.
 
         Raises:
-            InputError: Indices that are no indices of these examples, or none.
+            InputError: Indices that are no indices of these examples, or none, or not one-dimensional.
         """
         try:
-            parts = tuple(map_tree(lambda t: t[indices], tree) for tree in (self.inputs, self.targets))
-        except (IndexError, TypeError) as error:
+            flat = _flat(indices)
+            parts = tuple(map_tree(lambda t: t[flat], tree) for tree in (self.inputs, self.targets))
+        except (IndexError, TypeError, ValueError) as error:
             raise InputError(f"indices must be integers below {self.count}, the number of examples: {error}") from error
         return Examples(parts[0], parts[1], move=lambda t: t)
 
@@ -183,7 +186,7 @@ class Padded(Examples):
         If they are on another device, the examples are not cut, because the host would have to wait for the indices.
 
         Raises:
-            InputError: Indices that are no indices of these examples, or none.
+            InputError: Indices that are no indices of these examples, or none, or not one-dimensional.
         """
         part = super().take(indices)
         if not isinstance(indices, Tensor) or indices.device.type != "cpu" or part.count == 0:
@@ -296,6 +299,22 @@ class Stream:
             InputError: Always.
         """
         raise InputError("indices need data in memory: give the Objective tensors rather than a stream of batches")
+
+
+def _flat(indices: Any) -> Any:
+    """Indices that select examples and leave every other dimension as it is: a slice or indices [B].
+
+    Raises:
+        InputError: They are not.
+    """
+    if isinstance(indices, list | range):  # torch takes a list of tensors for an index of each dimension
+        indices = torch.as_tensor(indices, dtype=None if indices else torch.int64)
+    if isinstance(indices, slice) or getattr(indices, "ndim", None) == 1:
+        return indices
+    found = f"of shape {list(indices.shape)}" if hasattr(indices, "shape") else repr(indices)
+    raise InputError(
+        f"indices must be one-dimensional, a tensor [B] or a slice, not {found}: give torch.tensor([i]) for one example"
+    )
 
 
 def open_data(

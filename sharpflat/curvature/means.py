@@ -49,7 +49,9 @@ class Mean:
         if ignore_index is not None:
             self.loss = functools.partial(cross_entropy, ignore_index=ignore_index)
         self._count, self._ignore_index = count, ignore_index
-        if count is None and _class_weights(self.loss) is not None:
+        seen = _option(self.loss, "ignore_index")
+        self._left_out = sorted({_IGNORED} | ({seen} if isinstance(seen, int) else set()))
+        if count is None and isinstance(_option(self.loss, "weight"), Tensor):
             raise InputError(
                 "the loss has class weights: torch's mean divides by the sum of the examples' weights, not by their "
                 "number; pass that sum as count=, or count=N for the plain mean"
@@ -71,7 +73,8 @@ class Mean:
         """Computes the denominator from all data.
 
         Raises:
-            InputError: There are targets of −100 without `ignore_index` or `count`, or all targets are ignored.
+            InputError: There are targets of −100, or of another index that a torch loss ignores, without `ignore_index`
+                or `count`, or all targets are ignored.
         """
         self._total = data.count
         self.denominator = self._sum_of(data) if self._count is None else self._count
@@ -91,26 +94,26 @@ class Mean:
 
     def _sum_of(self, data: Data) -> int:
         if isinstance(data, Examples):
-            return self._not_ignored(data.targets, data.count)
-        kept = 0
-        for _, targets in data.pieces(data.count):
-            kept += self._not_ignored(targets, len(tensors_of(targets)[0]))
+            kept = self._not_ignored(data.targets, data.count)
+        else:
+            pairs = data.pieces(data.count)
+            kept = sum(self._not_ignored(targets, len(tensors_of(targets)[0])) for _, targets in pairs)
+        if kept == 0:
+            raise InputError(f"all targets are {self._ignore_index}, the ignore_index: there is nothing to average")
         return kept
 
     def _not_ignored(self, targets: Tree, count: int) -> int:
         integers = [t for t in tensors_of(targets) if not t.is_floating_point() and not t.is_complex()]
-        if self._ignore_index is None:
-            if any(bool((t == _IGNORED).any()) for t in integers if t.dtype.is_signed and not t.is_meta):
+        if self._ignore_index is not None:
+            return int((integers[0] != self._ignore_index).sum()) if integers else count
+        for index in self._left_out:
+            if any(bool((t == index).any()) for t in integers if (t.dtype.is_signed or index >= 0) and not t.is_meta):
                 raise InputError(
-                    f"targets hold {_IGNORED}, which torch's cross-entropy leaves out of the sum and of the mean: pass "
-                    f'ignore_index={_IGNORED} with the loss "cross_entropy", or count= (the number by which the sum of '
+                    f"targets hold {index}, which torch's cross-entropy leaves out of the sum and of the mean: pass "
+                    f'ignore_index={index} with the loss "cross_entropy", or count= (the number by which the sum of '
                     "all losses is divided) with a loss of your own"
                 )
-            return count
-        kept = int((integers[0] != self._ignore_index).sum()) if integers else count
-        if kept == 0:
-            raise InputError(f"all targets are {self._ignore_index}, the ignore_index: there is nothing to average")
-        return kept
+        return count
 
     def losses(self, outputs: Any, targets: Tree) -> Tensor:
         """The loss of each example, [N].
@@ -145,14 +148,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _class_weights(loss: Callable[..., Any]) -> Tensor | None:
-    """The class weights of a torch loss, as far as they can be seen."""
-    weight = None
+def _option(loss: Callable[..., Any], name: str) -> Any:
+    """An option of a torch loss, as far as it can be seen; None if it cannot."""
     if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
-        weight = loss.weight
-    elif isinstance(loss, functools.partial):
-        weight = loss.keywords.get("weight") if loss.func in _TORCHS else _class_weights(loss.func)
-    return weight if isinstance(weight, Tensor) else None
+        return getattr(loss, name)
+    if isinstance(loss, functools.partial):
+        return loss.keywords.get(name) if loss.func in _TORCHS else _option(loss.func, name)
+    return None
 
 
 _TORCHS = (torch.nn.functional.cross_entropy, torch.nn.functional.nll_loss)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
 
 from sharpflat.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# An evaluation replaces the model's parameters for a while, and sets torch modes and restores random generators that
+# all models share. So there is one lock for all of them.
+_TURN = threading.RLock()
+
+
+def in_turn(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which waits until no other thread is inside such a function."""
+
+    @functools.wraps(function)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _TURN:
+            return function(*args, **kwargs)
+
+    return waiting
+
 
 _EXPLANATIONS = (
     (
@@ -137,8 +158,12 @@ class Modes:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Evaluates in θ's dtype, uncompiled, and with kernels that can be differentiated as often as needed."""
+        """Evaluates in θ's dtype, uncompiled, and with kernels that can be differentiated as often as needed.
+
+        It waits for evaluations in other threads.
+        """
         with ExitStack() as stack:
+            stack.enter_context(_TURN)
             stack.enter_context(explaining())
             stack.enter_context(without_autocast(self._device))
             if self._compiled:

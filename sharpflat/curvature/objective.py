@@ -14,7 +14,7 @@ from sharpflat.curvature.chunks import Chunks, saved_bytes
 from sharpflat.curvature.data import Examples, Stream, Tree, open_data, tensors_of
 from sharpflat.curvature.layers import Layers
 from sharpflat.curvature.means import Mean
-from sharpflat.curvature.modes import Modes, check_autograd, uncompiled
+from sharpflat.curvature.modes import Modes, check_autograd, in_turn, uncompiled
 from sharpflat.curvature.parameters import ParameterVector
 from sharpflat.curvature.selfcheck import SelfCheck
 from sharpflat.errors import InputError
@@ -95,6 +95,9 @@ class Objective(_Views):
     chunk, they are added in float64. Everything is computed in the parameters' dtype, also inside an autocast region.
     The first evaluation runs a self-check on a few examples (see `sharpflat.curvature.selfcheck`).
 
+    While an Objective is evaluated, the model holds other parameters. So evaluations in several threads take turns, and
+    the model itself must not be called in another thread meanwhile.
+
     Attributes:
         model: The uncompiled model, called as `model(inputs)`.
         loss: `loss(outputs, targets) -> [N]`.
@@ -111,6 +114,7 @@ class Objective(_Views):
         selfcheck: The self-check; None with `check=False`.
     """
 
+    @in_turn
     def __init__(
         self,
         model: nn.Module,
@@ -164,7 +168,8 @@ class Objective(_Views):
             InputError: There is no trainable parameter, dtypes or devices are mixed, parameters are complex, there are
                 no examples or unequal numbers of them, the loss is unknown, `chunk_size` or `memory_budget` is less
                 than 1, lengths do not fit the inputs, batches do not fit `coupled`, the output of a module depends on
-                the batch or on random numbers, or there are targets of −100 without `ignore_index` or `count`.
+                the batch or on random numbers, or there are targets of −100 (or of the index that a torch loss ignores)
+                without `ignore_index` or `count`.
         """
         self.model = uncompiled(model)
         self.vector = ParameterVector(self.model, parameters)
@@ -216,7 +221,8 @@ class Objective(_Views):
         """Lets the model compute with parameters `leaves` (see `ParameterVector.leaves`), backward passes included.
 
         Raises:
-            InputError: A layer depends on the batch or on random numbers, or the model's parameters were replaced.
+            InputError: A layer depends on the batch or on random numbers, or the model's modules or parameters were
+                replaced.
         """
         self.check_layers()
         with self.modes.active(), self.vector.replaced_by(leaves):
@@ -250,6 +256,7 @@ class Objective(_Views):
         """Mean loss (a scalar) and its gradient [P] at θ [P], at the cost of the gradient."""
         return self._evaluate(theta, indices, gradient=True)
 
+    @in_turn
     def outputs(self, theta: Tensor) -> Tensor:
         """The model's outputs [N, ...] at θ [P]."""
         self.vector.check(theta)
@@ -263,6 +270,7 @@ class Objective(_Views):
 
         return self.chunks.with_halving(evaluate)
 
+    @in_turn
     def check(self, theta: Tensor, products: bool = False, parts: bool = False) -> bool:
         """Checks the objective on a few examples, unless this was done already or is switched off.
 
@@ -282,6 +290,7 @@ class Objective(_Views):
         self.vector.check_unchanged()
         return self.selfcheck(theta, products=products, parts=parts) and self._layers.batches
 
+    @in_turn
     def _evaluate(self, theta: Tensor, indices: Tensor | None, *, gradient: bool) -> tuple[Tensor, Tensor]:
         self.vector.check(theta)
         if gradient:

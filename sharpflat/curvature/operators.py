@@ -32,14 +32,16 @@ reverse repeats the gradient for each vector. Besides, in torch 2.11 it is silen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sharpflat.curvature.base import Operator, check_vectors
 from sharpflat.curvature.chunks import GRAPH_FACTOR, is_out_of_memory
+from sharpflat.curvature.data import Stream, map_tree
 from sharpflat.curvature.graphs import FunctionalGraph, Graph, HessianGraph, OuterGraph, SplitGraph
-from sharpflat.curvature.modes import check_autograd
+from sharpflat.curvature.modes import check_autograd, in_turn
 from sharpflat.curvature.objective import Objective
 
 # Vectors can be multiplied in one vmapped backward pass or one by one. The time per vector for 12 vectors on one CPU
@@ -64,6 +66,11 @@ class _Products:
         self._kept_size = 0
         self._batches: bool | None = None  # not checked yet
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the graphs, whose tensors would come back as leaves that depend on nothing. They are rebuilt.
+        return {**self.__dict__, "_kept": []}
+
+    @in_turn
     def __call__(self, vectors: Tensor) -> list[Tensor]:
         """Products with the rows of vectors [K, P]: one [K, P] for each operator."""
         objective = self.objective
@@ -115,6 +122,8 @@ class _Products:
             if i < len(self._kept):
                 yield self._kept[i]
                 continue
+            if keep and isinstance(objective.data, Stream):  # batches may be one buffer that is refilled
+                x, y = map_tree(torch.clone, x), map_tree(torch.clone, y)
             graph = self.kind(objective, leaves, x, y)
             if keep:
                 self._kept.append(graph)
@@ -160,7 +169,8 @@ class CurvatureOperator(Operator):
     """An operator on R^P at one θ of an objective.
 
     Differentiable passes at θ are built with the first product. They are kept for the next ones if the objective's
-    memory budget allows.
+    memory budget allows. A copied or pickled operator builds its own. After a change of the data, make a new operator,
+    because one that was used may still multiply with the Hessian of the earlier data.
     """
 
     _graph: type[Graph]

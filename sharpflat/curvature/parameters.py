@@ -40,6 +40,7 @@ class ParameterVector:
                 not initialised, or a chosen parameter does not belong to the model.
         """
         self._model = model
+        self._modules = list(model.modules())
         self._all = self._trainable()
         lazy = [name for name, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
         if lazy:
@@ -76,13 +77,14 @@ class ParameterVector:
         return [p for p in self._model.parameters() if p.requires_grad]
 
     def check_unchanged(self) -> None:
-        """Raises InputError if the model's trainable parameters are no longer those that were collected."""
-        now = self._trainable()
-        if len(now) != len(self._all) or any(a is not b for a, b in zip(now, self._all, strict=True)):
-            raise InputError(
-                "the model's trainable parameters are not those the Objective was made with: parameters or modules "
-                "were replaced, added, frozen or unfrozen; make a new Objective"
-            )
+        """Raises InputError if the model's modules or trainable parameters are no longer those that were collected."""
+        self._check_modules()
+        if not _same(self._trainable(), self._all):
+            raise InputError(_CHANGED)
+
+    def _check_modules(self) -> None:
+        if not _same(self._model.modules(), self._modules):
+            raise InputError(_CHANGED)
 
     def current(self) -> Tensor:
         """The parameters' current values as one vector, a detached copy [P]."""
@@ -92,6 +94,8 @@ class ParameterVector:
         """Raises InputError unless θ is a vector [P] of these parameters' dtype and device."""
         if not isinstance(theta, Tensor):
             raise InputError(f"theta must be a tensor [{self.size}], not a {type(theta).__name__}")
+        if theta.layout != torch.strided:
+            raise InputError(f"theta must be dense, not {theta.layout}: call to_dense() on it")
         if theta.shape != (self.size,) or theta.dtype != self.dtype or theta.device != self.device:
             raise InputError(
                 f"theta must be a vector [{self.size}] of {self.dtype} on {self.device}, not "
@@ -120,7 +124,11 @@ class ParameterVector:
 
         This is what `torch.func.functional_call` does, but the names are looked up only once. It also avoids a flaw of
         that function in torch 2.11, which does not restore the parameters of a module that occurs twice.
+
+        Raises:
+            InputError: A module or parameter was replaced.
         """
+        self._check_modules()
         before = self._present
         for holder, name, i in self._slots:
             if name not in holder or holder[name] is not before[i]:
@@ -142,6 +150,17 @@ class ParameterVector:
         check_dependence(share)
         parts = torch.autograd.grad(share, leaves, allow_unused=True, materialize_grads=True)
         return torch.cat([p.reshape(-1) for p in parts])
+
+
+_CHANGED = (
+    "the model's modules or trainable parameters are not those the Objective was made with: parameters or modules were "
+    "replaced, added, removed, frozen or unfrozen; make a new Objective"
+)
+
+
+def _same(now: Iterable[object], before: Iterable[object]) -> bool:
+    """Whether they are the same objects in the same order."""
+    return [id(a) for a in now] == [id(b) for b in before]
 
 
 def check_dependence(result: Tensor) -> None:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _EXAMPLES = 4
 
 
+class _OfTheEvaluation(Exception):
+    """Caused by an error of the model or loss, which the evaluation itself raises, with the user's shapes in it."""
+
+
 class SelfCheck:
     """The checks of one objective. Each is made once, and again if a module's `training` flag has changed."""
 
@@ -59,10 +63,16 @@ class SelfCheck:
                 raise InputError(
                     f"{error} (found by the self-check on {self._head_size()} examples; check=False skips it)"
                 ) from error
+            except InputError:
+                raise
             except Exception as error:
-                if is_out_of_memory(error):
+                cause = error.__cause__ if isinstance(error, _OfTheEvaluation) else error
+                if cause is not None and is_out_of_memory(cause):
                     return self._products.batches  # the evaluation itself deals with it; checked the next time
-            # Any other error is the evaluation's own to raise, with the user's shapes in it.
+                if cause is error:
+                    raise InputError(
+                        f"the self-check failed ({type(error).__name__}: {error}); check=False skips it"
+                    ) from error
             self._passed.add(name)
         return self._products.batches
 
@@ -81,7 +91,12 @@ class SelfCheck:
         def compare() -> None:
             self._products(kind, theta, inputs, targets)
 
-        self._objective.modes.with_math_attention(compare, again=lambda: None)
+        try:
+            self._objective.modes.with_math_attention(compare, again=lambda: None)
+        except Fault:
+            raise
+        except Exception as error:
+            raise _OfTheEvaluation from error
 
     # ---------------------------------------------------------------- forward passes
 
@@ -89,8 +104,11 @@ class SelfCheck:
         objective = self._objective
         leaves = objective.vector.leaves(theta)
         with objective.evaluating(leaves), torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-            outputs = objective.forward(leaves, inputs)
-            losses = objective._mean.losses(outputs, targets)
+            try:
+                outputs = objective.forward(leaves, inputs)
+                losses = objective._mean.losses(outputs, targets)
+            except Exception as error:
+                raise _OfTheEvaluation from error
             if walk:
                 self._check_reached(losses)
             found = [losses.detach().reshape(-1)]

@@ -39,7 +39,8 @@ def spectral_density(
         steps: Number m of Lanczos steps for each probe, with full reorthogonalisation. At most P are made.
         generator: CPU generator of the probes. `None` means one with a fixed seed.
         grid: Number of points λ. They are spread evenly over the range of the nodes and 5 σ beyond it.
-        width: σ of the Gaussian that replaces each eigenvalue. `None` means a hundredth of the range of the nodes.
+        width: σ of the Gaussian that replaces each eigenvalue. `None` means a hundredth of the range of the nodes, or
+            a thousandth of the largest one in magnitude if their range is only rounding errors.
 
     Returns:
         `density` and its standard error `density_se` (NaN for one probe) along `eigenvalue` (the grid), and the
@@ -48,7 +49,8 @@ def spectral_density(
 
     Raises:
         InputError: `probes`, `steps` or `grid` is less than 1, the generator is not a CPU generator, or the width is
-            not positive and finite, or less than the distance of the grid's points (which could then miss a peak).
+            not positive and finite, or less than the distance of the grid's points (which could then miss a peak), or
+            rounding errors of the eigenvalues are as large as that distance.
         NonFiniteProductError: A product is not finite.
     """
     check_counts(probes=probes, steps=steps, grid=grid)
@@ -76,13 +78,20 @@ def spectral_density(
         nodes[p, :m], weights[p, :m] = values, vectors[0] ** 2
         nodes[p, m:] = values[-1]
 
+    scale, extent = float(np.abs(nodes).max()), nodes.max() - nodes.min()
     if width is None:
-        width = (nodes.max() - nodes.min()) / 100 or 1e-3 * max(1.0, float(np.abs(nodes).max()))
-    span = nodes.max() - nodes.min() + 10 * width
+        rounding = max(20 * torch.finfo(operator.dtype).eps, 1e-10) * scale
+        width = extent / 100 if extent > rounding else 1e-3 * scale or 1e-3
+    span = extent + 10 * width
     if (grid - 1) * width < span:
         raise InputError(
             f"{grid} points (grid) are too few for eigenvalues smoothed by {width:.3g} (width) over a range of "
             f"{span:.3g}: give at least {int(np.ceil(span / width)) + 1}, or a larger width"
+        )
+    if span < 100 * np.finfo(float).eps * scale * (grid - 1):
+        raise InputError(
+            f"the points of the grid are closer than rounding errors of eigenvalues of {scale:.3g}: give a larger "
+            f"width (not {width:.3g}) or a smaller grid"
         )
     points = np.linspace(nodes.min() - 5 * width, nodes.max() + 5 * width, grid)
     densities = np.stack([_smooth(points, n, w, width) for n, w in zip(nodes, weights, strict=True)])

@@ -26,8 +26,14 @@ class DominantSubspace:
             verify: Set it to False if U was verified earlier. Computing UᵀU costs as much as projecting k/2 vectors.
 
         Raises:
-            InputError: The columns are not orthonormal (up to √ε of the dtype), or not finite.
+            InputError: U is not a matrix of real numbers (also with `verify=False`), or its columns are not orthonormal
+                (up to √ε of the dtype), or not finite.
         """
+        if not isinstance(basis, Tensor) or not basis.is_floating_point() or basis.layout != torch.strided:
+            kind = basis.dtype if isinstance(basis, Tensor) else type(basis).__name__
+            raise InputError(
+                f"the basis must be a dense tensor of real numbers (floats), not {kind}; see torch.as_tensor()"
+            )
         if basis.ndim != 2:
             raise InputError(f"the basis must be a matrix [P, k], not {list(basis.shape)}")
         self.basis = basis.detach()
@@ -101,7 +107,8 @@ class DominantSubspace:
         if smaller == 0:
             return 0.0
         with without_autocast(self.basis.device):
-            return float(inner_products(self.basis, other.basis).square().sum()) / smaller
+            squares = float(inner_products(self.basis, other.basis).square().sum())
+        return min(squares / smaller, 1.0)  # rounding errors may exceed it; NaN stays
 
     def _coordinates(self, v: Tensor) -> Tensor:
         """Uᵀ v in float64, [k] or [k, K]."""

@@ -62,8 +62,10 @@ def watching(objective: Objective, theta: Tensor, data: Tree) -> Iterator[None]:
 
 
 def _same(a: Tensor | None, b: Tensor) -> bool:
-    if a is None or a.shape != b.shape or a.dtype != b.dtype:
+    if a is None or a.shape != b.shape or a.dtype != b.dtype or a.layout != b.layout:
         return False
+    if a.layout != torch.strided:
+        a, b = a.to_dense(), b.to_dense()
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
 

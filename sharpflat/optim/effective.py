@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sharpflat.curvature.base import check_vectors
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,8 +23,10 @@ def effective_learning_rates(update: Tensor, *, gradient: Tensor, subspace: Domi
     (100 ε ‖g‖).
 
     Raises:
-        InputError: The gradient has another size, dtype or device than the subspace.
+        InputError: The update or the gradient has another size, dtype or device than the subspace.
     """
+    for vector in (update, gradient):
+        check_vectors(vector, subspace, ndim=1)
     least = (100 * torch.finfo(gradient.dtype).eps) ** 2 * float(gradient.double().square().sum())
     dominant, bulk = subspace.project(gradient), subspace.project_out(gradient)
     return _rate(update, dominant, least), _rate(update, bulk, least)

@@ -48,6 +48,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     - `lr`, `momentum` and `weight_decay` may differ between groups, and schedulers may change them between steps.
     - A parameter without a gradient is neither moved nor decayed, as in SGD. Its update counts as zero in the
       projection, so the step is then not exactly inside or outside the subspace.
+    - If a gradient has a NaN entry, a step with two unequal weights makes all entries of all parameters NaN, because
+      the projection mixes them. A step of SGD makes only that entry NaN. Check gradients before the step.
     - A step that raises an exception changes nothing, except what a closure passed to `step` did.
     - `state_dict` holds the number of steps, the subspace and the counts, besides SGD's momentum. It does not hold
       the weights, `k`, `tolerance`, `curvature` and the refresh setting, which are passed to the constructor. A

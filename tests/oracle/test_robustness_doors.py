@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -80,6 +82,36 @@ def test_ignored_labels_without_a_word_are_refused() -> None:
         Objective(model, own, x, y, ignore_index=-100)
 
 
+def test_a_batch_of_a_stream_may_have_only_ignored_targets() -> None:
+    model, (x, y) = net(), data()
+    y[:5] = -100
+    objective = Objective(model, "cross_entropy", list(zip(x.split(5), y.split(5), strict=True)), ignore_index=-100)
+    torch.testing.assert_close(objective.value(objective.theta), F.cross_entropy(model(x), y).detach())
+    assert_right(objective, dense(lambda: F.cross_entropy(model(x), y), model))
+    with pytest.raises(InputError, match="all targets are -100"):
+        Objective(model, "cross_entropy", [(x, torch.full_like(y, -100))], ignore_index=-100)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(reduction="none", ignore_index=1),
+        functools.partial(F.cross_entropy, reduction="none", ignore_index=1),
+        functools.partial(nn.CrossEntropyLoss(reduction="none", ignore_index=1)),
+    ],
+)
+def test_an_index_that_a_torch_loss_ignores_is_refused_among_the_targets(loss: Any) -> None:
+    model, (x, y) = net(), data()
+    for given in ((x, y), (TensorDataset(x, y),)):
+        with pytest.raises(InputError, match=r"targets hold 1, which .*ignore_index=1 with the loss \"cross_entropy\""):
+            Objective(model, loss, *given)
+    objective = Objective(model, loss, x, y, count=int((y != 1).sum()))
+    expected = F.cross_entropy(model(x), y, ignore_index=1).detach()
+    torch.testing.assert_close(objective.value(objective.theta), expected)
+    others = x[y != 1], y[y != 1]
+    torch.testing.assert_close(Objective(model, loss, *others).value(objective.theta), expected)
+
+
 def test_class_weights_need_a_denominator() -> None:
     model, (x, y) = net(), data()
     weight = torch.tensor([0.2, 3.0, 1.0], dtype=torch.float64)
@@ -111,6 +143,16 @@ def test_arguments_are_checked() -> None:
         lambda: top_eigenspace(H, 2, start=[1.0]),
         lambda: top_eigenspace(H, 2, start=torch.ones(objective.size, 2, dtype=torch.complex128)),
         lambda: H.matvec([0.0] * objective.size),
+        lambda: H @ theta.to_sparse(),
+        lambda: H @ eye(objective.size).to_sparse(),
+        lambda: objective.value(theta.to_sparse()),
+        lambda: Objective(net(), "cross_entropy", data()[0].to_sparse(), data()[1]),
+        lambda: Objective(net(), "cross_entropy", [(data()[0].to_sparse(), data()[1])]),
+        lambda: Objective(net(), "mse", data()[0], torch.zeros(12, 3).to_sparse()),
+        lambda: LossHessian(lambda: theta.sum(), net()),  # type: ignore[arg-type]
+        lambda: LossHessian(lambda: theta.sum(), ["0.weight"]),
+        lambda: LossHessian(lambda: theta.sum(), [{"params": [theta]}]),
+        lambda: LossHessian(3, [theta]),
         lambda: H.matvec(theta.to(torch.complex128)),
         lambda: objective.value(list(theta)),
         lambda: objective.value(theta, torch.tensor([99])),
@@ -150,6 +192,35 @@ def test_arguments_are_checked() -> None:
     with pytest.raises(InputError, match="beyond_tolerance must be"):
         top_eigenspace(H, 2, beyond=1, beyond_tolerance=-1.0)
     assert H.matmat(theta[:, None][:, :0]).shape == (objective.size, 0)
+
+
+@pytest.mark.parametrize("indices", [torch.tensor(3), 3, (3, 1), ..., torch.tensor([[3, 1]]), [[3, 1]], np.int64(3)])
+@pytest.mark.parametrize("padded", [False, True])
+def test_indices_that_would_select_features_are_refused(indices: Any, padded: bool) -> None:
+    x = data()[0][:6, None]
+    lengths = torch.ones(6, dtype=torch.int64) if padded else None
+    objective = Objective(nn.Linear(6, 6).double(), "mse", x, x, lengths=lengths)
+    with pytest.raises(InputError, match=r"indices must be one-dimensional.*torch.tensor\(\[i\]\)"):
+        objective.value(objective.theta, indices)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [slice(1, 4), [1, 2, 3], range(1, 4), np.array([1, 2, 3]), torch.arange(12) % 4 > 0, list(torch.arange(1, 4))],
+)
+def test_one_dimensional_indices_select_examples(indices: Any) -> None:
+    x, y = (t[:4] for t in data())
+    if isinstance(indices, Tensor):
+        indices = indices[:4]
+    objective = Objective(net(), "cross_entropy", x, y)
+    expected = Objective(objective.model, "cross_entropy", x[1:], y[1:]).value(objective.theta)
+    assert torch.equal(objective.value(objective.theta, indices), expected)
+
+
+def test_a_loss_hessian_accepts_named_parameters() -> None:
+    model = net()
+    H = LossHessian(mean_loss(model, data()[0]), model.named_parameters())
+    torch.testing.assert_close(H @ eye(H.size), dense(mean_loss(model, data()[0]), model))
 
 
 def test_a_loss_hessian_after_a_step_says_to_make_a_new_one() -> None:
@@ -300,6 +371,32 @@ def test_streams_equal_tensors(stream: Any, budget: int | None) -> None:
     assert float(energy_decomposition(objective, objective.theta, S, probes=2).energy_total[0]) > 0
     with pytest.raises(InputError, match="indices need data in memory"):
         objective.value(objective.theta, torch.tensor([0]))
+
+
+class Refilled(Batches):
+    """Each batch in the same memory, as a tensor of its own or as NumPy's."""
+
+    def __init__(self, numpy: bool) -> None:
+        self.numpy, self.x, self.y = numpy, torch.zeros(4, 6).double(), torch.zeros(4, dtype=torch.int64)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = data()
+        for part in torch.arange(12).split(4):
+            if self.numpy:
+                self.x.numpy()[:], self.y.numpy()[:] = x[part].numpy(), y[part].numpy()
+            else:
+                self.x.copy_(x[part]), self.y.copy_(y[part])
+            yield self.x, self.y
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton, FunctionalHessian])
+def test_batches_that_are_refilled_in_place(kind: Any, numpy: bool) -> None:
+    model = net()
+    plain, stream = Objective(model, "cross_entropy", *data()), Objective(model, "cross_entropy", Refilled(numpy))
+    operator, v = kind(stream, plain.theta), torch.ones(plain.size, dtype=torch.float64)
+    for _ in range(3):
+        torch.testing.assert_close(operator @ v, kind(plain, plain.theta) @ v, rtol=1e-12, atol=1e-14)
 
 
 class Augmented(Batches):
@@ -507,6 +604,27 @@ def test_what_cannot_be_pickled_is_said_and_copies_work() -> None:
             assert torch.equal(made.gradient(made.theta), good.gradient(good.theta))
 
 
+@pytest.mark.parametrize("kind", [Hessian, GaussNewton, FunctionalHessian])
+def test_copies_of_a_used_operator_multiply_as_it_does(kind: Any) -> None:
+    """Its kept graph would come back as leaves that depend on nothing, and all products would be zero."""
+    objective = Objective(net(), "cross_entropy", *data(), chunk_size=5)
+    operator, v = kind(objective, objective.theta), torch.ones(objective.size, dtype=torch.float64)
+    expected, stored = operator @ v, io.BytesIO()
+    torch.save(operator, stored)
+    stored.seek(0)
+    made = pickle.loads(pickle.dumps(operator)), torch.load(stored, weights_only=False), copy.deepcopy(operator)
+    for again in (*made, copy.copy(operator), operator):
+        assert torch.equal(again @ v, expected)
+
+
+@pytest.mark.parametrize("use", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_loss_hessian_cannot_be_copied(use: Any) -> None:
+    model = net()
+    H = LossHessian(mean_loss(model, data()[0]), model.parameters())
+    with pytest.raises(InputError, match=r"cannot be copied or pickled.*make a new LossHessian"):
+        use(H)
+
+
 # ---------------------------------------------------------------- doors
 def test_integer_images() -> None:
     """Cast by the model: right. Not cast: refused with the cast to make."""
@@ -626,6 +744,24 @@ class Symmetric:
 
 
 SPREAD = [10.0, 8.0, 6.0, 5.0] + [2.0 * 0.9**i for i in range(40)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [2.0, -0.1, 1e-10])
+def test_the_density_of_one_eigenvalue_is_one_peak(value: float, dtype: torch.dtype) -> None:
+    """The nodes differ only by rounding errors, whose range is no width."""
+    density = spectral_density(Symmetric([value] * 50, dtype), probes=4, steps=10).density
+    assert float(density.integrate("eigenvalue")) == pytest.approx(1, abs=1e-4)
+    assert float(density.eigenvalue[density.values.argmax()]) == pytest.approx(value, rel=2e-2)
+    zero = spectral_density(Symmetric([0.0] * 9, dtype), probes=4, steps=10)
+    assert float(zero.density.integrate("eigenvalue")) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_grid_finer_than_rounding_is_refused() -> None:
+    with pytest.raises(InputError, match=r"closer than rounding errors of eigenvalues of 2: give a larger width"):
+        spectral_density(Symmetric([2.0] * 50, torch.float64), probes=4, steps=10, width=1e-16)
+    density = spectral_density(Symmetric([2.0] * 50, torch.float64), probes=4, steps=10, width=1e-9).density
+    assert float(density.integrate("eigenvalue")) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_little_asymmetry_does_not_end_the_search() -> None:

@@ -87,6 +87,18 @@ def test_wrong_second_derivatives_and_half_precision_warn() -> None:
         steps(model, dom_sgd(model, Objective(model, "cross_entropy", x, y)), x, y, 1)
 
 
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_a_nan_spreads_by_the_projection(weights: tuple[float, float]) -> None:
+    """As documented: to all parameters, where SGD keeps it to one entry."""
+    model, x, y = problem()
+    optimizer = dom_sgd(model, lambda: loss(model, x, y), alpha_dom=weights[0], beta_bulk=weights[1])
+    loss(model, x, y).backward()
+    model[0].weight.grad[0, 0] = torch.nan
+    optimizer.step()
+    entries = nn.utils.parameters_to_vector(model.parameters())
+    assert int(entries.isnan().sum()) == (1 if weights[0] == weights[1] else len(entries))
+
+
 def test_nothing_is_said_where_all_is_well() -> None:
     model, x, y = problem()
     with warnings.catch_warnings():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -358,6 +361,72 @@ def test_buffers_that_move_are_noticed_and_put_back(layer: str) -> None:
     assert objective.gradient(objective.theta).isfinite().all()
 
 
+class Graph(nn.Module):
+    """Neighbours as a sparse buffer, in several layouts."""
+
+    def __init__(self, layout: torch.layout, change: Callable[[Any, Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.inner, self.change = net(), change
+        self.register_buffer("a", (2 * torch.eye(6).double()).to_sparse(layout=layout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (self.a @ x.T).T
+        return self.inner(x if self.change is None else self.change(self, x))
+
+
+def doubled(self: Any, x: Tensor) -> Tensor:
+    self.a = 2 * self.a
+    return x
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_a_sparse_buffer_does_not_switch_off_the_check(layout: torch.layout) -> None:
+    model, (x, y) = Graph(layout), data()
+    assert_right(Objective(model, "cross_entropy", x, y), dense(lambda: F.cross_entropy(model(x), y), model))
+    state = torch.get_rng_state()
+    for change, message in ((functional_dropout, "draws random numbers"), (doubled, "changed its buffer 'a'")):
+        objective = Objective(Graph(layout, change), "cross_entropy", x, y)
+        with pytest.raises(InputError, match=message):
+            objective.value(objective.theta)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(objective.model.a.to_dense(), 2 * torch.eye(6).double())
+
+
+def test_a_check_that_cannot_be_made_is_no_pass() -> None:
+    class Odd(Tensor):
+        """A buffer that cannot be compared."""
+
+        def __eq__(self, other: Any) -> Any:
+            raise RuntimeError("no comparison")
+
+        __hash__ = Tensor.__hash__
+
+    model = net()
+    model.register_buffer("odd", torch.zeros(2).as_subclass(Odd))
+    objective = Objective(model, "cross_entropy", *data())
+    with pytest.raises(
+        InputError, match=r"the self-check failed \(RuntimeError: no comparison\); check=False skips it"
+    ):
+        objective.value(objective.theta)
+    unchecked = Objective(model, "cross_entropy", *data(), check=False)
+    assert unchecked.value(unchecked.theta).isfinite()
+
+
+def test_a_model_that_fails_on_few_examples_is_evaluated_unchecked() -> None:
+    def many(self: Any, h: Tensor) -> Tensor:
+        if len(h) < 12:
+            raise ValueError("too few examples")
+        return h
+
+    model, (x, y) = Wrapped(many), data()
+    objective = Objective(model, "cross_entropy", x, y, chunk_size=12)
+    torch.testing.assert_close(objective.value(objective.theta), F.cross_entropy(model(x), y).detach())
+    few = Objective(model, "cross_entropy", x[:5], y[:5], chunk_size=12)
+    with pytest.raises(ValueError, match="too few examples"):
+        few.value(few.theta)
+
+
 # ---------------------------------------------------------------- 6: blocks of vectors
 class G(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
@@ -516,12 +585,75 @@ def test_a_model_that_changed_needs_a_new_objective(change: str) -> None:
             use(objective.theta)
 
 
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm1d(8, affine=False, dtype=torch.float64), nn.Sequential(nn.Tanh())],
+)
+def test_a_replaced_module_without_parameters_is_refused(layer: nn.Module, check: bool) -> None:
+    model = net()
+    objective = Objective(model, "cross_entropy", *data(), check=check)
+    theta = objective.theta
+    H, tanh = Hessian(objective, theta), model[1]
+    expected, value = H @ theta, objective.value(theta)
+    model[1] = layer
+    mean = layer.running_mean.clone() if isinstance(layer, nn.BatchNorm1d) else None
+    uses: list[Any] = [objective.value, objective.gradient, objective.outputs, H.matvec]
+    for use in uses:
+        with pytest.raises(InputError, match=r"modules were replaced, .* make a new Objective"):
+            use(theta)
+    if isinstance(layer, nn.BatchNorm1d):
+        assert mean is not None
+        assert torch.equal(layer.running_mean, mean)
+    model[1] = tanh
+    assert torch.equal(H @ theta, expected)
+    assert torch.equal(objective.value(theta), value)
+
+
 def test_a_replaced_parameter_is_noticed_without_the_self_check_too() -> None:
     model = net()
     objective = Objective(model, "cross_entropy", *data(), check=False)
     model[0].weight = nn.Parameter(model[0].weight.detach().clone())
     with pytest.raises(InputError, match="was replaced since the Objective was made"):
         objective.gradient(objective.theta)
+
+
+# ---------------------------------------------------------------- threads
+@pytest.mark.parametrize("check", [True, False])
+def test_threads_take_turns(check: bool) -> None:
+    """With one Objective, with two of one model, and with one operator; also if a loss evaluates another Objective."""
+    inside = [0, 0]  # now, at most
+
+    def slow(self: Any, h: Tensor) -> Tensor:
+        inside[0] += 1
+        inside[1] = max(inside)
+        time.sleep(1e-4)
+        inside[0] -= 1
+        return h
+
+    model, (x, y) = Wrapped(slow), data()
+    own = list(model.parameters())
+    other = Objective(net(), "cross_entropy", x, y)
+
+    def nested(o: Tensor, t: Tensor) -> Tensor:
+        return F.cross_entropy(o, t, reduction="none") + other.value(other.theta)
+
+    made = [Objective(model, loss, x, y, check=check, chunk_size=5) for loss in ("cross_entropy", nested)]
+    H = Hessian(made[0], made[0].theta)
+
+    def work(i: int) -> list[Tensor]:
+        theta = (1 + i) * other.theta
+        L = LossHessian(lambda: F.cross_entropy(model(x), y), model.parameters())
+        return [*(o.gradient(theta) for o in made), made[0].value(theta), H @ theta, L @ theta]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(work, range(2)))
+    assert inside == [0, 1]
+    assert all(p is q for p, q in zip(model.parameters(), own, strict=True))
+    for i, results in enumerate(found):
+        for a, b in zip(results, work(i), strict=True):
+            assert torch.equal(a, b)
+    assert torch.equal(copy.deepcopy(made[0]).gradient(other.theta), found[0][0])
 
 
 # ---------------------------------------------------------------- what must stay welcome

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,7 +57,14 @@ def test_effective_rates_without_a_component_are_nan() -> None:
     assert bulk == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("v", [V.float(), V[:3], V[None, None], [3.0, 0.0, 4.0, 0.0]])
+@pytest.mark.parametrize("wrong", [V[:3], V[:, None], V.float(), V.to_sparse(), V.tolist()])
+def test_effective_rates_need_vectors_of_the_subspace(wrong: torch.Tensor) -> None:
+    for update, gradient in ((wrong, V), (V, wrong)):
+        with pytest.raises(InputError, match=r"expected a tensor"):
+            effective_learning_rates(update, gradient=gradient, subspace=PLANE)
+
+
+@pytest.mark.parametrize("v", [V.to_sparse(), V.float(), V[:3], V[None, None], [3.0, 0.0, 4.0, 0.0]])
 def test_vectors_of_another_kind_are_refused(v: torch.Tensor) -> None:
     for use in (PLANE.project, PLANE.project_out, PLANE.alignment):
         with pytest.raises(InputError, match=r"expected a tensor"):
@@ -77,6 +86,23 @@ def test_overlap() -> None:
     assert PLANE.overlap(DominantSubspace(PLANE.basis[:, :1])) == 1
     assert PLANE.overlap(DominantSubspace(torch.eye(4, dtype=torch.float64)[:, 2:])) == 0
     assert (PLANE.k, PLANE.size) == (2, 4)
+
+
+def test_an_overlap_is_at_most_1() -> None:
+    """Also in float32, in which the squared cosines of a basis with itself may add up to more."""
+    for seed in range(20):
+        basis = torch.linalg.qr(torch.randn(50, 3, generator=torch.Generator().manual_seed(seed))).Q
+        assert DominantSubspace(basis).overlap(DominantSubspace(basis)) <= 1
+    assert math.isnan(DominantSubspace(basis).overlap(DominantSubspace(basis * math.nan, verify=False)))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize(
+    "basis", [[[1.0], [0.0]], np.eye(3)[:, :1], torch.eye(3).long(), torch.eye(3) + 0j, torch.eye(3).to_sparse()]
+)
+def test_a_basis_must_be_a_tensor_of_real_numbers(basis: Any, verify: bool) -> None:
+    with pytest.raises(InputError, match=r"the basis must be a dense tensor of real numbers"):
+        DominantSubspace(basis, verify=verify)
 
 
 @pytest.mark.parametrize("basis", [torch.ones(4, 2), torch.full((4, 1), torch.nan), torch.eye(4)[:, :2] * 1.01])
