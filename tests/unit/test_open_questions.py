@@ -10,11 +10,12 @@ from math import e, log
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 from analysis import claims
 from analysis.claims import open_questions
 from analysis.claims.measured import NotMeasured
-from analysis.figures import batch_sizes, functional_hessian, remedies, rule_branches, schedules, staleness
+from analysis.figures import batch_sizes, families, functional_hessian, remedies, rule_branches, schedules, staleness
 from analysis.runs import branches
 from analysis.runs.panels import Member, Panel
 from analysis.runs.tracks import follow
@@ -52,6 +53,7 @@ def run(*, drop: float = 1.0, growth: float = 0.5, overlap: float = 1.0, accurac
     return made.assign_attrs(
         template.attrs
         | {"switches": [10], "status": "completed", "last_step": 50, "specifications": [planned, planned]}
+        | {"test_title": "the first 5"}
     )
 
 
@@ -295,6 +297,26 @@ def test_figures_draw_what_there_is():
         pytest.approx([1e-3, 1.0]),
         pytest.approx([3e-3, 0.7]),
     ]
+
+
+def test_figures_tell_the_test_examples_and_which_runs_diverged():
+    def diverging(one: Panel, label: str) -> Panel:
+        first, *rest = one.families[label]
+        gone = replace(first, run=first.run.assign_attrs(status="diverged", diverged_at=20))
+        return replace(one, families=one.families | {label: [gone, *rest]})
+
+    def told(figure: Figure) -> str:
+        return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+
+    weights, stale = weighed(2.1, 0.95), panel(**{"every step": run(), "100 steps": run(overlap=0.9)})
+    assert "tested on the first 5" in told(schedules.draw([weights]))
+    assert "tested on the first 5" in families.in_words(stale)
+    assert "diverged" not in told(schedules.draw([weights])) + told(staleness.draw([stale]))
+    said = "diverged, and not shown: {} (1 of 3)"
+    assert said.format("edge to (1, 1)") in told(schedules.draw([diverging(weights, "edge to (1, 1)")]))
+    assert said.format("100 steps") in told(staleness.draw([diverging(stale, "100 steps")]))
+    both = rated(**{"SGD": run(), "Bulk-SGD": run(growth=0.4), "cosine": run(growth=0.1)})
+    assert "tested on the first 5" in remedies.draw([both]).get_suptitle()
 
 
 def test_the_figure_of_batches_has_alignments_and_drops_over_the_batch():
