@@ -437,7 +437,7 @@ def test_gradients_are_clipped_before_the_filter():
         optimizer.step()
         steps.append(theta(model) - theta(mlp()))
     assert float(steps[0].norm()) <= 0.1 * 0.01
-    torch.testing.assert_close(steps[1], 2 * steps[0], rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(steps[1], 2 * steps[0], rtol=1e-3, atol=5e-7)  # θ is rounded to 1e-7
 
 
 @pytest.mark.parametrize("alpha_dom", [0.0, 1.0])
