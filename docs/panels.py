@@ -69,7 +69,7 @@ def _rows(papers: list, plan, sides: Mapping) -> Iterator[str]:
                     found = [
                         f"{claim} {verdict if verdict == 'holds' else f'**{verdict}**'}"
                         for claim in figure.claims
-                        if (verdict := verdicts.get((claim, panel.setting), "")) not in ("", "not measured")
+                        if (verdict := verdicts.get((claim, panel.setting), ""))
                     ]
                     cells.append("; ".join(found) if ran else "")
                 yield "| " + " | ".join(cells) + " |"
