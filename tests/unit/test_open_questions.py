@@ -305,16 +305,16 @@ def test_figures_tell_the_test_examples_and_which_runs_diverged():
         gone = replace(first, run=first.run.assign_attrs(status="diverged", diverged_at=20))
         return replace(one, families=one.families | {label: [gone, *rest]})
 
-    def told(figure: Figure) -> str:
+    def texts(figure: Figure) -> str:
         return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
 
     weights, stale = weighed(2.1, 0.95), panel(**{"every step": run(), "100 steps": run(overlap=0.9)})
-    assert "tested on the first 5" in told(schedules.draw([weights]))
+    assert "tested on the first 5" in texts(schedules.draw([weights]))
     assert "tested on the first 5" in families.in_words(stale)
-    assert "diverged" not in told(schedules.draw([weights])) + told(staleness.draw([stale]))
+    assert "diverged" not in texts(schedules.draw([weights])) + texts(staleness.draw([stale]))
     said = "diverged, and not shown: {} (1 of 3)"
-    assert said.format("edge to (1, 1)") in told(schedules.draw([diverging(weights, "edge to (1, 1)")]))
-    assert said.format("100 steps") in told(staleness.draw([diverging(stale, "100 steps")]))
+    assert said.format("edge to (1, 1)") in texts(schedules.draw([diverging(weights, "edge to (1, 1)")]))
+    assert said.format("100 steps") in texts(staleness.draw([diverging(stale, "100 steps")]))
     both = rated(**{"SGD": run(), "Bulk-SGD": run(growth=0.4), "cosine": run(growth=0.1)})
     assert "tested on the first 5" in remedies.draw([both]).get_suptitle()
 

@@ -295,7 +295,7 @@ def test_members_of_a_family_that_were_not_run_are_told() -> None:
     assert _run_of_panel(panel, lambda file: "begin" not in file) is None
 
 
-def test_what_the_plan_has_since_and_a_kept_panel_lacks_is_told() -> None:
+def test_what_the_plan_has_since_and_a_kept_panel_lacks_is_listed() -> None:
     def panel(runs: tuple = (), **families: tuple[float, ...]) -> PanelSpec:
         of = tuple((label, tuple(({"seed": s}, (f"{label}-{s}",)) for s in seeds)) for label, seeds in families.items())
         return PanelSpec(setting="s", title="S", runs=runs, families=of)
