@@ -266,7 +266,7 @@ def staleness(panel: Panel) -> Part:
             raise NotMeasured(f"undecided: no run has a mean overlap of {MIN_OVERLAP:g}")
         return parts, {}
 
-    return every_seed(panel, labels, judged, may_diverge=True)  # those with too small an overlap
+    return every_seed(panel, labels, judged, may_diverge=True)  # a run whose overlap is too small may
 
 
 def lead_carries_over(panel: Panel) -> Part:
