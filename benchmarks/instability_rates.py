@@ -1,4 +1,4 @@
-"""The learning rate at which Bulk-SGD's sharpness explodes; docs/full-size.md fixes the rule.
+"""The learning rate at which Bulk-SGD's sharpness explodes; docs/full-size/zs-mlp.md fixes the rule.
 
 python benchmarks/instability_rates.py --profile laptop --data-dir DATA --output docs/benchmarks/instability.json
 

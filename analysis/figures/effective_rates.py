@@ -23,18 +23,20 @@ from sharpflat.errors import InputError
 NOT_PUBLISHED = ""
 Value = str | float | int
 
-# Inches: left ends of the first two columns, right ends of the others, left end of the paper's.
-WIDTH, LINE, MARGIN = 9.6, 0.22, 0.12
-METHOD, RULE, STEPS_MEASURED, DOM, BULK = 0.0, 0.9, 4.75, 5.9, 7.05
-PUBLISHED, PUBLISHED_DOM, PUBLISHED_BULK = 7.13, 8.23, 9.3
-HEAD, FOOT = 5.4, 2.4  # lines above and below the rows
+# Inches: left ends of the first two columns and of the shade, its right end, right ends of the other columns.
+WIDTH, LINE, MARGIN = 11.3, 0.22, 0.12
+METHOD, RULE, STEPS_MEASURED, DOM, BULK = 0.0, 0.9, 4.65, 5.8, 6.95
+PUBLISHED, PUBLISHED_DOM, PUBLISHED_BULK, PUBLISHED_END = 7.03, 8.13, 9.2, 9.28
+DIFFERENCE_DOM, DIFFERENCE_BULK = 10.1, 11.06
+HEAD, FOOT = 5.4, 3.15  # lines above and below the rows
 SHADE = "#EFEFEF"
 SMALL: dict[str, Any] = {"fontsize": 6.8, "color": "#404040"}
 
 
 def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
-    """A row for each method in each setting, with the measured values (NaN if there are none) and the published ones
-    ("" if there are none)."""
+    """A row for each method in each setting: the measured values (NaN if there are none), the published ones ("" if
+    there are none), and how far the measured means are from the published ones, in published standard deviations
+    ("" if there is none, or if it is 0)."""
     rows: list[dict[str, Value]] = []
     for panel in panels:
         published = effective_rates_of(panel.setting)
@@ -54,6 +56,8 @@ def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
                     "published_dom_lr_std": printed.dom_std if printed else NOT_PUBLISHED,
                     "published_bulk_lr_mean": printed.bulk_mean if printed else NOT_PUBLISHED,
                     "published_bulk_lr_std": printed.bulk_std if printed else NOT_PUBLISHED,
+                    "published_dom_lr_difference": _difference(rates.dom_mean, printed and printed[:2]),
+                    "published_bulk_lr_difference": _difference(rates.bulk_mean, printed and printed[2:]),
                 }
             )
     return rows
@@ -81,11 +85,19 @@ def _measured(run: xr.Dataset) -> EffectiveRates:
         return EffectiveRates(nan, nan, nan, nan, 0)
 
 
+def _difference(measured: float, published: tuple[float, float] | None) -> Value:
+    if published is None or published[1] == 0:
+        return NOT_PUBLISHED
+    mean, deviation = published
+    return (measured - mean) / deviation
+
+
 def _draw_table(axes: Axes, panel: Panel) -> None:
     published = effective_rates_of(panel.setting)
     write = partial(axes.text, va="center")
     end, width = HEAD + len(panel.runs), axes.get_xlim()[1]
-    axes.add_patch(Rectangle((PUBLISHED, HEAD - 2.2), width - PUBLISHED, end - HEAD + 2.4, color=SHADE, linewidth=0))
+    shade = PUBLISHED_END - PUBLISHED, end - HEAD + 2.4
+    axes.add_patch(Rectangle((PUBLISHED, HEAD - 2.2), *shade, color=SHADE, linewidth=0))
     for y, thickness in ((HEAD - 2.2, 1.0), (HEAD - 0.1, 0.6), (end + 0.2, 1.0)):
         axes.plot([0, width], [y, y], color=style.BLACK, linewidth=thickness, clip_on=False)
 
@@ -94,7 +106,11 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
         write(0, 1.65 + 0.75 * line, text, **SMALL)
 
     source = f"published (Song et al., table {published.number})" if published else "published: none"
-    for x, text in (((STEPS_MEASURED + BULK) / 2, "measured here"), ((PUBLISHED + width) / 2, source)):
+    for x, text in (
+        ((STEPS_MEASURED + BULK) / 2, "measured here"),
+        ((PUBLISHED + PUBLISHED_END) / 2, source),
+        ((PUBLISHED_END + width) / 2, "difference"),
+    ):
         write(x, HEAD - 1.6, text, fontweight="bold", fontsize=8, ha="center")
     for x, text in ((METHOD, "method"), (RULE, "run as")):
         write(x, HEAD - 0.65, text, fontsize=8)
@@ -104,6 +120,8 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
         (BULK, "mean Bulk-LR"),
         (PUBLISHED_DOM, "mean Dom-LR"),
         (PUBLISHED_BULK, "mean Bulk-LR"),
+        (DIFFERENCE_DOM, "Dom-LR"),
+        (DIFFERENCE_BULK, "Bulk-LR"),
     ):
         write(x, HEAD - 0.65, text, fontsize=8, ha="right")
 
@@ -119,12 +137,16 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
             (PUBLISHED_BULK, "published_bulk_lr"),
         ):
             write(x, y, _with_deviation(row[f"{rate}_mean"], row[f"{rate}_std"]), fontsize=8.5, ha="right")
+        for x, rate in ((DIFFERENCE_DOM, "dom_lr"), (DIFFERENCE_BULK, "bulk_lr")):
+            write(x, y, _signed(row[f"published_{rate}_difference"]), fontsize=8.5, ha="right")
 
     over = f"those of the first {RATE_STEPS:,} steps that were measured"
     write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.", **SMALL)
     if published:
         note = f"Published: {published.ran}; (+m) has momentum 0.9; full batch. The paper's own run, none of ours."
         write(0, end + 1.55, note, **SMALL)
+        note = "Difference: measured mean less published mean, in published standard deviations (none where that is 0)."
+        write(0, end + 2.3, note, **SMALL)
 
 
 def _steps(run: xr.Dataset, measured: Value) -> str:
@@ -138,3 +160,10 @@ def _with_deviation(mean: Value, deviation: Value) -> str:
     if isinstance(mean, str) or isinstance(deviation, str) or isnan(mean):
         return "–"
     return "{} ({})".format(*(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}" for x in (mean, deviation)))
+
+
+def _signed(difference: Value) -> str:
+    """The difference with its sign; a dash if there is none."""
+    if isinstance(difference, str) or isnan(difference):
+        return "–"
+    return (f"{difference:+.2f}" if abs(difference) < 100 else f"{difference:+.3g}").replace("-", "\N{MINUS SIGN}")

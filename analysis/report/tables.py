@@ -11,7 +11,7 @@ from analysis.report import words
 from sharpflat.errors import InputError
 
 PUBLISHED = "published_"
-MEAN, DEVIATION = "_mean", "_std"
+MEAN, DEVIATION, DIFFERENCE = "_mean", "_std", "_difference"
 NAMES = {"dom_lr": "Dom-LR", "bulk_lr": "Bulk-LR"}
 
 
@@ -46,7 +46,7 @@ def read_table(path: Path) -> Table:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: is no readable table ({error}); delete it and run again") from error
     columns = sorted((_column(name, names) for name in names if not _goes_with(name, names)), key=lambda c: c.published)
-    return Table(columns, [[_cell([row[key] or "" for key in c.keys]) for c in columns] for row in rows])
+    return Table(columns, [[_cell(c.keys, [row[key] or "" for key in c.keys]) for c in columns] for row in rows])
 
 
 def _goes_with(name: str, names: list[str]) -> bool:
@@ -55,22 +55,29 @@ def _goes_with(name: str, names: list[str]) -> bool:
 
 
 def _column(name: str, names: list[str]) -> Column:
-    plain = name.removesuffix(MEAN)
+    plain = name.removesuffix(MEAN).removesuffix(DIFFERENCE)
     paired = name.endswith(MEAN) and plain + DEVIATION in names
     heading = plain.removeprefix(PUBLISHED)
     keys = (name, plain + DEVIATION) if paired else (name,)
-    title = NAMES.get(heading, heading.replace("_", " ")) + (", mean (standard deviation)" if paired else "")
+    title = NAMES.get(heading, heading.replace("_", " "))
+    if paired:
+        title += ", mean (standard deviation)"
+    elif name.endswith(DIFFERENCE):
+        title += ", difference in these standard deviations"
     return Column(title, keys, name.startswith(PUBLISHED))
 
 
-def _cell(values: list[str]) -> str:
-    """ "0.0100 (0.0000)", a number or a text; a dash where there is nothing."""
-    if len(values) == 1:
+def _cell(keys: tuple[str, ...], values: list[str]) -> str:
+    """ "0.0100 (0.0000)", "+0.26", a number or a text; a dash where there is nothing."""
+    difference = keys[0].endswith(DIFFERENCE)
+    if len(values) == 1 and not difference:
         return values[0] or words.NOTHING
     try:
-        mean, deviation = map(float, values)
+        numbers = [float(value) for value in values]
     except ValueError:
         return words.NOTHING
-    if isnan(mean):
+    if isnan(numbers[0]):
         return words.NOTHING
-    return "{} ({})".format(*(words.signed(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}") for x in (mean, deviation)))
+    if difference:
+        return words.signed(f"{numbers[0]:+.2f}")
+    return "{} ({})".format(*(words.signed(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}") for x in numbers))

@@ -70,9 +70,10 @@ GRID = Panel(
     names=("0", "0.25"),
     lines=(Line(label="β = 1", values=(None, 82.25), at=1.5), Line(label="β = 0", values=(10, 20), at=0.5)),
 )
-TABLE = """setting,method,steps_measured,dom_lr_mean,dom_lr_std,published_dom_lr_mean,published_dom_lr_std,bulk_lr_mean
-mlp,GD,13,-0.00048321243236292254,0.0176,0.007,0.0232,0.5
-mlp,<b>Adam</b>,0,nan,nan,,,
+DOM_LR = "dom_lr_mean,dom_lr_std,published_dom_lr_mean,published_dom_lr_std,published_dom_lr_difference"
+TABLE = f"""setting,method,steps_measured,{DOM_LR},bulk_lr_mean
+mlp,GD,13,-0.00048321243236292254,0.0176,0.007,0.0232,-0.32255225,0.5
+mlp,<b>Adam</b>,0,nan,nan,,,,
 """
 DEVIATIONS = """# Deviations
 

@@ -253,7 +253,7 @@ def test_an_estimate_is_about_what_a_run_takes(data):
         + rates.test * work.tests
         + rates.product * (made["filter_products"] + made["probe_products"])
     )
-    assert 1 / 2 < said.seconds / took < 2  # other work on the machine: 1.5 is what docs/full-size.md measures
+    assert 1 / 2 < said.seconds / took < 2  # other work on the machine: 1.5 is what docs/full-size/cost.md measures
 
 
 # ---------------------------------------------------------------- the whole

@@ -115,7 +115,9 @@ def test_the_examples_of_a_page_run(page, printed):
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+    "document",
+    ["README.md", "CONTRIBUTING.md"]
+    + [str(p.relative_to(ROOT)) for folder in ("docs", "docs/full-size") for p in sorted((ROOT / folder).glob("*.md"))],
 )
 def test_links_lead_somewhere(document):
     """In the repository; `make docs` checks the site's."""

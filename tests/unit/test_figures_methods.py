@@ -104,6 +104,10 @@ def test_rows_of_the_table():
     assert row["bulk_lr_std"] == pytest.approx(0.02 * math.sqrt(33))
     published = [row[f"published_{x}"] for x in ("dom_lr_mean", "dom_lr_std", "bulk_lr_mean", "bulk_lr_std")]
     assert published == [0.0046, 0.0026, 0.0802, 0.0194]
+    assert row["published_dom_lr_difference"] == pytest.approx((3.34 - 0.0046) / 0.0026)
+    assert row["published_bulk_lr_difference"] == pytest.approx((3.68 - 0.0802) / 0.0194)
+    plain = {rows[0][key] for key in row if key.endswith("_difference")}
+    assert plain == {""}  # the published deviation is 0
     assert {rows[7][key] for key in row if key.startswith("published_")} == {""}
     text = io.StringIO()
     writer = csv.DictWriter(text, list(row))
@@ -131,7 +135,7 @@ def test_the_drawn_table_has_both_told_apart():
     (axes,) = figure.axes
     at = {t.get_text(): t.get_position() for t in axes.texts}
     assert at["3.3400 (0.0574)"][1] == at["0.0356 (0.0194)"][1] == at["Adam(+m)"][1]
-    assert at["3.6800 (0.1149)"][1] == at["0.7301 (0.4717)"][1]
+    assert at["3.6800 (0.1149)"][1] == at["0.7301 (0.4717)"][1] == at["+6.25"][1]  # (3.68 − 0.7301) / 0.4717
     for text in ("lr 0.01, full batch, momentum 0.9", "Adam, lr 0.001, full batch", "10 of 20", "MLP"):
         assert text in words(figure)
     (shade,) = axes.patches
@@ -147,6 +151,8 @@ def test_the_drawn_table_has_both_told_apart():
         assert left < ends(text)[0] < ends(text)[1] < right
     for text in ("measured here", "3.3400 (0.0574)", "3.6800 (0.1149)", "Adam(+m)"):
         assert ends(text)[1] < left
+    for text in ("difference", "+6.25"):
+        assert ends(text)[0] > right
     assert shade.get_facecolor() != to_rgba("white")
     note = next(t for t in words(figure) if t.startswith("Published: "))
     assert "MLP on MNIST-5k, GD lr 0.01, Adam lr 0.001" in note
@@ -159,7 +165,8 @@ def test_a_table_for_each_setting():
         *(f"published (Song et al., table {n})" for n in (2, 3, 1)),
         "published: none",
     ]
-    assert words(figure).count("–") == 8
+    # Of the setting without a published table four rates, of each four differences, of plain GD two differences.
+    assert words(figure).count("–") == 8 + 8 + 3 * 2
 
 
 def test_only_the_first_thousand_steps_count():
@@ -179,8 +186,9 @@ def test_rates_that_were_not_measured():
     rows = effective_rates.table([without])
     assert {r["steps_measured"] for r in rows} == {0}
     assert all(math.isnan(r["dom_lr_mean"]) and math.isnan(r["bulk_lr_std"]) for r in rows)
+    assert math.isnan(rows[1]["published_dom_lr_difference"])
     found = words(effective_rates.draw([without]))
-    assert found.count("–") == 8
+    assert found.count("–") == 16
     assert found.count("0 of 20") == 4
 
 

@@ -43,6 +43,7 @@ DOCUMENTS = [
         "CONTRIBUTING.md",
         "Makefile",
         "docs/*.md",
+        "docs/full-size/*.md",
         "docs/site/*.md",
         "workflow/**/*.smk",
         "analysis/**/*.j2",

@@ -243,8 +243,9 @@ def test_figures_are_in_the_papers_order_and_others_come_after(page: Page) -> No
 def test_a_table_has_ours_beside_the_published(page: Page) -> None:
     ((_, text),) = page.of("table", **{"class": "numbers"})
     assert text.startswith("measured here published setting method steps measured Dom-LR, mean (standard deviation)")
-    assert "mlp GD 13 −0.0005 (0.0176) 0.5 0.0070 (0.0232)" in text
-    assert text.endswith("mlp <b>Adam</b> 0 – – –")
+    assert "mlp GD 13 −0.0005 (0.0176) 0.5 0.0070 (0.0232) −0.32" in text
+    assert text.endswith("mlp <b>Adam</b> 0 – – – –")
+    assert "Dom-LR, difference in these standard deviations" in text
 
 
 def test_runs_have_what_they_ended_with_and_links_to_their_datasets(page: Page) -> None:
