@@ -34,9 +34,9 @@ SMALL: dict[str, Any] = {"fontsize": 6.8, "color": "#404040"}
 
 
 def table(panels: Sequence[Panel]) -> list[dict[str, Value]]:
-    """A row for each method in each setting: the measured values (NaN if there are none), the published ones ("" if
-    there are none), and how far the measured means are from the published ones, in published standard deviations
-    ("" if there is none, or if it is 0)."""
+    """A row for each method in each setting, with the measured values (NaN if there are none) and the published ones
+    ("" if there are none). The differences are measured means less published ones, in published standard deviations
+    ("" if that is 0)."""
     rows: list[dict[str, Value]] = []
     for panel in panels:
         published = effective_rates_of(panel.setting)

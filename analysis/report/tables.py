@@ -46,7 +46,7 @@ def read_table(path: Path) -> Table:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: is no readable table ({error}); delete it and run again") from error
     columns = sorted((_column(name, names) for name in names if not _goes_with(name, names)), key=lambda c: c.published)
-    return Table(columns, [[_cell(c.keys, [row[key] or "" for key in c.keys]) for c in columns] for row in rows])
+    return Table(columns, [[_cell(column, row) for column in columns] for row in rows])
 
 
 def _goes_with(name: str, names: list[str]) -> bool:
@@ -67,9 +67,10 @@ def _column(name: str, names: list[str]) -> Column:
     return Column(title, keys, name.startswith(PUBLISHED))
 
 
-def _cell(keys: tuple[str, ...], values: list[str]) -> str:
+def _cell(column: Column, row: dict[str, str]) -> str:
     """ "0.0100 (0.0000)", "+0.26", a number or a text; a dash where there is nothing."""
-    difference = keys[0].endswith(DIFFERENCE)
+    values = [row[key] or "" for key in column.keys]
+    difference = column.keys[0].endswith(DIFFERENCE)
     if len(values) == 1 and not difference:
         return values[0] or words.NOTHING
     try:
