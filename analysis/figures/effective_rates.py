@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import isnan, nan
+from math import nan
 from typing import Any
 
 import xarray as xr
@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from analysis.figures import style
 from analysis.figures.published import effective_rates_of
 from analysis.runs.measures import RATE_STEPS, EffectiveRates, mean_effective_rates
+from analysis.runs.numbers import difference, with_deviation
 from analysis.runs.panels import Panel
 from analysis.runs.words import how_it_was_run, what_was_run
 from sharpflat.errors import InputError
@@ -136,9 +137,10 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
             (PUBLISHED_DOM, "published_dom_lr"),
             (PUBLISHED_BULK, "published_bulk_lr"),
         ):
-            write(x, y, _with_deviation(row[f"{rate}_mean"], row[f"{rate}_std"]), fontsize=8.5, ha="right")
+            mean, deviation = (_number(row[f"{rate}_{of}"]) for of in ("mean", "std"))
+            write(x, y, with_deviation(mean, deviation), fontsize=8.5, ha="right")
         for x, rate in ((DIFFERENCE_DOM, "dom_lr"), (DIFFERENCE_BULK, "bulk_lr")):
-            write(x, y, _signed(row[f"published_{rate}_difference"]), fontsize=8.5, ha="right")
+            write(x, y, difference(_number(row[f"published_{rate}_difference"])), fontsize=8.5, ha="right")
 
     over = f"those of the first {RATE_STEPS:,} steps that were measured"
     write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.", **SMALL)
@@ -155,15 +157,5 @@ def _steps(run: xr.Dataset, measured: Value) -> str:
     return f"{made} ({style.DIVERGED})" if run.attrs["status"] == "diverged" else made
 
 
-def _with_deviation(mean: Value, deviation: Value) -> str:
-    """The number in the paper's format; a dash if there is none."""
-    if isinstance(mean, str) or isinstance(deviation, str) or isnan(mean):
-        return "–"
-    return "{} ({})".format(*(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}" for x in (mean, deviation)))
-
-
-def _signed(difference: Value) -> str:
-    """The difference with its sign; a dash if there is none."""
-    if isinstance(difference, str) or isnan(difference):
-        return "–"
-    return (f"{difference:+.2f}" if abs(difference) < 100 else f"{difference:+.3g}").replace("-", "\N{MINUS SIGN}")
+def _number(cell: Value) -> float:
+    return cell if isinstance(cell, float) else nan

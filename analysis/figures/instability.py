@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
 from analysis.runs.measures import growth_rate
+from analysis.runs.numbers import signed
 from analysis.runs.panels import Member, Panel
 from sharpflat.errors import InputError
 
@@ -102,7 +103,7 @@ def _fit(axes: Axes, steps: np.ndarray, values: np.ndarray) -> tuple[str, str, s
 def _short(number: float) -> str:
     """A number in the format 4.2e−4."""
     mantissa, _, exponent = f"{number:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}".replace("-", "−")
+    return signed(f"{mantissa}e{int(exponent)}")
 
 
 def _write_rates(axes: Axes, symbol: str, rows: Sequence[Row]) -> None:

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.figures import drawing, style
 from analysis.runs.measures import final
+from analysis.runs.numbers import NOTHING
 from analysis.runs.panels import Member, Panel
 from sharpflat.errors import InputError
 
@@ -26,7 +27,7 @@ ALPHA, BETA = r"$\alpha_\mathrm{dom}$", r"$\beta_\mathrm{bulk}$"
 NAMED = {(1.0, 1.0): "SGD", (1.0, 0.0): "Dom-SGD", (0.0, 1.0): "Bulk-SGD"}  # by (α_dom, β_bulk)
 COLOURS = "cividis"  # its lightness is even, so it holds in grey prints and for colour-blind readers
 HATCH: style.Look = {"facecolor": "#F2F2F2", "edgecolor": "#9A9A9A", "hatch": "////", "linewidth": 0}
-NOT_RUN, UNKNOWN, BEST = "not run", "–", "*"
+NOT_RUN, BEST = "not run", "*"
 CELL, BESIDE, ABOVE = 0.55, 1.45, 1.9  # inches: a cell; axis and colour scale; axis, heading and description
 SMALLEST = 3.3  # inches, of a map's side: with few cells they are larger
 VALUE, WORD = 7.5, 6.2  # font sizes in a cell
@@ -191,7 +192,7 @@ def _write(
         written = axes.text(x + 0.5, low, said, **text)
         written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
     elif isnan(cell.mean):
-        axes.text(x + 0.5, low, UNKNOWN, **text)
+        axes.text(x + 0.5, low, NOTHING, **text)
     else:
         star = cell.mean == best
         text["color"] = _legible_on(mesh.to_rgba(np.array([cell.mean]))[0])

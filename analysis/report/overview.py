@@ -10,6 +10,7 @@ import xarray as xr
 from analysis.data.catalogue import describe
 from analysis.report import words
 from analysis.report.runs import Datasets, provenance
+from analysis.runs.numbers import NOTHING
 from analysis.runs.panels import specification
 from analysis.runs.words import what_was_run
 from analysis.specs.panels import PanelSpec
@@ -99,7 +100,7 @@ def environment_of(datasets: Datasets) -> list[tuple[str, str]]:
     rows = []
     for key, title in (SOFTWARE | MACHINE).items():
         values = {str(p.get(key, BEFORE_DEVICES.get(key, ""))) for p in made} - {""}
-        rows.append((title, ", ".join(sorted(values)) or words.NOTHING))
+        rows.append((title, ", ".join(sorted(values)) or NOTHING))
     return rows
 
 

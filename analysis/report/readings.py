@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.report import words
+from analysis.runs.numbers import NOTHING
 from analysis.store.drawn import Panel
 
 ROWS = 20  # of a table, at most
@@ -39,4 +40,4 @@ def _reading(panel: Panel) -> Reading:
 
 def _values(panel: Panel, place: int) -> list[str]:
     found = (line.values[place] for line in panel.lines)
-    return [words.NOTHING if value is None else words.number(value) for value in found]
+    return [NOTHING if value is None else words.number(value) for value in found]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 
-from analysis.report import words
+from analysis.runs.numbers import NOTHING, difference, with_deviation
 from sharpflat.errors import InputError
 
 PUBLISHED = "published_"
@@ -70,15 +69,11 @@ def _column(name: str, names: list[str]) -> Column:
 def _cell(column: Column, row: dict[str, str]) -> str:
     """ "0.0100 (0.0000)", "+0.26", a number or a text; a dash where there is nothing."""
     values = [row[key] or "" for key in column.keys]
-    difference = column.keys[0].endswith(DIFFERENCE)
-    if len(values) == 1 and not difference:
-        return values[0] or words.NOTHING
+    differs = column.keys[0].endswith(DIFFERENCE)
+    if len(values) == 1 and not differs:
+        return values[0] or NOTHING
     try:
         numbers = [float(value) for value in values]
     except ValueError:
-        return words.NOTHING
-    if isnan(numbers[0]):
-        return words.NOTHING
-    if difference:
-        return words.signed(f"{numbers[0]:+.2f}")
-    return "{} ({})".format(*(words.signed(f"{x:.4f}" if abs(x) < 100 else f"{x:.3g}") for x in numbers))
+        return NOTHING
+    return difference(numbers[0]) if differs else with_deviation(numbers[0], numbers[1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import isnan
 
-NOTHING = "–"
+from analysis.runs.numbers import NOTHING, signed
+
 VARIED = {  # what members of a family differ in
     "seed": "seed",
     "learning_rate": "η",
@@ -22,11 +23,6 @@ VARIED = {  # what members of a family differ in
 def number(value: float, digits: int = 4) -> str:
     """With so many significant digits; a dash for NaN."""
     return NOTHING if isnan(value) else signed(f"{value:,.{digits}g}")
-
-
-def signed(text: str) -> str:
-    """With minus signs for hyphens."""
-    return text.replace("-", "−")
 
 
 def span(seconds: float) -> str:
