@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.claims.measured import NotMeasured, Part, all_of, run
+from analysis.claims.measured import NotMeasured, Part, Undecided, all_of, run
 from analysis.runs.panels import Panel
 
 SEEDS_CONFIDENCE = 0.95
@@ -33,7 +33,8 @@ def locating_gaps(where: str) -> Iterator[None]:
     try:
         yield
     except NotMeasured as gap:
-        raise NotMeasured(f"{where}: {gap}") from gap
+        gap.args = (f"{where}: {gap}",)
+        raise
 
 
 def alike(panel: Panel, names: Sequence[str], labels: Sequence[str]) -> list[tuple[dict[str, float], Panel]]:
@@ -42,16 +43,27 @@ def alike(panel: Panel, names: Sequence[str], labels: Sequence[str]) -> list[tup
     Raises:
         ValueError: a family varies in another number.
     """
+    found, gaps = _pairs(panel, names, labels)
+    if gaps:
+        raise NotMeasured(gaps[0])
+    return found
+
+
+def _pairs(
+    panel: Panel, names: Sequence[str], labels: Sequence[str]
+) -> tuple[list[tuple[dict[str, float], Panel]], list[str]]:
+    """What `alike` returns, for the runs that all of the families have, and which runs are missing."""
     for label in labels:
         if not panel.families.get(label):
             raise NotMeasured(f"there are no runs {label}")
     families = {label: panel.families[label] for label in labels}
-    found = replace(panel, families=families).alike(*names)
-    for member in (m for members in families.values() for m in members):
-        for label, members in families.items():
-            if member.varied not in [m.varied for m in members]:
-                raise NotMeasured(f"there is no run {label} with {in_words(member.varied)}")
-    return found
+    gaps = [
+        f"there is no run {label} with {in_words(member.varied)}"
+        for member in (m for members in families.values() for m in members)
+        for label, members in families.items()
+        if member.varied not in [m.varied for m in members]
+    ]
+    return replace(panel, families=families).alike(*names), list(dict.fromkeys(gaps))
 
 
 def diverged_at(panel: Panel, label: str) -> int | None:
@@ -88,7 +100,7 @@ def every_seed(
     *,
     may_diverge: bool = False,
 ) -> Part:
-    """Whether a claim holds with every seed.
+    """Whether a claim holds with every seed. One seed with which it fails is enough, whatever the others lack.
 
     Args:
         panel: its families of these labels vary in the seed, or it has one run of each label.
@@ -96,19 +108,34 @@ def every_seed(
         judged: gives the parts of the claim with one seed, from single runs, and numbers by name. With several seeds,
             numbers that all seeds have are reported as means with intervals.
         may_diverge: whether `judged` decides what a diverged run means. Otherwise such runs are refused.
+
+    Raises:
+        NotMeasured: no seed fails, and some cannot be judged.
+        Undecided: with some seed, whatever the others say.
     """
     if not panel.families:
         alone, _ = judged(panel)
         return alone[0] if len(alone) == 1 else all_of(*alone)
     parts, numbers = [], []
-    for varied, single in alike(panel, ["seed"], labels):
-        with locating_gaps(in_words(varied)):
-            if not may_diverge:
-                completed(single, *labels)
-            found, measured = judged(single)
+    pairs, gaps = _pairs(panel, ["seed"], labels)
+    for varied, single in pairs:
+        try:
+            with locating_gaps(in_words(varied)):
+                if not may_diverge:
+                    completed(single, *labels)
+                found, measured = judged(single)
+        except Undecided:
+            raise
+        except NotMeasured as gap:
+            gaps.append(str(gap))
+            continue
         parts += [(holds, f"{in_words(varied)}: {text}") for holds, text in found]
         numbers.append(measured)
     holds, text = all_of(*parts)
+    if gaps:
+        if holds:
+            raise NotMeasured("; ".join(gaps))
+        return holds, f"{text}. Not measured: {'; '.join(gaps)}"
     common = [name for name in numbers[0] if all(name in measured for measured in numbers)]
     if len(numbers) == 1 or not common:
         return holds, text

@@ -19,6 +19,13 @@ class NotMeasured(Exception):
     """A claim cannot be judged. The message says which run lacks what."""
 
 
+class Undecided(NotMeasured):
+    """Everything is measured, and a statement is neither true nor false by its own definition. The message says why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"undecided: {why}")
+
+
 def all_of(*parts: Part) -> Part:
     """Whether every part of a claim holds, and the numbers of each. Parts that fail come first."""
     held, failed = ([text for holds, text in parts if holds is wanted] for wanted in (True, False))
@@ -103,6 +110,16 @@ def since_switch(panel: Panel, branch: str, *curves: xr.DataArray) -> tuple[int,
     if begin not in common or common[-1] == begin:
         raise NotMeasured(f"{branch} and what it is compared with were not both measured at its switch and after it")
     return begin, common[-1]
+
+
+def late_switch(panel: Panel, branch: str) -> str:
+    """That the branch's switch came by steps, before the alignment's average had passed its threshold; "" otherwise."""
+    begin = switch(panel, branch)
+    if begin not in run(panel, branch).attrs.get("late_switches", ()):
+        return ""
+    averages = values(panel, branch, "alignment_ema")
+    last = averages.where(averages.spectrum_step <= begin, drop=True)
+    return f" (the switch came by steps, at an average χ_k of {float(last[-1]):.3f})"
 
 
 def drops(panel: Panel, branch: str, reference: str) -> tuple[float, float, int]:

@@ -1,5 +1,5 @@
 """Statements on what the papers leave open. Each function takes the families of runs of one setting, which vary in the
-seed. An undecided statement raises `NotMeasured`, whose text says so."""
+seed. An undecided statement raises `Undecided`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import exp, inf, log
 import numpy as np
 
 from analysis.claims.families import alike, completed, diverged_at, every_seed, in_words, locating_gaps
-from analysis.claims.measured import NotMeasured, Part, all_of, rates, values
+from analysis.claims.measured import NotMeasured, Part, Undecided, all_of, rates, values
 from analysis.claims.song import MAX_DOM_DROP, MIN_ALIGNMENT, MIN_BULK_DROP
 from analysis.claims.zakarin_singh import energy_concentrates, gauss_newton_carries
 from analysis.runs import branches
@@ -115,7 +115,7 @@ def _there(number: float, label: str, what: str) -> float:
 
 def _untold(what: str, value: float, least: float) -> None:
     if value < least:
-        raise NotMeasured(f"undecided: {what} {value:.3f} is below {least:.3f}")
+        raise Undecided(f"{what} {value:.3f} is below {least:.3f}")
 
 
 # ---------------------------------------------------------------- statements
@@ -166,7 +166,7 @@ def scheduled(panel: Panel) -> Part:
         + "; ".join(texts)
     )
     if not beats and not agree:
-        raise NotMeasured(f"undecided: seeds disagree; {measured}")
+        raise Undecided(f"seeds disagree; {measured}")
     return bool(beats), f"by {', '.join(beats) or 'none'}; {measured}"
 
 
@@ -222,7 +222,7 @@ def many_directions(panel: Panel) -> Part:
         places = follow(single.runs[BULK_SGD].track_overlaps.values)[-1, :k]
         kept = np.flatnonzero(places >= 0)
         if len(kept) < k / 2:
-            raise NotMeasured(f"undecided: {len(kept)} of {k} directions can be followed to the end")
+            raise Undecided(f"{len(kept)} of {k} directions can be followed to the end")
         begin, end = eigenvalues[0, kept], eigenvalues[-1, places[kept]]
         grown, rise = int((end >= RISES * begin).sum()), np.clip(end - begin, 0, None)
         share = float(rise.max() / rise.sum()) if rise.sum() else 1.0
@@ -263,7 +263,7 @@ def staleness(panel: Panel) -> Part:
             text = f"{label} (mean overlap {overlap:.4f}) {own[0]:.1%} of the drop, {own[1]:.1%} of λ_1"
             parts.append((max(abs(ratio - 1) for ratio in own) <= WITHIN, text))
         if not parts:
-            raise NotMeasured(f"undecided: no run has a mean overlap of {MIN_OVERLAP:g}")
+            raise Undecided(f"no run has a mean overlap of {MIN_OVERLAP:g}")
         return parts, {}
 
     return every_seed(panel, labels, judged, may_diverge=True)  # a run whose overlap is too small may

@@ -14,6 +14,7 @@ from analysis.claims.measured import (
     drop,
     drops,
     eigenvalue,
+    late_switch,
     run,
     since_switch,
     values,
@@ -97,7 +98,8 @@ def _dropped(panel: Panel, branch: str, **within: float) -> Part:
     def judged(single: Panel) -> Judged:
         dropped, compared, _ = drops(single, branch, "SGD")
         numbers = {f"{branch}'s drop over SGD's": dropped / compared} if compared > 0 else {}
-        return [drop(single, branch, "SGD", **within)], numbers
+        holds, text = drop(single, branch, "SGD", **within)
+        return [(holds, text + late_switch(single, branch))], numbers
 
     return every_seed(panel, ["SGD", branch], judged)
 
@@ -107,14 +109,16 @@ def distance(panel: Panel) -> Part:
     labels = ("SGD", "Dom-SGD", "Bulk-SGD")
 
     def judged(single: Panel) -> Judged:
-        sgd, dom, bulk = (float(values(single, label, "distance")[-1]) for label in labels)
+        curves = [values(single, label, "distance") for label in labels]
+        _, end = since_switch(single, "Dom-SGD", *curves)
+        sgd, dom, bulk = (float(curve.sel(step=end)) for curve in curves)
         if sgd == 0:
             raise NotMeasured("SGD did not move from the switch")
         parts = [
             (dom <= MAX_DOM_DISTANCE * sgd, f"Dom-SGD {dom:.3g}, {dom / sgd:.0%} of SGD's {sgd:.3g}"),
             (
                 abs(bulk - sgd) <= BULK_DISTANCE_WITHIN * sgd,
-                f"Bulk-SGD {bulk:.3g}, {bulk / sgd:.0%} of SGD's {sgd:.3g}",
+                f"Bulk-SGD {bulk:.3g}, {bulk / sgd:.0%} of SGD's {sgd:.3g}{late_switch(single, 'Bulk-SGD')}",
             ),
         ]
         return parts, {"Dom-SGD's distance over SGD's": dom / sgd, "Bulk-SGD's": bulk / sgd}

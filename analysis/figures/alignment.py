@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
+import xarray as xr
 from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
-from analysis.runs.panels import Panel, probes_of, specification
+from analysis.runs.panels import Panel, probes_of
 
 AVERAGE: style.Look = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "linewidth": 1.4}
 
@@ -20,10 +22,16 @@ def draw(panels: Sequence[Panel]) -> Figure:
         run, *others = drawing.runs_of_seeds(panel)
         drawing.alignment(axes, run, others=others)
         axes.plot(run.spectrum_step, run.alignment_ema, label="moving average", **AVERAGE)
-        factor = probes_of(specification(run))["spectrum"]["ema_factor"]
-        words = [f"moving average: factor {factor:g}"]
-        words += drawing.seeds_in_words(panel, "lines: the first; shaded: the range")
+        words = [_average(run), *drawing.seeds_in_words(panel, "lines: the first; shaded: the range")]
         style.describe(axes, f"{panel.title} (k = {drawing.k_of(run)})", run, more=words)
     all_axes[0].set_ylabel(drawing.ALIGNMENT)
     style.legend_below(figure, [(drawing.CHI["alignment"], drawing.MEASURED), ("moving average", AVERAGE)])
     return figure
+
+
+def _average(run: xr.Dataset) -> str:
+    """The average's factor, and how often it is updated in each segment."""
+    texts = run.attrs.get("specifications", [run.attrs["specification"]])
+    probes = [probes_of(json.loads(text))["spectrum"] for text in texts]
+    updates = dict.fromkeys(f"{one['ema_factor']:g} every {one['every']} steps" for one in probes)
+    return f"moving average: factor {', then '.join(updates)}"

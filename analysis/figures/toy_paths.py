@@ -35,7 +35,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         toy_plane.name_axes(axes)
         _magnified(axes, toy, paths)
     entries = style.looks_of(panels[0].runs).items()
-    style.legend_below(figure, [*entries, ("L = 1, 3, 10, …", toy_plane.CONTOUR)])
+    style.legend_below(figure, [*entries, ("L = …, 1, 3, 10, …", toy_plane.CONTOUR)])
     return figure
 
 

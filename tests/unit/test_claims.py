@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -15,7 +16,8 @@ import xarray as xr
 
 from analysis import claims
 from analysis.claims import CLAIMS, judge, song, song_dynamics
-from analysis.claims.measured import NotMeasured
+from analysis.claims.families import every_seed
+from analysis.claims.measured import NotMeasured, Undecided
 from analysis.plan.join import load_plan
 from analysis.runs.panels import Member, Panel
 from analysis.specs.panels import ClaimSpec, PanelSpec
@@ -102,6 +104,56 @@ def test_a_seed_that_diverged_cannot_be_judged(function):
     gone = {label: one.assign_attrs(attributes) for label, one in SWITCHED.items()}
     with pytest.raises(NotMeasured, match=r"^seed 1: SGD diverged at step 12$"):
         function(of_seeds(SWITCHED, gone))
+    with pytest.raises(NotMeasured, match=r"^seed 0: SGD diverged at step 12; seed 2: SGD diverged at step 12$"):
+        function(of_seeds(gone, SWITCHED, gone))
+
+
+@pytest.mark.parametrize("function", HELD)
+def test_a_seed_that_cannot_be_judged_hides_no_failure(function):
+    _, _, failing = HELD[function]
+    gone = {label: one.assign_attrs(status="diverged", diverged_at=12) for label, one in SWITCHED.items()}
+    holds, text = function(of_seeds(gone, failing, SWITCHED))
+    assert not holds
+    assert text.startswith("failed: seed 1: ")
+    assert text.endswith(". Not measured: seed 0: SGD diverged at step 12")
+
+
+def test_a_missing_run_hides_no_failure():
+    there = of_seeds(SWITCHED, SWITCHED | {"Dom-SGD": run(np.exp(-1.5))})
+    lacking = there.families | {"Dom-SGD": there.families["Dom-SGD"][1:]}
+    holds, text = song.dom_stops(dataclasses.replace(there, families=lacking))
+    assert not holds
+    assert text.endswith("Not measured: there is no run Dom-SGD with seed 0")
+
+
+def test_an_undecided_seed_leaves_the_statement_undecided():
+    def judged(single: Panel):
+        if single.runs["SGD"].attrs["status"] == "diverged":
+            raise Undecided("both are alike")
+        return [(False, "no")], {}
+
+    undecided = {"SGD": SGD.assign_attrs(status="diverged")}
+    with pytest.raises(Undecided, match=r"^seed 1: undecided: both are alike$"):
+        every_seed(of_seeds({"SGD": SGD}, undecided), ["SGD"], judged, may_diverge=True)
+
+
+@pytest.mark.parametrize("function", [song.dom_stops, song.bulk_trains, song.distance])
+def test_a_switch_before_the_gradient_is_aligned_is_reported(function):
+    averages = "spectrum_step", [0.0, 0.1, 0.2, 0.333, 0.4, 0.5]
+    late = {label: one.assign(alignment_ema=averages) for label, one in SWITCHED.items()}
+    assert "switch" not in function(panel(late))[1].replace("from the switch", "")
+    late = {label: one.assign_attrs(late_switches=[10]) for label, one in late.items()}
+    holds, text = function(panel(late))
+    assert holds
+    assert text.endswith(" (the switch came by steps, at an average χ_k of 0.333)")
+
+
+def test_distances_are_compared_at_the_same_step():
+    steps = {"step": [0, 10, 20, 30], "spectrum_step": [0, 10]}
+    longer = made_up([10], steps, distance=[0.0, 0.0, 0.2, 1.0])
+    holds, text = song.distance(panel({"SGD": longer, "Dom-SGD": run(1, distance=0.1), "Bulk-SGD": longer}))
+    assert not holds
+    assert "Dom-SGD 0.1, 50% of SGD's 0.2" in text
 
 
 @pytest.mark.parametrize(
