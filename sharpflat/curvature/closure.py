@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -18,7 +19,8 @@ class LossHessian(Operator):
 
     Products are double backward passes. θ is the vector of the parameters in the given order. A parameter that does not
     require a gradient, or on which the loss does not depend, is a constant, and its rows and columns are zero. `.grad`
-    of the parameters stays as it is. It can be neither copied nor pickled.
+    of the parameters stays as it is. Hooks of the parameters (`Tensor.register_hook`) do not run, since they change the
+    gradient. It can be neither copied nor pickled.
 
     Attributes:
         size: P, the number of entries of θ.
@@ -37,7 +39,7 @@ class LossHessian(Operator):
         Raises:
             InputError: `closure` is not a function, or `parameters` are not tensors; there is no parameter or one
                 occurs twice, dtypes or devices are mixed, or the closure's result is not a scalar tensor, depends on
-                none of the parameters, or was already differentiated.
+                none of the parameters, was already differentiated, or was computed by a module with a backward hook.
         """
         check_autograd()
         if not callable(closure):
@@ -67,11 +69,16 @@ class LossHessian(Operator):
 
     def _differentiate(self, closure: Callable[[], Tensor]) -> list[Tensor | None]:
         """The differentiable gradient with respect to each variable; None if the loss does not depend on it."""
-        with explaining(), torch.enable_grad():
+        with explaining(), torch.enable_grad(), _without_hooks(self._variables):
             loss = closure()
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 found = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
                 raise InputError(f"the closure must return the loss as a scalar tensor, not {found}")
+            if _has_backward_hooks(loss):
+                raise InputError(
+                    "a module has a backward hook (register_full_backward_hook), which may change the gradient: remove "
+                    "the hook, or let the closure evaluate a copy of the model without it"
+                )
             gradients: list[Tensor | None] = []
             if loss.requires_grad and self._variables:
                 try:
@@ -124,7 +131,7 @@ class LossHessian(Operator):
         if not live:
             return torch.zeros_like(v)
         check_autograd()
-        with explaining():
+        with explaining(), _without_hooks(self._variables):
             parts = torch.autograd.grad(
                 [g for g, _ in live],
                 self._variables,
@@ -135,6 +142,32 @@ class LossHessian(Operator):
             )
         found = {id(p): part for p, part in zip(self._variables, parts, strict=True)}
         return torch.cat([found.get(id(p), torch.zeros_like(p)).reshape(-1) for p in self._parameters])
+
+
+@contextmanager
+def _without_hooks(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Takes the hooks of `Tensor.register_hook` away for a while."""
+    hooked = [(tensor, tensor._backward_hooks) for tensor in tensors if tensor._backward_hooks]
+    for tensor, _ in hooked:
+        tensor._backward_hooks = None
+    try:
+        yield
+    finally:
+        for tensor, hooks in hooked:
+            tensor._backward_hooks = hooks
+
+
+def _has_backward_hooks(loss: Tensor) -> bool:
+    """Whether the graph of the loss contains what modules with backward hooks put there."""
+    found, left = set(), [loss.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in found:
+            if node.name().startswith("BackwardHookFunction"):
+                return True
+            found.add(node)
+            left += [following for following, _ in node.next_functions]
+    return False
 
 
 def _tensors(parameters: Iterable[Tensor | tuple[str, Tensor]]) -> list[Tensor]:

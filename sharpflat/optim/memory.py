@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict, dataclass
+from math import hypot
 from typing import Any, TypedDict
 
 import torch
@@ -17,6 +19,7 @@ from sharpflat.optim.subspace_filter import SubspaceFilter
 
 MEMORY = "subspace"
 """Its key in the optimizer's state."""
+_CHANGE = 0.1
 _CAST_ERROR = 0.05  # of orthonormality, after a cast from bfloat16
 
 
@@ -33,6 +36,7 @@ class Memory(TypedDict):
     order: list[int]  # of the parameters in θ: their numbers over all groups
     refreshed_at: int | None
     interval: int | None  # from there to the next refresh
+    conditions: dict[str, Any]  # of the last refresh, see `Conditions`
     last_refresh: dict[str, Any] | None
     products: int
     refreshes: int
@@ -49,12 +53,51 @@ def nothing_yet() -> Memory:
         order=[],
         refreshed_at=None,
         interval=None,
+        conditions={},
         last_refresh=None,
         products=0,
         refreshes=0,
         unconverged_refreshes=0,
         missed_refreshes=0,
     )
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a bound on the error or on the overlap was met under.
+
+    The next interval supposes that the subspace goes on turning as fast, and that the update weighs it as before. If
+    that is no longer so, a refresh is due.
+
+    Attributes:
+        bound: `refresh_error` and `refresh_overlap`; both are None where refreshes come at fixed steps.
+        weights: α_dom and β_bulk, which differ.
+        rates: the groups' learning rates.
+    """
+
+    bound: tuple[float | None, float | None]
+    weights: tuple[float, float]
+    rates: tuple[float, ...]
+
+    def outdate(self, memory: Memory) -> bool:
+        """Whether the last refresh was under other conditions: another bound, other weights (up to a factor and a
+        tenth), or learning rates that were lower by more than a tenth."""
+        if self.bound == (None, None) or not memory["conditions"]:
+            return False
+        then = Conditions(*(tuple(numbers) for numbers in memory["conditions"].values()))
+        grown = [now > (1 + _CHANGE) * before for now, before in zip(self.rates, then.rates, strict=True)]
+        (a, b), (c, d) = self._relative_weights, then._relative_weights
+        return (
+            self.bound != then.bound
+            or any(grown)
+            or abs(a - b) > (1 + _CHANGE) * abs(c - d)
+            or hypot(a - c, b - d) > _CHANGE
+        )
+
+    @property
+    def _relative_weights(self) -> tuple[float, float]:
+        alpha_dom, beta_bulk = self.weights
+        return alpha_dom / hypot(*self.weights), beta_bulk / hypot(*self.weights)
 
 
 class Remembering:
@@ -110,14 +153,16 @@ class Remembering:
 def recall(memory: Memory, order: list[int], **numbers: Any) -> SubspaceFilter:
     """The filter as the last refresh left it, or a new one if θ now consists of other parameters.
 
-    This happens after parameters were frozen or unfrozen, or after the curvature was replaced.
+    This happens after parameters were frozen or unfrozen, or after the curvature was replaced. It is also new if k is
+    another.
 
     Args:
         memory: of the last refresh.
         order: of the parameters in θ.
         numbers: `k`, `tolerance` and the refresh setting, as for `SubspaceFilter`.
     """
-    usable = memory["order"] == order
+    basis = memory["dominant"]
+    usable = memory["order"] == order and (basis is None or basis.shape[1] == min(numbers["k"], basis.shape[0]))
     return SubspaceFilter(
         **numbers,
         dominant=memory["dominant"] if usable else None,
@@ -127,11 +172,13 @@ def recall(memory: Memory, order: list[int], **numbers: Any) -> SubspaceFilter:
     )
 
 
-def remember(memory: Memory, order: list[int], subspace: SubspaceFilter, refresh: Refresh) -> None:
+def remember(
+    memory: Memory, order: list[int], subspace: SubspaceFilter, refresh: Refresh, conditions: Conditions
+) -> None:
     """Stores a refresh of the filter in the memory."""
     memory["dominant"], memory["start"] = subspace.dominant, subspace.start
     memory["refreshed_at"], memory["last_refresh"] = subspace.refreshed_at, vars(refresh).copy()
-    memory["interval"], memory["order"] = subspace.interval, order
+    memory["interval"], memory["order"], memory["conditions"] = subspace.interval, order, asdict(conditions)
     memory["products"] += refresh.products
     memory["refreshes"] += 1
     memory["unconverged_refreshes"] += not refresh.converged
@@ -141,6 +188,7 @@ def remember(memory: Memory, order: list[int], subspace: SubspaceFilter, refresh
 def forget(memory: Memory) -> None:
     """Drops the subspace; the counts stay."""
     memory["dominant"], memory["start"], memory["order"], memory["refreshed_at"] = None, None, [], None
+    memory["conditions"] = {}
 
 
 def check_version(memory: Memory) -> None:

@@ -24,7 +24,17 @@ from sharpflat.curvature.symmetric import NonFiniteProductError, SymmetricOperat
 from sharpflat.errors import CurvatureWarning, InputError
 from sharpflat.optim.distributed import check_ranks_agree
 from sharpflat.optim.groups import check_group, numbers_of, sgd_updates, theta_of
-from sharpflat.optim.memory import MEMORY, Memory, Remembering, check_fits, check_version, forget, recall, remember
+from sharpflat.optim.memory import (
+    MEMORY,
+    Conditions,
+    Memory,
+    Remembering,
+    check_fits,
+    check_version,
+    forget,
+    recall,
+    remember,
+)
 from sharpflat.optim.refresh import Refresh, RefreshRule
 
 Weight = float | Callable[[int], float]
@@ -44,7 +54,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     - If both weights are 1, a step is bit-identical to a step of `torch.optim.SGD`. If they are equal, no curvature is
       evaluated.
     - With `refresh_every`, a step that needs the subspace recomputes it if it is that many steps old. With
-      `refresh_error` or `refresh_overlap`, it is recomputed as often as that accuracy needs (see `RefreshRule`).
+      `refresh_error` or `refresh_overlap`, it is recomputed as often as that accuracy needs (see `RefreshRule`), and
+      also when a learning rate grows by more than a tenth, or the weights change noticeably.
     - `lr`, `momentum` and `weight_decay` may differ between groups, and schedulers may change them between steps.
     - A parameter without a gradient is neither moved nor decayed, as in SGD. Its update counts as zero in the
       projection, so the step is then not exactly inside or outside the subspace.
@@ -76,7 +87,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         curvature: Curvature | None = None,
-        tolerance: float = 1e-2,
+        tolerance: float | None = None,
         check_ranks: bool = True,
     ) -> None:
         """The constructor does not evaluate the model.
@@ -89,17 +100,20 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             beta_bulk: weight of the bulk component, a number or a function of the number of earlier steps.
             k: dimension of the dominant subspace. If it is P or more, everything is dominant.
             refresh_every: steps between refreshes, at least 1. The default is 10 unless one of the next two is given.
-            refresh_error: largest relative error of the filtered update, for example 0.05. The subspace is refreshed as
-                often as this needs.
-            refresh_overlap: smallest overlap of the subspace in use with a new one, for example 0.999. The subspace is
-                refreshed as often as this needs.
+            refresh_error: a target, the largest relative error of a filtered update, for example 0.05. The subspace is
+                refreshed as often as this needs, judged by the last refreshes. `missed_refreshes` counts those that
+                came too late.
+            refresh_overlap: likewise, the smallest overlap of the subspace in use with a new one, for example 0.999.
+                If λ_k and λ_(k+1) differ by less than `tolerance` (relative to λ_k), neither bound can be met, because
+                a new subspace is not determined to that accuracy.
             momentum: momentum of SGD.
             weight_decay: weight decay of SGD.
             curvature: the loss whose Hessian is used. It is an `Objective` that trains exactly these parameters (in
                 any order), or a closure that returns the loss (a scalar) of the model with these parameters on a
                 holdout, without `backward()`. The closure is called once in each refresh. It is needed unless both
                 weights are the same number.
-            tolerance: largest residual of the eigenpairs, relative to λ_k (see `SubspaceFilter`).
+            tolerance: largest residual of the eigenpairs, relative to λ_k (see `SubspaceFilter`). `None` means 1e-2, or
+                1e-4 with `refresh_error` or `refresh_overlap`, which usually end the search earlier.
             check_ranks: if torch.distributed is initialised, compare the ranks after each refresh. Set it to False if
                 the ranks train separate models.
 
@@ -115,6 +129,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
         if refresh_every is None and refresh_error is None and refresh_overlap is None:
             refresh_every = 10
         RefreshRule(refresh_every, refresh_error, refresh_overlap)  # checks them
+        if tolerance is None:
+            tolerance = 1e-2 if refresh_every is not None else 1e-4
         check_tolerance(tolerance)
         self.alpha_dom, self.beta_bulk = alpha_dom, beta_bulk
         self.check_ranks, self._warned = check_ranks, False
@@ -188,6 +204,14 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
     def _filter(self, update: Tensor, theta: list[Tensor], step: int, alpha_dom: float, beta_bulk: float) -> Tensor:
         order = numbers_of(self.param_groups, theta)
         subspace = recall(self._memory, order, **{name: getattr(self, name) for name in _OF_THE_FILTER})
+        conditions = Conditions(
+            (self.refresh_error, self.refresh_overlap),
+            (alpha_dom, beta_bulk),
+            tuple(float(group["lr"]) for group in self.param_groups),
+        )
+        outdated = alpha_dom != beta_bulk and conditions.outdate(self._memory)
+        if outdated:
+            subspace.interval = 0  # due
         try:
             filtered, refresh = subspace.apply(
                 update, step, lambda: _hessian(self._curvature, theta), alpha_dom=alpha_dom, beta_bulk=beta_bulk
@@ -196,12 +220,14 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
             message = f"SubspaceSGD, step {step}: the curvature is not finite ({error}); nothing was changed"
             raise NonFiniteProductError(message) from error
         if refresh is not None:
+            if outdated:
+                subspace.interval = subspace.rule.first
             if self.check_ranks:
                 check_ranks_agree(refresh, subspace.interval)
-            remember(self._memory, order, subspace, refresh)
             if not ((refresh.converged and refresh.kept) or self._warned):
                 self._warned = True
                 _warn(refresh)
+            remember(self._memory, order, subspace, refresh, conditions)
         return filtered
 
     def _weight(self, name: str, step: int) -> float:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
+from torch import nn
 
 from sharpflat.curvature.closure import LossHessian
 from sharpflat.curvature.eigensolver import top_eigenspace
 from sharpflat.curvature.operators import Hessian
+from sharpflat.errors import InputError
 from sharpflat.losses import per_example_loss
 from tests.oracle.conftest import Problem, make
 
@@ -61,3 +66,27 @@ def test_a_loss_linear_in_some_parameters() -> None:
     assert torch.equal(operator.matmat(torch.eye(3, dtype=torch.float64)), expected)
     linear = LossHessian(lambda: 3 * z, [x, y, z])
     assert not linear.matvec(torch.ones(3, dtype=torch.float64)).any()
+
+
+def test_hooks_of_parameters_do_not_change_the_hessian() -> None:
+    problem = make("mlp")
+    model = copy.deepcopy(problem.model)
+    hooks = [p.register_hook(lambda gradient: 2 * gradient) for p in list(model.parameters())[:2]]
+    per_example = per_example_loss(problem.loss)
+    operator = LossHessian(lambda: per_example(model(problem.inputs), problem.targets).mean(), model.parameters())
+    close(operator.matmat(torch.eye(operator.size, dtype=torch.float64)), problem.dense["H"])
+    first = next(model.parameters())
+    (doubled,) = torch.autograd.grad(first.sum(), first)
+    assert (doubled == 2).all(), "they are back"
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_module_with_a_backward_hook_is_refused(register: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
+    handle = getattr(model[2], register)(lambda *_: None)
+    with pytest.raises(InputError, match="a module has a backward hook"):
+        LossHessian(lambda: model(torch.ones(4, 3)).sum(), model.parameters())
+    handle.remove()
+    LossHessian(lambda: model(torch.ones(4, 3)).sum(), model.parameters())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from sharpflat import (
     SubspaceFilter,
     SubspaceSGD,
 )
+from sharpflat.optim.memory import Conditions, nothing_yet
 from sharpflat.optim.refresh import LONGEST, RefreshRule
 from sharpflat.optim.subspace_filter import filter_update
 
@@ -309,3 +312,127 @@ def test_the_optimizer_says_once_that_a_subspace_was_used_too_long():
     assert "used for too long to meet the requested accuracy" in str(said[0].message)
     assert "missed_refreshes" in str(said[0].message)
     assert optimizer.missed_refreshes >= 2
+
+
+# ---------------------------------------------------------------- what changes between steps
+
+
+def watched(optimizer, model, loss, k=3):
+    """A list to which each step adds the error of its filtered update, against the dense Hessian's eigenvectors."""
+    errors, filtered = [], optimizer._filter
+
+    def compared(update, theta, step, alpha_dom, beta_bulk):
+        found = filtered(update, theta, step, alpha_dom, beta_bulk)
+        objective = Objective(model, loss, INPUTS, OUTPUTS)
+        hessian = Hessian(objective, objective.theta) @ torch.eye(objective.size, dtype=torch.float64)
+        basis = torch.linalg.eigh(hessian).eigenvectors[:, -k:]
+        true = beta_bulk * update + (alpha_dom - beta_bulk) * (basis @ (basis.T @ update))
+        errors.append(float((found - true).norm() / true.norm()))
+        return found
+
+    optimizer._filter = compared
+    return errors
+
+
+INPUTS = torch.randn(60, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+OUTPUTS = (INPUTS @ torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).tanh()
+
+
+def trained(steps, each, alpha_dom=0.0, beta_bulk=1.0, **numbers):
+    """The errors of each step of a small network, and its optimizer. `each` is called before each step."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+
+    def loss():
+        return 0.5 * (model(INPUTS) - OUTPUTS).square().sum(1).mean()
+
+    numbers = {"k": 3, "refresh_error": 0.05, "curvature": loss} | numbers
+    optimizer = SubspaceSGD(model.parameters(), 0.1, alpha_dom=alpha_dom, beta_bulk=beta_bulk, **numbers)
+    errors = watched(optimizer, model, "mse", numbers["k"])
+    for step in range(steps):
+        each(step, optimizer)
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    return errors, optimizer
+
+
+@pytest.mark.filterwarnings("ignore::sharpflat.CurvatureWarning")
+@pytest.mark.parametrize("pause", [0.0, 1e-9])
+def test_an_interval_of_a_small_learning_rate_ends_when_it_grows(pause):
+    def rate(step, optimizer):
+        optimizer.param_groups[0]["lr"] = pause if 30 <= step < 75 else 0.1
+
+    errors, optimizer = trained(90, rate)
+    assert max(errors[75:]) < 0.06  # 0.75 and 0.97 without
+    assert optimizer.refreshes < 50
+
+
+def test_other_weights_make_a_refresh_due():
+    def weights(step, optimizer):
+        optimizer.alpha_dom, optimizer.beta_bulk = (0.97, 1.0) if step < 60 else (1.0, 0.0)
+
+    errors, _ = trained(75, weights)
+    assert max(errors[60:]) < 0.06  # 3.3 without
+
+
+@pytest.mark.filterwarnings("ignore::sharpflat.CurvatureWarning")
+def test_weights_that_hardly_change_make_no_refresh_due():
+    def scaled(step, optimizer):
+        optimizer.alpha_dom, optimizer.beta_bulk = 0.0, 1 + 0.5 * step
+
+    plain = trained(12, lambda step, optimizer: None)[1]
+    optimizer = trained(12, scaled, refresh_error=0.05)[1]
+    assert optimizer.refreshes <= plain.refreshes + 4  # the updates grow, and the subspace turns faster
+    conditions = Conditions((0.05, None), (0.0, 1.0), (0.1,))
+    memory = nothing_yet() | {"conditions": dataclasses.asdict(conditions)}
+    replaced = partial(dataclasses.replace, conditions)
+    unchanged = [replaced(weights=(0.0, 2.0)), replaced(weights=(0.05, 1.0)), replaced(rates=(0.109,))]
+    unchanged += [replaced(rates=(0.0,))]
+    changed = [replaced(weights=(0.2, 1.0)), replaced(weights=(0.0, -1.0)), replaced(rates=(0.12,))]
+    changed += [replaced(bound=(0.01, None)), replaced(bound=(None, 0.99))]
+    assert not any(now.outdate(memory) for now in [conditions, *unchanged])
+    assert all(now.outdate(memory) for now in changed)
+    assert not replaced(bound=(None, None), rates=(9.0,)).outdate(memory)
+
+
+def test_another_k_or_bound_counts_from_the_next_step_on():
+    def more(step, optimizer):
+        optimizer.k = 3 if step < 15 else 6
+
+    errors, optimizer = trained(16, more, refresh_every=10, refresh_error=None)
+    assert optimizer.last_refresh.step == 15
+    assert len(optimizer.last_refresh.eigenvalues) == 6
+
+    def stricter(step, optimizer):
+        if step == 15:
+            optimizer.refresh_every, optimizer.refresh_error = None, 0.01
+
+    errors, optimizer = trained(60, stricter, refresh_every=100, refresh_error=None)
+    assert max(errors[16:]) < 0.013  # 0.49 without
+
+
+def test_a_warning_that_is_raised_leaves_the_optimizer_as_it_was():
+    theta = torch.ones(P, dtype=torch.float64, requires_grad=True)
+    numbers = {"alpha_dom": 0.0, "beta_bulk": 1.0, "k": 2, "refresh_error": 0.01, "tolerance": 1e-10}
+    optimizer = SubspaceSGD([theta], 0.1, curvature=turning([theta], 0.01), **numbers)
+
+    def state():
+        counts = optimizer.steps, optimizer.refreshes, optimizer.products, optimizer.missed_refreshes
+        return *counts, theta.tolist()
+
+    def turn_until_it_raises():
+        for _ in range(120):
+            before[:] = state()
+            stepped(optimizer, theta, 1, 3.0)
+
+    before = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stepped(optimizer, theta, 40, 0.0)
+        with pytest.raises(CurvatureWarning):
+            turn_until_it_raises()
+        assert before == list(state())
+        stepped(optimizer, theta, 1, 3.0)
+    assert optimizer.missed_refreshes == 1
