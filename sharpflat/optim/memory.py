@@ -66,7 +66,7 @@ def nothing_yet() -> Memory:
 class Conditions:
     """What a bound on the error or on the overlap was met under.
 
-    The next interval supposes that the subspace goes on turning as fast, and that the update weighs it as before. If
+    The next interval supposes that the subspace continues to turn as fast, and that the update weighs it as before. If
     that is no longer so, a refresh is due.
 
     Attributes:
