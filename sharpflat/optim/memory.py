@@ -84,7 +84,7 @@ class Conditions:
         tenth), or learning rates that were lower by more than a tenth."""
         if self.bound == (None, None) or not memory["conditions"]:
             return False
-        then = Conditions(*(tuple(numbers) for numbers in memory["conditions"].values()))
+        then = Conditions(**{name: tuple(numbers) for name, numbers in memory["conditions"].items()})
         grown = [now > (1 + _CHANGE) * before for now, before in zip(self.rates, then.rates, strict=True)]
         (a, b), (c, d) = self._relative_weights, then._relative_weights
         return (
