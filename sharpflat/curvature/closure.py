@@ -146,7 +146,7 @@ class LossHessian(Operator):
 
 @contextmanager
 def _without_hooks(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Takes the hooks of `Tensor.register_hook` away for a while."""
+    """Removes the hooks of `Tensor.register_hook`, and restores them afterwards."""
     hooked = [(tensor, tensor._backward_hooks) for tensor in tensors if tensor._backward_hooks]
     for tensor, _ in hooked:
         tensor._backward_hooks = None
@@ -158,7 +158,7 @@ def _without_hooks(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 
 def _has_backward_hooks(loss: Tensor) -> bool:
-    """Whether the graph of the loss contains what modules with backward hooks put there."""
+    """Whether a module with a backward hook computed part of the loss. Such modules add a node to its graph."""
     found, left = set(), [loss.grad_fn]
     while left:
         node = left.pop()

@@ -19,7 +19,7 @@ from sharpflat.optim.subspace_filter import SubspaceFilter
 
 MEMORY = "subspace"
 """Its key in the optimizer's state."""
-_CHANGE = 0.1
+_CHANGE = 0.1  # of a learning rate or of the weights (relative): a larger one makes a refresh due
 _CAST_ERROR = 0.05  # of orthonormality, after a cast from bfloat16
 
 
@@ -64,10 +64,10 @@ def nothing_yet() -> Memory:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a bound on the error or on the overlap was met under.
+    """The optimizer's settings at a refresh.
 
-    The next interval supposes that the subspace continues to turn as fast, and that the update weighs it as before. If
-    that is no longer so, a refresh is due.
+    With a bound on the error or on the overlap, the next interval assumes that the subspace turns as fast as before and
+    has the same weight in the update. If the settings change, this may be wrong, so a refresh is due.
 
     Attributes:
         bound: `refresh_error` and `refresh_overlap`; both are None where refreshes come at fixed steps.
@@ -80,8 +80,11 @@ class Conditions:
     rates: tuple[float, ...]
 
     def outdate(self, memory: Memory) -> bool:
-        """Whether the last refresh was under other conditions: another bound, other weights (up to a factor and a
-        tenth), or learning rates that were lower by more than a tenth."""
+        """Whether a refresh is due because of these settings.
+
+        It is due if the bound has changed, if a learning rate is more than a tenth above that of the last refresh, or
+        if the weights have changed by more than a tenth. A common factor of both weights does not count.
+        """
         if self.bound == (None, None) or not memory["conditions"]:
             return False
         then = Conditions(**{name: tuple(numbers) for name, numbers in memory["conditions"].items()})
@@ -151,10 +154,9 @@ class Remembering:
 
 
 def recall(memory: Memory, order: list[int], **numbers: Any) -> SubspaceFilter:
-    """The filter as the last refresh left it, or a new one if θ now consists of other parameters.
+    """The filter as the last refresh left it, or a new one if θ now consists of other parameters or k has changed.
 
-    This happens after parameters were frozen or unfrozen, or after the curvature was replaced. It is also new if k is
-    another.
+    θ changes if parameters are frozen or unfrozen, or if the curvature is replaced.
 
     Args:
         memory: of the last refresh.

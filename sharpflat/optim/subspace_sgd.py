@@ -55,7 +55,7 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
       evaluated.
     - With `refresh_every`, a step that needs the subspace recomputes it if it is that many steps old. With
       `refresh_error` or `refresh_overlap`, it is recomputed as often as that accuracy needs (see `RefreshRule`), and
-      also when a learning rate grows by more than a tenth, or the weights change noticeably.
+      also when a learning rate grows by more than a tenth or the weights change by about as much.
     - `lr`, `momentum` and `weight_decay` may differ between groups, and schedulers may change them between steps.
     - A parameter without a gradient is neither moved nor decayed, as in SGD. Its update counts as zero in the
       projection, so the step is then not exactly inside or outside the subspace.
@@ -104,8 +104,8 @@ class SubspaceSGD(NamedWhenPickled, Remembering, torch.optim.SGD):
                 refreshed as often as this needs, judged by the last refreshes. `missed_refreshes` counts those that
                 came too late.
             refresh_overlap: likewise, the smallest overlap of the subspace in use with a new one, for example 0.999.
-                If λ_k and λ_(k+1) differ by less than `tolerance` (relative to λ_k), neither bound can be met, because
-                a new subspace is not determined to that accuracy.
+                If λ_k and λ_(k+1) differ by little more than `tolerance` (relative to λ_k), neither bound may be met,
+                because the new subspace itself is not that accurate.
             momentum: momentum of SGD.
             weight_decay: weight decay of SGD.
             curvature: the loss whose Hessian is used. It is an `Objective` that trains exactly these parameters (in
