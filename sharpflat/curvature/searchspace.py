@@ -98,6 +98,15 @@ class SearchSpace:
         least = max(self.rounding, 2 * self.asymmetry)  # and not less than the asymmetry of the products
         return torch.tensor(wanted[:count], dtype=torch.float64, device="cpu").clamp_min(least)
 
+    def may_reach(self, k: int, residuals: Tensor, bound: float) -> bool:
+        """Whether one of the Ritz pairs after the k-th may belong to one of the k first eigenvalues.
+
+        There is an eigenvalue within the residual of a Ritz value. Pairs with residuals up to `bound` count as known.
+        """
+        values = self.ritz[: len(residuals)].abs() if self.magnitude else self.ritz[: len(residuals)]
+        may = (residuals > bound) & (values + residuals > values[min(k, len(values)) - 1])
+        return bool(may[k:].any())
+
     def trustworthy(self, residuals: Tensor, tolerance: float, k: int) -> bool:
         """Whether the eigenvectors are accurate although their residuals are limited only by rounding.
 
@@ -107,8 +116,13 @@ class SearchSpace:
         small = float(residuals[:k].max()) <= max(tolerance, 1e-2) * eigenvalue
         return small or eigenvalue <= max(kth, self.rounding / 10)
 
-    def reason(self, residuals: Tensor, tolerance: float, k: int, converged: bool, sign: int) -> str | None:
-        """Why the pairs do not count as converged; None if they do. A is `sign` times the user's operator."""
+    def reason(
+        self, residuals: Tensor, tolerance: float, k: int, converged: bool, sign: int, hidden: bool
+    ) -> str | None:
+        """Why the pairs do not count as converged; None if they do. A is `sign` times the user's operator.
+
+        `hidden` says that a pair that has not converged may belong to one of the wanted eigenvalues.
+        """
         largest = f"the largest residual is {float(residuals.max()):.1e}, with λ_k = {sign * self.kth(k):.1e}"
         if self.asymmetry:
             return (
@@ -119,7 +133,8 @@ class SearchSpace:
         if torch.finfo(self.operator.dtype).eps > 1e-4:
             return f"{self.operator.dtype} is too coarse to tell eigenvectors: convert the model to float32; {largest}"
         if not converged:
-            return f"{largest}, after {self.products} products: allow more (max_products) or a larger tolerance"
+            missed = ", and a larger eigenvalue may have been missed" if hidden else ""
+            return f"{largest}{missed}, after {self.products} products: allow more (max_products) or a larger tolerance"
         if not self.trustworthy(residuals, tolerance, k):
             return f"rounding in {self.operator.dtype} hides λ_k: {largest}, and ‖A‖ = {self.scale:.1e}; use float64"
         return None

@@ -118,7 +118,7 @@ class RefreshRule:
             return True, self.every
         turned, allowed = self._turned(error, overlap)
         each = turned / interval
-        following = min(2 * interval + 1, LONGEST)
+        following = min(2 * min(interval, planned) + 1, LONGEST)
         if isnan(each):
             following = 1
         elif each * following > allowed:

@@ -83,7 +83,7 @@ class SubspaceFilter:
         alpha_dom: float,
         beta_bulk: float,
     ) -> tuple[Tensor, Refresh | None]:
-        """The weighted update [P], and the refresh if one was due.
+        """The weighted update [P], and the refresh if one was due. An update of zero makes no refresh.
 
         Args:
             update: [P].
@@ -103,6 +103,8 @@ class SubspaceFilter:
             subspace = DominantSubspace(basis, verify=False)
             return filter_update(update, subspace, alpha_dom=alpha_dom, beta_bulk=beta_bulk)
 
+        if not bool(update.any()):  # it would measure no error of the old subspace
+            return update, None
         if not self.due(step):
             assert self.dominant is not None
             return filtered_by(self.dominant), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -215,7 +216,7 @@ def test_what_can_remain_after_a_power_step_is_not_less_than_what_does(which: st
         seen.append((sine(stepped, exact), remaining * sine(basis, stepped)))
         return False
 
-    top_eigenspace(Dense(matrix), k=5, tolerance=1e-6, which=which, enough=enough)
+    top_eigenspace(Dense(matrix), k=5, tolerance=1e-6, guard=0, which=which, enough=enough)
     close = [pair for pair in seen if pair[0] < 0.1]  # where Ritz values are near the eigenvalues
     assert len(close) > 2, "the test needs rounds"
     assert all(error <= 1.5 * bound for error, bound in close)
@@ -282,6 +283,59 @@ def test_a_vector_that_grows_into_the_top_is_found() -> None:
         moved = matrix + 0.1 * step * torch.outer(vector, vector)
         r = top_eigenspace(Dense(moved), k=5, start=r.start, tolerance=0.05)
     np.testing.assert_allclose(r.eigenvalues.numpy(), [9, 8, 7, 7, 6], rtol=1e-3)
+
+
+class Diagonal:
+    """A diagonal matrix as an operator."""
+
+    dtype, device = torch.float64, torch.device("cpu")
+
+    def __init__(self, spectrum: Iterable[float]) -> None:
+        self.diagonal = torch.tensor(list(spectrum), dtype=torch.float64)
+        self.size = len(self.diagonal)
+
+    def matmat(self, V: Tensor) -> Tensor:
+        return self.diagonal[:, None] * V
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.045])
+@pytest.mark.parametrize("largest", [[1.0], [3.0, 2.0, 1.0]])
+def test_the_next_eigenvalue_is_not_returned_instead_of_the_kth(largest: list[float], gap: float) -> None:
+    """Its residual can be within the tolerance while the k-th is still missing."""
+    operator = Diagonal([*largest, 1 - gap, *np.linspace(0.9 * (1 - gap), 0, 300)])
+    for seed in range(20):
+        r = top_eigenspace(operator, k=len(largest), generator=torch.Generator().manual_seed(seed))
+        assert r.converged
+        np.testing.assert_allclose(r.eigenvalues.numpy(), largest, rtol=gap / 10)
+
+
+@pytest.mark.parametrize("which", ["largest", "magnitude"])
+def test_no_copy_is_missed(which: str) -> None:
+    signs = [1, -1, 1] if which == "magnitude" else [1, 1, 1]
+    operator = Diagonal([2.0 * signs[0], 2.0 * signs[1], 2.0 * signs[2], 1.9, 1.9, *np.linspace(-1.5, 1.5, 300)])
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        r = top_eigenspace(operator, k=3, tolerance=0.05, which=which, generator=generator)
+        assert r.converged
+        assert (r.eigenvalues.abs() > 1.95).all()
+
+
+def test_a_search_that_may_have_missed_an_eigenvalue_says_so() -> None:
+    operator = Diagonal([1.0, 0.98, *np.linspace(0.88, 0, 500)])
+    r = top_eigenspace(operator, k=1, max_products=15, generator=torch.Generator().manual_seed(0))
+    assert not r.converged
+    assert "a larger eigenvalue may have been missed" in r.reason
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_a_start_that_is_orthogonal_to_all_that_is_wanted(which: str) -> None:
+    """As after a change from one head of a model to another, whose Hessian was zero before."""
+    sign = -1 if which == "smallest" else 1
+    spectrum = np.array([5.0, 4.0, 3.0, *np.linspace(0.9, 0, 47)]) * sign
+    before = top_eigenspace(Diagonal([*spectrum, *np.zeros(50)]), k=3, which=which)
+    after = top_eigenspace(Diagonal([*np.zeros(50), *spectrum]), k=3, which=which, start=before.start)
+    assert after.converged
+    np.testing.assert_allclose(after.eigenvalues.numpy(), spectrum[:3], rtol=1e-2)
 
 
 def test_starts_of_any_shape() -> None:

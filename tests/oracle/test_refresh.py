@@ -251,6 +251,21 @@ def test_the_steps_in_which_no_subspace_was_used_count_for_nothing():
     # planned for 2 steps and refreshed after 50, in which the weights were equal: it was at most one step old when used
     assert RefreshRule(error=0.1).next(50, 2, error=1.0, overlap=0.5) == (True, 5)
     assert RefreshRule(error=0.1).next(50, 50, error=1.0, overlap=0.5) == (False, 5)
+    # They say nothing of the steps to come either: the interval grows from the planned one.
+    assert RefreshRule(error=0.1).next(50, 2, error=0.0, overlap=1.0) == (True, 5)
+
+
+@pytest.mark.parametrize("rule", [{"refresh_error": 0.05}, {"refresh_overlap": 0.999}, {"refresh_every": 1}])
+def test_an_update_of_zero_makes_no_refresh(rule):
+    """It has no error with any subspace, so the interval would grow."""
+    subspace = SubspaceFilter(k=2, tolerance=1e-6, **rule)
+    weights = {"alpha_dom": 0.0, "beta_bulk": 1.0}
+    for step in range(10):
+        update = UPDATE if step in (0, 9) else torch.zeros_like(UPDATE)
+        filtered, refresh = subspace.apply(update, step, lambda: Turned(0.0), **weights)
+        assert (refresh is not None) == (step in (0, 9))
+        assert bool(filtered.any()) == (step in (0, 9))
+    assert subspace.interval <= 3
 
 
 # ---------------------------------------------------------------- the optimizer
