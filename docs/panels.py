@@ -46,7 +46,10 @@ def page() -> str:
         verdicts = {(row["claim"], row["setting"]): row["verdict"] for row in json.loads(claims)}
         sides[profile] = panels, verdicts, folder, hashlib.sha256(claims).hexdigest()
     lines = list(_rows(papers, plan, sides))
-    numbers = {profile: sum(_key(line) in sides[profile][0] for line in lines) for profile in SIZES}
+    whole = {
+        profile: {key for key, panel in panels.items() if not panel.absent} for profile, (panels, *_) in sides.items()
+    }
+    numbers = {profile: sum(_key(line) in whole[profile] for line in lines) for profile in SIZES}
     counted = ", ".join(f"{numbers[profile]} in {name}" for profile, name in SIZES.items())
     table = ["| figure | setting | " + " | ".join(f"{s} | verdicts" for s in SIZES.values()) + " |", "|" + " --- |" * 6]
     hashes = "\n".join(f"claims.json of {profile}: `{sha256}`" for profile, (*_, sha256) in sides.items())
@@ -65,7 +68,8 @@ def _rows(papers: list, plan, sides: Mapping) -> Iterator[str]:
                 cells = [f"`{figure.id}`", f"`{panel.setting}`"]
                 for panels, verdicts, folder, _ in sides.values():
                     ran = panels.get((figure.id, panel.setting))
-                    cells.append(_what(ran, folder) if ran else "not run")
+                    lacks = f"; not run: {', '.join(ran.absent)}" if ran and ran.absent else ""
+                    cells.append(_what(ran, folder) + lacks if ran else "not run")
                     found = [
                         f"{claim} {verdict if verdict == 'holds' else f'**{verdict}**'}"
                         for claim in figure.claims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +24,7 @@ def pack(plan: Plan, results: Path, archive: Path) -> Manifest:
     """Copies the existing datasets from which the plan's figures and claims are made, and writes the manifest.
 
     So parts can be run one after the other, on several machines, or by later code, which gives segments new names. The
-    archived datasets of a figure or claim in one setting stay until all its runs in the current plan exist.
+    archived datasets of a figure or claim in one setting stay until as many of its runs in the current plan exist.
 
     Raises:
         InputError: nothing was run, a dataset or the archive is damaged, a dataset does not match its name, or the
@@ -84,8 +85,9 @@ def _as_run(spec: Spec, was_run: WasRun, kept: Kept) -> Spec:
     """A figure or claim with the panels that were run or are archived. Its other settings are absent."""
     panels, absent = [], dict(spec.absent)
     for planned in spec.panels:
-        panel, old = _run_of_panel(planned, was_run), kept.get((spec.name, planned.setting))
-        if old is not None and (panel is None or panel.absent):
+        panel = _run_of_panel(planned, was_run, partial=isinstance(spec, FigureSpec) and bool(spec.partial))
+        old = kept.get((spec.name, planned.setting))
+        if old is not None and (panel is None or _counts(old) - _counts(panel)):
             panel = old.model_copy(update={"absent": _lacking(planned, old)})
         if panel is None:
             absent[planned.setting] = NOT_RUN
@@ -94,10 +96,15 @@ def _as_run(spec: Spec, was_run: WasRun, kept: Kept) -> Spec:
     return spec.model_copy(update={"panels": tuple(panels), "absent": dict(sorted(absent.items()))})
 
 
+def _counts(panel: PanelSpec) -> Counter[str]:
+    """The number of runs of each label."""
+    return Counter(run.label for run in panel.members())
+
+
 def _lacking(planned: PanelSpec, kept: PanelSpec) -> tuple[str, ...] | None:
-    """The planned members of families that a kept panel lacks. (Where it has one run, the plan may have more since.)"""
+    """The planned runs that a kept panel lacks. (Where it has one run, the plan may have a family since.)"""
     families, runs = dict(kept.families), dict(kept.runs)
-    absent: list[str] = []
+    absent = [label for label, _ in planned.runs if label not in runs and label not in families]
     for label, members in planned.families:
         if label in families:
             there = [varied for varied, _ in families[label]]
@@ -111,20 +118,22 @@ def _named(label: str, varied: Mapping[str, float]) -> str:
     return ", ".join([label, *(f"{name} {value:g}" for name, value in varied.items())])
 
 
-def _run_of_panel(panel: PanelSpec, was_run: WasRun) -> PanelSpec | None:
-    """The panel with those members of its families that were run; None if a single run or a whole family is missing."""
+def _run_of_panel(panel: PanelSpec, was_run: WasRun, *, partial: bool = False) -> PanelSpec | None:
+    """The panel with those members of its families, and if it may be `partial` those single runs, that were run.
+
+    It is None if another run or a whole family is missing, or if nothing was run.
+    """
 
     def ran(path: Ids) -> bool:
         alone = panel.model_copy(update={"runs": (("", path),), "families": ()})
         return all(map(was_run, alone.datasets()))
 
     families = tuple((label, tuple(m for m in members if ran(m[1]))) for label, members in panel.families)
-    if not all(ran(path) for _, path in panel.runs) or not all(members for _, members in families):
+    runs = tuple((label, path) for label, path in panel.runs if ran(path))
+    if (runs != panel.runs and not partial) or not all(members for _, members in families) or not (runs or families):
         return None
-    absent = tuple(
-        _named(label, varied) for label, members in panel.families for varied, path in members if not ran(path)
-    )
-    panel = panel.model_copy(update={"families": families, "absent": absent or None})
+    absent = tuple(_named(run.label, run.varied) for run in panel.members() if not ran(run.path))
+    panel = panel.model_copy(update={"runs": runs, "families": families, "absent": absent or None})
     if panel.energies is not None:
         ids = {segment for path in panel.paths() for segment in path}
         energies = {segment: name for segment, name in panel.energies.items() if segment in ids}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from analysis.figures import drawing, style
-from analysis.runs.panels import Panel, probes_of
+from analysis.runs.panels import Panel, probes_of, specifications
 
 AVERAGE: style.Look = {"color": style.VERMILION, "linestyle": (0, (4, 1.5)), "linewidth": 1.4}
 
@@ -31,7 +30,6 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
 def _average(run: xr.Dataset) -> str:
     """The average's factor, and how often it is updated in each segment."""
-    texts = run.attrs.get("specifications", [run.attrs["specification"]])
-    probes = [probes_of(json.loads(text))["spectrum"] for text in texts]
+    probes = [probes_of(one)["spectrum"] for one in specifications(run)]
     updates = dict.fromkeys(f"{one['ema_factor']:g} every {one['every']} steps" for one in probes)
     return f"moving average: factor {', then '.join(updates)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures import style
 from analysis.figures.log_scale import LogScale
-from analysis.runs.panels import Member, Panel, specification
+from analysis.runs.panels import Member, Panel, specification, specifications
 from analysis.runs.words import refreshed
 from analysis.specs import StoppedBy
 
@@ -57,11 +56,9 @@ def tested_in_words(runs: Iterable[xr.Dataset]) -> list[str]:
 
 def diverged_in_words(panel: Panel) -> list[str]:
     """Which runs diverged, e.g. for a panel's description: no or one line."""
-    gone = {
-        label: sum(member.run.attrs["status"] == "diverged" for member in members)
-        for label, members in every_run(panel).items()
-    }
-    found = [f"{label} ({n} of {len(every_run(panel)[label])})" for label, n in gone.items() if n]
+    runs = every_run(panel)
+    gone = {label: sum(one.run.attrs["status"] == "diverged" for one in members) for label, members in runs.items()}
+    found = [f"{label} ({n} of {len(runs[label])})" for label, n in gone.items() if n]
     return [f"diverged, and not shown: {', '.join(found)}"] if found else []
 
 
@@ -91,7 +88,7 @@ def seeds_in_words(panel: Panel, how: str) -> list[str]:
 
 def refreshes_in_words(runs: Iterable[xr.Dataset]) -> list[str]:
     """How often the runs' filters refresh their dominant subspaces, e.g. for a panel's description: no or one line."""
-    filters = [json.loads(s)["filter"] for run in runs for s in run.attrs["specifications"]]
+    filters = [one["filter"] for run in runs for one in specifications(run)]
     steps = sorted({f["refresh_every"] for f in filters if f and f["refresh_every"]})
     found = [f"every {', '.join(f'{n:,}' for n in steps)} steps"] if steps else []
     found += sorted({refreshed(f) for f in filters if f and not f["refresh_every"]})

@@ -156,6 +156,9 @@ class Figure(FromRuns):
 
     module: Annotated[Name, Field(description="Module of analysis/figures that draws it, with hyphens")]
     caption: Annotated[Caption, Field(description="What the figure shows, in one line")]
+    partial: Annotated[
+        bool, Field(description="An archive may hold some of a panel's runs and lack others, and the panel is drawn")
+    ] = False
 
 
 class Claim(FromRuns):

@@ -98,6 +98,7 @@ def outputs(
                 panels=panels,
                 absent=_absent(figure, profile),
                 kinds=kinds_of(segments[i].spec for panel in panels for path in panel.paths() for i in path),
+                partial=figure.partial or None,
             )
             figures[name] = planned_figure(spec)
     claims = [

@@ -200,3 +200,8 @@ def probes_of(specification: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def specification(trajectory: xr.Dataset) -> dict[str, Any]:
     """The segment's specification (`analysis.specs.SegmentSpec` as plain values)."""
     return json.loads(trajectory.attrs["specification"])
+
+
+def specifications(run: xr.Dataset) -> list[dict[str, Any]]:
+    """Those of a run's segments, parents first, or that of a single segment."""
+    return [json.loads(text) for text in run.attrs.get("specifications", [run.attrs["specification"]])]

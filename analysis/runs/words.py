@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 
-from analysis.runs.panels import specification
+from analysis.runs.panels import specification, specifications
 from analysis.specs.kinds import MODELS, RULES, read_numbers
 
 
@@ -45,8 +44,7 @@ def how_they_were_run(runs: Mapping[str, xr.Dataset]) -> str:
 
 def rules(trajectory: xr.Dataset) -> list[dict[str, Any]]:
     """The update rule of each segment (from its specification), parents first."""
-    texts = trajectory.attrs.get("specifications", [trajectory.attrs["specification"]])
-    return [json.loads(text)["rule"] for text in texts]
+    return [one["rule"] for one in specifications(trajectory)]
 
 
 def rule_name(rule: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ class PanelSpec(Frozen):
         snapshots: whether θ is read.
         distances: id of the distances between the two runs, if they are read.
         energies: ids of the energies along each segment, if they are read.
-        absent: descriptions of the members of families that were not run.
+        absent: labels of the single runs, and descriptions of the members of families, that were not run.
     """
 
     setting: Name
@@ -98,12 +98,14 @@ class ClaimSpec(Frozen):
 class FigureSpec(ClaimSpec):
     """A figure or table. `module` is a module of `analysis.figures`, written with hyphens.
 
-    `kinds` are the models and update rules whose descriptions appear in its titles ("models.mlp").
+    `kinds` are the models and update rules whose descriptions appear in its titles ("models.mlp"). `partial` means that
+    an archive may lack some of a panel's single runs.
     """
 
     module: Name
     caption: str
     kinds: tuple[str, ...] = ()
+    partial: bool | None = None
 
 
 class PaperFigure(Frozen):

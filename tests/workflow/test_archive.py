@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from analysis.claims import judge
 from analysis.figures import draw_figures
 from analysis.plan.plan import Plan
 from analysis.runs.panels import by_name
-from analysis.specs.panels import ClaimSpec, PanelSpec
+from analysis.specs.panels import ClaimSpec, FigureSpec, PanelSpec
 from analysis.store.netcdf import PROVENANCE, read_dataset
 from sharpflat.errors import InputError
 from tests.workflow.project import ASCII, CHEAP, Project, jobs
@@ -293,6 +293,44 @@ def test_members_of_a_family_that_were_not_run_are_told() -> None:
     assert kept.absent == ("SGD, seed 1",)
     assert set(kept.energies) == {"begin", "end-0", "end-2"}
     assert _run_of_panel(panel, lambda file: "begin" not in file) is None
+
+
+def among(made: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a file belongs to one of the segments."""
+    return lambda file: any(f"/{id_}/" in file for id_ in made)
+
+
+def test_a_partial_figure_shows_the_runs_that_were_made() -> None:
+    """As tables of methods do, whose rows take hours each."""
+    planned = PanelSpec(setting="s", title="S", runs=(("GD", ("new",)), ("Adam", ("adam",))), families=())
+    old = planned.model_copy(update={"runs": (("GD", ("old",)),), "absent": ("Adam",)})
+
+    def packed(*made: str, kept: PanelSpec | None = None, partial: bool | None = True) -> list[PanelSpec]:
+        figure = FigureSpec(name="table", module="m", caption="c", panels=(planned,), partial=partial)
+        known = {} if kept is None else {("table", "s"): kept}
+        return list(_as_run(figure, among(made), known).panels)
+
+    (adam,) = packed("adam")
+    assert (adam.runs, adam.absent) == ((("Adam", ("adam",)),), ("GD",))
+    assert packed("adam", "new") == [planned]
+    assert packed() == packed("adam", partial=None) == []
+    assert packed(kept=old) == [old], "nothing has replaced it yet"
+    assert packed("new", kept=old) == [planned.model_copy(update={"runs": planned.runs[:1], "absent": ("Adam",)})]
+    assert packed("adam", kept=planned) == [planned], "the kept panel has more"
+
+
+def test_as_many_runs_as_before_replace_a_kept_panel() -> None:
+    def panel(name: str, *seeds: int) -> PanelSpec:
+        family = tuple(({"seed": seed}, (f"{name}-{seed}",)) for seed in seeds)
+        return PanelSpec(setting="s", title="S", runs=(), families=(("SAM", family),))
+
+    def seeds(kept: PanelSpec, *made: str) -> list[str]:
+        planned = ClaimSpec(name="song-sam", panels=(panel("new", 0, 1, 2),))
+        (found,) = _as_run(planned, among(made), {("song-sam", "s"): kept}).panels
+        return [id_ for (id_,) in found.paths()]
+
+    assert seeds(panel("old", 0), "new-0", "new-1") == ["new-0", "new-1"]
+    assert seeds(panel("old", 0, 1), "new-0") == ["old-0", "old-1"]
 
 
 def test_what_the_plan_has_since_and_a_kept_panel_lacks_is_listed() -> None:
