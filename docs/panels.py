@@ -46,14 +46,20 @@ def page() -> str:
         verdicts = {(row["claim"], row["setting"]): row["verdict"] for row in json.loads(claims)}
         sides[profile] = panels, verdicts, folder, hashlib.sha256(claims).hexdigest()
     lines = list(_rows(papers, plan, sides))
+    planned = {(f.spec.name, panel.setting): _labels(panel) for f in plan.figures.values() for panel in f.spec.panels}
     whole = {
-        profile: {key for key, panel in panels.items() if not panel.absent} for profile, (panels, *_) in sides.items()
+        profile: {key for key, panel in panels.items() if _labels(panel) >= planned.get(key, set())}
+        for profile, (panels, *_) in sides.items()
     }
     numbers = {profile: sum(_key(line) in whole[profile] for line in lines) for profile in SIZES}
     counted = ", ".join(f"{numbers[profile]} in {name}" for profile, name in SIZES.items())
     table = ["| figure | setting | " + " | ".join(f"{s} | verdicts" for s in SIZES.values()) + " |", "|" + " --- |" * 6]
     hashes = "\n".join(f"claims.json of {profile}: `{sha256}`" for profile, (*_, sha256) in sides.items())
     return HEAD + f"Of {len(lines)} panels were run: {counted}.\n\n" + "\n".join([*table, *lines, "", hashes]) + "\n"
+
+
+def _labels(panel) -> set[str]:
+    return {run.label for run in panel.members()}
 
 
 def _key(line: str) -> tuple[str, str]:
@@ -68,8 +74,7 @@ def _rows(papers: list, plan, sides: Mapping) -> Iterator[str]:
                 cells = [f"`{figure.id}`", f"`{panel.setting}`"]
                 for panels, verdicts, folder, _ in sides.values():
                     ran = panels.get((figure.id, panel.setting))
-                    lacks = f"; not run: {', '.join(ran.absent)}" if ran and ran.absent else ""
-                    cells.append(_what(ran, folder) + lacks if ran else "not run")
+                    cells.append(_what(ran, folder) + _lacks(panel, ran) if ran else "not run")
                     found = [
                         f"{claim} {verdict if verdict == 'holds' else f'**{verdict}**'}"
                         for claim in figure.claims
@@ -77,6 +82,11 @@ def _rows(papers: list, plan, sides: Mapping) -> Iterator[str]:
                     ]
                     cells.append("; ".join(found) if ran else "")
                 yield "| " + " | ".join(cells) + " |"
+
+
+def _lacks(planned, ran) -> str:
+    labels = [label for label, _ in planned.runs if label not in _labels(ran)]
+    return f"; not run: {', '.join(labels)}" if labels else ""
 
 
 def _what(panel, folder: Path) -> str:
