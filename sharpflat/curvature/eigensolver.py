@@ -37,7 +37,7 @@ from sharpflat.arguments import check_counts, check_tolerance, cpu_generator
 from sharpflat.curvature.modes import without_autocast
 from sharpflat.curvature.orthonormal import orthonormal
 from sharpflat.curvature.searchspace import SearchSpace
-from sharpflat.curvature.symmetric import SymmetricOperator
+from sharpflat.curvature.symmetric import SymmetricOperator, check_operator
 from sharpflat.errors import InputError
 
 _SEED = 20240601  # of random vectors, if no generator is given
@@ -107,8 +107,8 @@ def top_eigenspace(
         operator: Symmetric, with `size`, `dtype`, `device`, `matmat`.
         k: Number of eigenpairs. min(k, P) are returned.
         start: Vectors [P, m] to start from, with any m. They need not be orthonormal. Usually it is the `start` of the
-            last result. With m <= k it has no guard vector, and what is orthogonal to it is not found. `None` means
-            random vectors.
+            last result. With m = K it has no guard vector, and what is orthogonal to it is not found. With fewer,
+            random vectors are added, and the search is as thorough as from random vectors, which `None` means.
         tolerance: Largest residual relative to |λ_k|, at least 0.
         max_products: The solver stops unconverged before it uses more products than this. `None` means
             30 (k + beyond + guard).
@@ -134,13 +134,14 @@ def top_eigenspace(
         The eigenpairs, on the operator's device.
 
     Raises:
-        InputError: A count is too small or not an integer, a tolerance is negative or not finite, fewer products are
-            allowed than eigenpairs, `start` has a wrong shape or is not finite, the operator is not symmetric, or
-            `which` is not one of the three.
+        InputError: `operator` lacks an attribute, a count is too small or not an integer, a tolerance is negative or
+            not finite, fewer products are allowed than eigenpairs, `start` has a wrong shape or is not finite, the
+            operator is not symmetric, or `which` is not one of the three.
         NonFiniteProductError: A product is not finite.
     """
     if which not in _WHICH:
         raise InputError(f"which must be one of {', '.join(_WHICH)}, not {which!r}")
+    check_operator(operator)
     generator = cpu_generator(generator, _SEED)
     with without_autocast(operator.device):
         options = (
@@ -205,25 +206,26 @@ def _solve(
     if max_products < k:
         raise InputError(f"max_products ({max_products}) must be at least k{' + beyond' * (k > first)} ({k})")
     max_basis = min(P, max(2 * width, 5 * (k + guard) + 20 if max_basis is None else max_basis))
-    new = _first_block(operator, start, width if block is None else min(block, P), k, generator)[:max_products]
+    new, warm = _first_block(operator, start, width if block is None else min(block, P), k, generator)
+    new = new[:max_products]
 
     search = SearchSpace(operator, magnitude)
-    least = 0.1 if start is not None else 1e-3  # of what a pair may have left, for its residual to be worth a product
+    least = 0.1 if warm else 1e-3  # of what a pair may have left, for its residual to be worth a product
     while True:
         search.expand(new)
-        vectors = search.ritz_vectors(k if start is not None else width)
+        vectors = search.ritz_vectors(k if warm else width)
         residual_vectors, found = search.residuals(vectors)
         residuals, bounds = found[:k], search.bounds(first, min(k, len(found)), *tolerances)
         open_pairs = residuals > bounds
         left = max_products - search.products
         complete = search.count >= k and not search.noise
-        hidden = start is None and search.may_reach(k, found, float(bounds[-1]))
+        hidden = not warm and search.may_reach(k, found, float(bounds[-1]))
         converged, accepted = complete and not bool(open_pairs.any()) and not hidden, False
         if complete and not converged and enough is not None and (stepped := search.stepped(k)) is not None:
             converged = accepted = enough(vectors.T, stepped.T, search.remaining(k))
         if converged or left == 0 or (search.noise and search.count >= k):
             break
-        wanted = residual_vectors[open_pairs] if start is not None else residual_vectors
+        wanted = residual_vectors[open_pairs] if warm else residual_vectors
         if search.count + len(wanted) > max_basis:
             search.restart(max(width, max_basis // 2))
         new = orthonormal(wanted, search.vectors, floor=least * float(bounds.min()))[:left]
@@ -248,10 +250,13 @@ def _solve(
 
 def _first_block(
     operator: SymmetricOperator, start: Tensor | None, block: int, k: int, generator: torch.Generator
-) -> Tensor:
-    """Orthonormal vectors to start from, as rows: random ones, or `start` filled up with random ones to k."""
+) -> tuple[Tensor, bool]:
+    """Orthonormal vectors to start from, as rows, and whether they are a warm start, which has k independent ones.
+
+    To fewer, random ones are added.
+    """
     if start is None:
-        return _random(operator, block, generator)
+        return _random(operator, block, generator), False
     if not isinstance(start, Tensor) or not start.is_floating_point():
         raise InputError(f"start must be a matrix [{operator.size}, m] of real numbers, or None")
     if start.ndim != 2 or start.shape[0] != operator.size or not bool(start.norm().isfinite()):
@@ -259,12 +264,12 @@ def _first_block(
     rows = start.detach().to(device=operator.device, dtype=operator.dtype).T
     rows = orthonormal(torch.nn.functional.normalize(rows, dim=1, eps=0.0).nan_to_num(0.0), None)
     if len(rows) < k:
-        return torch.cat([rows, _random(operator, k - len(rows), generator, rows)])
+        return torch.cat([rows, _random(operator, max(block, k) - len(rows), generator, rows)]), False
     others, last = rows[:-1], rows[-1:]
     if k < len(rows) < operator.size:
         mixed = last + _MIXED * _random(operator, 1, generator, rows)
         rows = torch.cat([others, orthonormal(mixed, others)])
-    return rows
+    return rows, True
 
 
 def _random(

@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpflat.arguments import check_counts, cpu_generator
 from sharpflat.curvature.inner import norms
 from sharpflat.curvature.modes import without_autocast
-from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
+from sharpflat.curvature.symmetric import SymmetricOperator, check_finite, check_operator
 
 _SEED = 20240605  # of the probes, if no generator is given
 _TOGETHER = 8
@@ -42,7 +42,8 @@ def trace(operator: SymmetricOperator, *, probes: int = 32, generator: torch.Gen
         generator: CPU generator of the probes. `None` means one with a fixed seed.
 
     Raises:
-        InputError: There are fewer than two probes, or the generator is not a CPU generator.
+        InputError: `operator` lacks an attribute, there are fewer than two probes, or the generator is not a CPU
+            generator.
         NonFiniteProductError: A product is not finite.
     """
     return _estimate(operator, probes, generator, diagonal=False)
@@ -57,7 +58,8 @@ def diagonal(operator: SymmetricOperator, *, probes: int = 32, generator: torch.
         generator: CPU generator of the probes. `None` means one with a fixed seed.
 
     Raises:
-        InputError: There are fewer than two probes, or the generator is not a CPU generator.
+        InputError: `operator` lacks an attribute, there are fewer than two probes, or the generator is not a CPU
+            generator.
         NonFiniteProductError: A product is not finite.
     """
     return _estimate(operator, probes, generator, diagonal=True)
@@ -66,6 +68,7 @@ def diagonal(operator: SymmetricOperator, *, probes: int = 32, generator: torch.
 def _estimate(
     operator: SymmetricOperator, probes: int, generator: torch.Generator | None, *, diagonal: bool
 ) -> Estimate:
+    check_operator(operator)
     check_counts(at_least=2, probes=probes)  # for a standard error
     generator = cpu_generator(generator, _SEED)
     mean = squares = torch.zeros(operator.size if diagonal else (), dtype=torch.float64, device=operator.device)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpflat.arguments import check_counts, cpu_generator
 from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.modes import without_autocast
-from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
+from sharpflat.curvature.symmetric import SymmetricOperator, check_finite, check_operator
 from sharpflat.errors import InputError
 
 _BASIS_BYTES = 512 << 20
@@ -48,11 +48,12 @@ def spectral_density(
         that ended early is padded with weight 0. Attributes: `width`, `products`.
 
     Raises:
-        InputError: `probes`, `steps` or `grid` is less than 1, the generator is not a CPU generator, or the width is
-            not positive and finite, or less than the distance of the grid's points (which could then miss a peak), or
-            rounding errors of the eigenvalues are as large as that distance.
+        InputError: `operator` lacks an attribute, `probes`, `steps` or `grid` is less than 1, the generator is not a
+            CPU generator, or the width is not positive and finite, or less than the distance of the grid's points
+            (which could then miss a peak), or rounding errors of the eigenvalues are as large as that distance.
         NonFiniteProductError: A product is not finite.
     """
+    check_operator(operator)
     check_counts(probes=probes, steps=steps, grid=grid)
     if width is not None and not 0 < width < float("inf"):
         raise InputError(f"width must be positive and finite, not {width!r}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from sharpflat.errors import InputError
 
 
 class SymmetricOperator(Protocol):
@@ -21,6 +24,21 @@ class SymmetricOperator(Protocol):
 
     def matmat(self, V: Tensor, /) -> Tensor:
         """[P, K] -> [P, K]"""
+
+
+def check_operator(operator: SymmetricOperator) -> None:
+    """Refuses what is not an operator, such as a matrix.
+
+    Raises:
+        InputError: An attribute is missing or of another kind.
+    """
+    size, dtype, device = (getattr(operator, name, None) for name in ("size", "dtype", "device"))
+    typed = isinstance(size, Integral) and isinstance(dtype, torch.dtype) and isinstance(device, torch.device)
+    if not typed or not callable(getattr(operator, "matmat", None)):
+        raise InputError(
+            f"operator must have size, dtype, device and matmat(V), like a Hessian; found a {type(operator).__name__}. "
+            "For a matrix A, pass an object with size = len(A), its dtype and device, and matmat = A.__matmul__"
+        )
 
 
 class NonFiniteProductError(ArithmeticError):

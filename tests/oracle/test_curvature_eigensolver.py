@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.sparse.linalg import aslinearoperator
 from torch import Tensor
 
 from sharpflat.curvature.eigensolver import top_eigenspace
+from sharpflat.curvature.estimators import diagonal, trace
 from sharpflat.curvature.operators import Hessian
 from sharpflat.curvature.searchspace import SearchSpace
+from sharpflat.curvature.spectrum import spectral_density
 from sharpflat.curvature.subspace import DominantSubspace
 from sharpflat.curvature.symmetric import NonFiniteProductError
 from sharpflat.errors import InputError
@@ -304,7 +308,10 @@ def test_the_next_eigenvalue_is_not_returned_instead_of_the_kth(largest: list[fl
     """Its residual can be within the tolerance while the k-th is still missing."""
     operator = Diagonal([*largest, 1 - gap, *np.linspace(0.9 * (1 - gap), 0, 300)])
     for seed in range(20):
-        r = top_eigenspace(operator, k=len(largest), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        # One vector is no warm start for three.
+        start = torch.randn(operator.size, 1, generator=generator) if len(largest) > 1 and seed % 2 else None
+        r = top_eigenspace(operator, k=len(largest), start=start, generator=generator)
         assert r.converged
         np.testing.assert_allclose(r.eigenvalues.numpy(), largest, rtol=gap / 10)
 
@@ -356,6 +363,14 @@ def test_starts_of_any_shape() -> None:
         r = top_eigenspace(Dense(matrix), k=5, start=start, tolerance=1e-5)
         assert r.converged, name
         assert DominantSubspace(r.eigenvectors).overlap(exact) > 1 - 1e-6, name
+
+
+@pytest.mark.parametrize("function", [lambda A: top_eigenspace(A, k=1), trace, diagonal, spectral_density])
+def test_what_is_no_operator_is_refused(function: Callable[[Any], object]) -> None:
+    matrix = planted([2.0, 1.0])
+    for wrong in (matrix, matrix.numpy(), aslinearoperator(matrix.numpy()), None):
+        with pytest.raises(InputError, match=rf"operator must have size, .* found a {type(wrong).__name__}\."):
+            function(wrong)
 
 
 def test_too_few_products_are_reported() -> None:
