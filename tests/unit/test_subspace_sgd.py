@@ -405,7 +405,8 @@ def test_schedulers(name):
         assert torch.equal(*paths) == (step < 6)
         for key in ("lr", "momentum"):
             assert optimizer.param_groups[0][key] == reference.param_groups[0][key]
-    assert optimizer.refreshes == 2
+    # At step 9, PolynomialLR is at 0, and an update of zero needs no refresh.
+    assert optimizer.refreshes == (1 if name == "PolynomialLR" else 2)
 
 
 def test_reduce_on_plateau():
