@@ -62,6 +62,11 @@ def diverged_in_words(panel: Panel) -> list[str]:
     return [f"diverged, and not shown: {', '.join(found)}"] if found else []
 
 
+def absent_in_words(panel: Panel) -> list[str]:
+    """Which runs an archive lacks, e.g. for a panel's description: no or one line."""
+    return [f"not run: {', '.join(panel.absent)}"] if panel.absent else []
+
+
 def of_seeds(panel: Panel) -> list[Panel]:
     """The panel once for each seed, if its families vary in the seed. Without families, the panel itself.
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.figures import style
+from analysis.figures import drawing, style
 from analysis.figures.published import effective_rates_of
 from analysis.runs.measures import RATE_STEPS, EffectiveRates, mean_effective_rates
 from analysis.runs.numbers import difference, with_deviation
@@ -143,7 +143,8 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
             write(x, y, difference(_number(row[f"published_{rate}_difference"])), fontsize=8.5, ha="right")
 
     over = f"those of the first {RATE_STEPS:,} steps that were measured"
-    write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.", **SMALL)
+    lacking = "".join(f" Methods {words}." for words in drawing.absent_in_words(panel))
+    write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.{lacking}", **SMALL)
     if published:
         note = f"Published: {published.ran}; (+m) has momentum 0.9; full batch. The paper's own run, none of ours."
         write(0, end + 1.55, note, **SMALL)

@@ -15,7 +15,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, all_axes = style.panels_in_a_row(len(panels))
     for axes, panel in zip(all_axes, panels, strict=True):
         drawing.losses(axes, panel, branches=False)
-        style.describe(axes, panel.title, panel.runs)
+        style.describe(axes, panel.title, panel.runs, more=drawing.absent_in_words(panel))
     all_axes[0].set_ylabel(drawing.LOSS)
     style.legend_of_runs(figure, panels)
     return figure

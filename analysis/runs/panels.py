@@ -43,7 +43,7 @@ class Panel:
 
     If the panel reads them, a run has `theta` along `snapshot_step` or the results of the curvature stage
     (`analysis.measurement.energies`), and `distances` are those between the two runs. A label whose segments vary is in
-    `families`, in the order of the configuration, and not in `runs`.
+    `families`, in the order of the configuration, and not in `runs`. `absent` describes the runs that an archive lacks.
     """
 
     setting: str
@@ -52,6 +52,7 @@ class Panel:
     segments: dict[str, list[str]]
     distances: xr.Dataset | None = None
     families: dict[str, list[Member]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     def alike(self, *names: str) -> list[tuple[dict[str, float], Panel]]:
         """The panel once for each combination of the numbers in which its families vary, with one run for each label.
@@ -114,6 +115,7 @@ def read_panels(panels: Iterable[PanelSpec], datasets: Mapping[str, xr.Dataset])
                 label: [Member(varied, _run(path, datasets, panel), list(path)) for varied, path in members]
                 for label, members in panel.families
             },
+            panel.absent or (),
         )
         for panel in panels
     ]

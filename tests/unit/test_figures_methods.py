@@ -158,6 +158,14 @@ def test_the_drawn_table_has_both_told_apart():
     assert "MLP on MNIST-5k, GD lr 0.01, Adam lr 0.001" in note
 
 
+def test_methods_that_were_not_run_are_named():
+    whole = methods()
+    part = replace(whole, runs={label: whole.runs[label] for label in METHODS[::2]}, absent=METHODS[1::2])
+    for module in (effective_rates, loss_comparison):
+        assert "not run: GD(+m), Adam(+m)" in "\n".join(words(module.draw([part])))
+        assert "not run" not in "\n".join(words(module.draw([whole])))
+
+
 def test_a_table_for_each_setting():
     figure = effective_rates.draw([methods(setting=s) for s in ("mlp", "cnn", "transformer", "mine")])
     assert len(figure.axes) == 4
