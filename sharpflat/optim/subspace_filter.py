@@ -103,11 +103,11 @@ class SubspaceFilter:
             subspace = DominantSubspace(basis, verify=False)
             return filter_update(update, subspace, alpha_dom=alpha_dom, beta_bulk=beta_bulk)
 
-        if not bool(update.any()):  # it would measure no error of the old subspace
-            return update, None
         if not self.due(step):
             assert self.dominant is not None
             return filtered_by(self.dominant), None
+        if not bool(update.any()):  # it would measure no error of the old subspace
+            return update, None
 
         def enough(basis: Tensor, stepped: Tensor, remaining: float) -> bool:
             error = _relative_error(filtered_by(basis), filtered_by(stepped))
