@@ -309,11 +309,20 @@ def test_the_next_eigenvalue_is_not_returned_instead_of_the_kth(largest: list[fl
     operator = Diagonal([*largest, 1 - gap, *np.linspace(0.9 * (1 - gap), 0, 300)])
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
-        # One vector is no warm start for three.
-        start = torch.randn(operator.size, 1, generator=generator) if len(largest) > 1 and seed % 2 else None
-        r = top_eigenspace(operator, k=len(largest), start=start, generator=generator)
+        r = top_eigenspace(operator, k=len(largest), generator=generator)
         assert r.converged
         np.testing.assert_allclose(r.eigenvalues.numpy(), largest, rtol=gap / 10)
+
+
+def test_a_start_with_too_few_vectors_is_no_warm_start() -> None:
+    """The rest is random, so the search is as thorough as from random vectors."""
+    operator = Diagonal([2.0] * 4 + [1.99] * 2 + list(np.linspace(1.8, 0, 300)))
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn(operator.size, 3, generator=generator)
+        r = top_eigenspace(operator, k=4, start=start, generator=generator)
+        assert r.converged
+        np.testing.assert_allclose(r.eigenvalues.numpy(), 2.0, rtol=1e-3)
 
 
 @pytest.mark.parametrize("which", ["largest", "magnitude"])
