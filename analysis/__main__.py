@@ -190,7 +190,9 @@ def _archive(arguments: argparse.Namespace) -> int:
     packed = archive.pack(plan, arguments.results / plan.profile, _reference(arguments))
     size = sum(entry.bytes for entry in packed.datasets.values())
     print(f"{_reference(arguments)}: {len(packed.datasets)} datasets, {size / 1e6:.1f} MB", end="; ")
-    print(f"{len(packed.figures)} of {len(plan.figures)} figures and tables can be made from them")
+    whole = sum(not figure.absent and not any(panel.absent for panel in figure.panels) for figure in packed.figures)
+    print(f"{whole} of {len(plan.figures)} figures and tables can be made from them", end="")
+    print(f", and {len(packed.figures) - whole} in part" if whole < len(packed.figures) else "")
     return 0
 
 

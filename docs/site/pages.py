@@ -149,7 +149,7 @@ def gallery(images: Path) -> str:
 def made_from(published: PaperFigure, figure: Figure) -> str:
     """Name, module, data and claims."""
     runs = ", ".join(f"{label}: `{segment}`" for label, segment in figure.runs.items())
-    judged = [f"`{claim}` ({CLAIMS[claim][0]})" for claim in published.claims]
+    judged = [f"`{claim}` ({CLAIMS[claim].says})" for claim in published.claims]
     rows = {
         "Name": f"`{published.id}`",
         "Module": f"`analysis/figures/{figure.module.replace('-', '_')}.py`",

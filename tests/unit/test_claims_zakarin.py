@@ -670,7 +670,7 @@ def test_gauss_newton_carries_the_energy():
     ],
 )
 def test_energies_have_to_be_so_with_every_seed(claim, poor):
-    function = CLAIMS[claim][2]
+    function = CLAIMS[claim].judge
     fractions = [(0.95, 0.93, 0.3), (0.96, 0.94, 0.2), (0.98, 0.92, 0.3)]
     three = [energetic({"fraction_dominant": f, "energy_total": (9, 8 + i, 1)}) for i, f in enumerate(fractions)]
     judged = function(energies(*three))
