@@ -1,6 +1,6 @@
 """The learning rate at which Bulk-SGD's sharpness explodes; docs/full-size/zs-mlp.md fixes the rule.
 
-python benchmarks/instability_rates.py --profile laptop --data-dir DATA --output docs/benchmarks/instability.json
+python -m benchmarks.instability_rates --profile laptop --data-dir DATA --output docs/benchmarks/instability.json
 
 From SGD's state at the switch (seed 0, learning rate 0.1) SGD and Bulk-SGD go on at a rate of their own. The rate
 doubles from 0.1 until Bulk-SGD explodes, and is then bisected on a logarithmic scale.

@@ -1,6 +1,6 @@
 """The searches for learning rates that docs/claims.md fixes for what the papers leave open, with seed 0.
 
-python benchmarks/open_rates.py --profile quick
+python -m benchmarks.open_rates --profile quick
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the spectrum's tolerances cost, and what they change in figures: `python benchmarks/spectrum_tolerance.py`.
+"""What the spectrum's tolerances cost, and what they change in figures: `python -m benchmarks.spectrum_tolerance`.
 
 Trains settings of `quick` by SGD, and at the spectrum's interval measures the 2k largest eigenvalues to several
 tolerances, each started from its own last measurement, compared with tight ones. Writes `spectrum.json` and
@@ -143,7 +143,7 @@ def main() -> None:
     intro = [
         "# Tolerances of the spectrum",
         "",
-        f"`python benchmarks/spectrum_tolerance.py`, torch {torch.__version__}, 1 thread. Written by the script; the "
+        f"`python -m benchmarks.spectrum_tolerance`, torch {torch.__version__}, 1 thread. Written by the script; the "
         "raw numbers are in `spectrum.json`.",
         "",
         "Means of products and medians of times over the measurements along SGD, each way started from its own last "

@@ -1,6 +1,6 @@
 """How far runs with one and with two threads come apart: the numbers of docs/determinism.md.
 
-    python benchmarks/threads.py [steps]
+    python -m benchmarks.threads [steps]
 
 Trains the quick profile's MLP, CNN and Transformer by SGD, and the MLP by Bulk-SGD, from their initialisation, with one
 thread, again with one, and with two, and prints the largest relative differences along each run as a Markdown table.

@@ -22,9 +22,9 @@ HEAD = """# Panels
 
 Each figure and table of the two papers has a panel for each setting. The table says how each panel was run in `quick`
 and in `laptop`: the training examples, the steps of its longest run, and the seeds. The verdicts are those
-of the claims that the figure bears on. `laptop` has the papers' sizes, but for figures 15 and 16 (500 of the 5,000
-images; VGG11 of a quarter of the width). [full-size.md](full-size.md) compares our numbers with the published ones.
-`docs/panels.py` writes this page from the archives.
+of the claims that the figure bears on. `laptop` has the papers' sizes, except for figures 15 and 16 (500 of the 5,000
+images; VGG11 of a quarter of the width), and fewer steps. [full-size.md](full-size.md) compares our numbers with the
+published ones. `docs/panels.py` writes this page from the archives.
 
 """
 

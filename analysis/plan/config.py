@@ -83,8 +83,6 @@ class Segment(Frozen):
 
     `varies` makes it a family, with one segment for each combination of the values in the profile, except α = β = 0,
     which does not move. `step` is the step at which it ends, and `k` is that of the filter. Its descendants are
-    `varies` makes it a family, with one segment for each combination of the values in the profile, except α = β = 0,
-    which does not move. `step` is the step at which it ends, and `k` is that of the filter. Its descendants are
     families too, and inherit the seed, the learning rate, the batch size and the holdout of their parents. If the
     profile gives no seeds, the segment has the setting's seed.
     """

@@ -1,4 +1,4 @@
-"""Draw a setting's segments as they are planned: `python docs/site/tree.py` writes docs/images/tree.svg."""
+"""Draw a setting's segments as they are planned: `python -m docs.site.tree` writes docs/images/tree.svg."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_the_tree_that_is_drawn_is_the_planned_one():
         text=True,
         check=True,
     ).stdout
-    assert (ROOT / "docs/images/tree.svg").read_text(encoding="utf-8") == drawn, "run `python docs/site/tree.py`"
+    assert (ROOT / "docs/images/tree.svg").read_text(encoding="utf-8") == drawn, "run `python -m docs.site.tree`"
 
 
 def test_a_site_with_dead_links_is_refused(tmp_path):
