@@ -132,6 +132,8 @@ def _no_function(module: nn.Module, coupled: bool) -> str | None:
             return "max_norm rewrites its weights in every forward pass; set module.max_norm = None"
         if module.sparse:
             return "sparse=True gives sparse gradients, which have no products; set module.sparse = False"
+        if module.scale_grad_by_freq:
+            return "scale_grad_by_freq changes gradients by the batch; set module.scale_grad_by_freq = False"
         return None
     if coupled and isinstance(module, _BatchNorm):
         if module.training and module.running_mean is not None:

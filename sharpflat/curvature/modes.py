@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sharpflat.errors import InputError
 
@@ -95,6 +95,19 @@ def without_autocast(device: torch.device) -> Iterator[None]:
         return
     with torch.autocast(device.type, enabled=False):
         yield
+
+
+def without_graph(evaluate: Callable[[], Tensor]) -> Tensor:
+    """The result, computed without a graph unless the model itself differentiates in its forward pass."""
+    try:
+        with torch.no_grad():
+            return evaluate()
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+    check_autograd()
+    with torch.enable_grad():
+        return evaluate().detach()
 
 
 def check_autograd() -> None:

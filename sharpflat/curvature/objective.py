@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from sharpflat.curvature.chunks import Chunks, saved_bytes
 from sharpflat.curvature.data import Examples, Stream, Tree, open_data, tensors_of
 from sharpflat.curvature.layers import Layers
 from sharpflat.curvature.means import Mean
-from sharpflat.curvature.modes import Modes, check_autograd, in_turn, uncompiled
+from sharpflat.curvature.modes import Modes, check_autograd, in_turn, uncompiled, without_graph
 from sharpflat.curvature.parameters import ParameterVector
 from sharpflat.curvature.selfcheck import SelfCheck
 from sharpflat.errors import InputError
@@ -137,7 +138,8 @@ class Objective(_Views):
 
         Args:
             model: Any module without batch-dependent layers (but see `coupled`).
-            loss: "mse", "cross_entropy", "value" (the output itself), or a function `loss(outputs, targets) -> [N]`.
+            loss: "mse" (½‖f(x) − y‖² per example, C/2 times torch's mean over C outputs), "cross_entropy", "value"
+                (the output itself), or a function `loss(outputs, targets) -> [N]`.
             inputs: [N, ...]. They are moved to the parameters' device, and floats are cast to their dtype. They may
                 also be a dict, list or tuple of such tensors, which are the model's keyword or positional arguments,
                 unless it takes one argument. Without targets, they are a Dataset, DataLoader or other re-iterable of
@@ -262,11 +264,14 @@ class Objective(_Views):
         self.vector.check(theta)
         self.check(theta)
 
+        def rows_of(leaves: list[Tensor], inputs: Tree) -> Tensor:
+            return self._layers.tensor(self.forward(leaves, inputs))
+
         def evaluate() -> Tensor:
             leaves = self.vector.leaves(theta)
-            with self.evaluating(leaves), torch.no_grad():
-                rows = torch.cat([self._layers.tensor(self.forward(leaves, x)) for x, _ in self.in_chunks()])
-                return self.data.in_own_order(rows)
+            with self.evaluating(leaves):
+                rows = [without_graph(partial(rows_of, leaves, x)) for x, _ in self.in_chunks()]
+                return self.data.in_own_order(torch.cat(rows))
 
         return self.chunks.with_halving(evaluate)
 
@@ -314,11 +319,18 @@ class Objective(_Views):
         leaves = self.vector.leaves(theta)
         size = self.chunks.size_for(data.count)
         value = gradients = theta.new_zeros(())
+
+        def loss_of(inputs: Tree, targets: Tree) -> Tensor:
+            return self.chunk_loss(self.forward(leaves, inputs), targets, count)
+
         with self.evaluating(leaves):
             for n, (x, y) in enumerate(data.pieces(size)):
-                with torch.set_grad_enabled(gradient):
-                    share = self.chunk_loss(self.forward(leaves, x), y, count)
-                part = self.vector.gradient(share, leaves) if gradient else gradients
+                if gradient:
+                    with torch.enable_grad():
+                        share = loss_of(x, y)
+                    part = self.vector.gradient(share, leaves)
+                else:
+                    share, part = without_graph(partial(loss_of, x, y)), gradients
                 if n == 0 and len(tensors_of(y)[0]) == data.count:
                     return share.detach(), part
                 value = share.detach().double() if n == 0 else value + share.detach()

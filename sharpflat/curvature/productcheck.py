@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpflat.curvature.chunks import is_out_of_memory
 from sharpflat.curvature.data import Tree, map_tree
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SEED = 20240604
 _STEPS = (1e-7, 1e-9, 1e-5)  # of the differences, relative to ‖θ‖
+_FINEST = torch.finfo(torch.float64).eps
 
 
 class ProductCheck:
@@ -53,18 +54,19 @@ class ProductCheck:
         draw = torch.randn(2, len(theta), generator=generator, dtype=torch.float64, device="cpu").to(theta)
         spread = 1e-2 * float(theta.square().mean().sqrt()) + 1e-3
         theta = theta.detach() + spread * draw[0]
-        u = torch.nn.functional.normalize(draw[1], dim=0)
+        u = torch.nn.functional.normalize(draw[1] * _differentiated(objective).to(theta), dim=0)
         leaves = vector.leaves(theta)
         with objective.evaluating(leaves), torch.enable_grad():
+            eps = coarsest(objective._mean.losses(objective.forward(leaves, inputs), targets))
             graph = kind(objective, leaves, inputs, targets)
             if isinstance(graph, SplitGraph):
                 self._check_loss_of_outputs(graph, targets)
             images = _flat(graph.products(vector.pieces(u), block=False))
             size = max(float(torch.linalg.vector_norm(image)) for image in images)
-            least = 1e4 * torch.finfo(theta.dtype).eps * self._scale(leaves, inputs)
+            least = 1e4 * eps * self._scale(leaves, inputs)
             if not least < size < float("inf"):
                 return  # rounding errors, or not finite, so there is nothing to compare
-            fine = 1e-6 if theta.dtype == torch.float64 else 10 * tolerance(self._objective)
+            fine = 1e-6 if eps == _FINEST else 10 * max(tolerance(self._objective), eps**0.5)
             for number, image in enumerate(images):
                 self._check_symmetry(graph, u, image, number, max(fine * size, least))
             if self.batches:
@@ -79,7 +81,8 @@ class ProductCheck:
                 except (RuntimeError, IndexError, ValueError):
                     self.batches = False
         if kind is HessianGraph:
-            self._check_differences(theta, inputs, targets, u, images[0], least)
+            if eps == _FINEST:  # else, steps large enough cross the kinks of rectifiers, and then prove nothing
+                self._check_differences(theta, inputs, targets, u, images[0], least)
         else:
             whole = HessianGraph
             with objective.evaluating(leaves):
@@ -140,14 +143,12 @@ class ProductCheck:
     def _check_differences(
         self, theta: Tensor, inputs: Tree, targets: Tree, u: Tensor, image: Tensor, least: float
     ) -> None:
-        if theta.dtype != torch.float64:
-            return  # steps large enough for this dtype cross the kinks of rectifiers, and then prove nothing
         allowed, smallest = 1e-3, float("inf")
         for step in _STEPS:
             h = step * (1 + float(torch.linalg.vector_norm(theta)))
             ends = [self._gradient(theta + sign * h * u, inputs, targets) for sign in (1, -1)]
             difference = (ends[0] - ends[1]) / (2 * h)
-            rounding = 100 * torch.finfo(theta.dtype).eps * float(ends[0].norm()) / h
+            rounding = 100 * _FINEST * float(ends[0].norm()) / h
             size = max(float(image.norm()), float(difference.norm()))
             error = float((difference - image).norm())
             smallest = min(smallest, error / size)
@@ -183,18 +184,36 @@ def tolerance(objective: Objective) -> float:
 
 def variables_of(result: Tensor) -> list[Tensor]:
     """The leaves from which a result was computed."""
+    return [node.variable for node in _nodes(result) if hasattr(node, "variable")]
+
+
+def coarsest(result: Tensor) -> float:
+    """The largest ε of the dtypes in which a result was computed: a model may convert to float32 on the way."""
+    dtypes = {result.dtype, *(part.dtype for node in _nodes(result) for part in getattr(node, "_input_metadata", ()))}
+    return max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)
+
+
+def _nodes(result: Tensor) -> set[Any]:
+    """The nodes of a result's graph."""
     seen: set[Any] = set()
-    found: list[Tensor] = []
     todo = [result.grad_fn]
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        todo += [n for n, _ in node.next_functions]
-    return found
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [n for n, _ in node.next_functions]
+    return seen
+
+
+def _differentiated(objective: Objective) -> Tensor:
+    """1 for each component of θ [P], and 0 for rows of padding, whose use torch leaves out of the gradient."""
+    parts = [torch.ones(p.shape, device="cpu") for p in objective.vector.parameters]
+    place = {id(p): part for p, part in zip(objective.vector.parameters, parts, strict=True)}
+    embeddings = [m for m in objective.model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    for module in embeddings:
+        if module.padding_idx is not None and id(module.weight) in place:
+            place[id(module.weight)][module.padding_idx] = 0
+    return torch.cat([part.reshape(-1) for part in parts])
 
 
 def _flat(products: tuple[list[Tensor], ...]) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.orthonormal import orthonormal
-from sharpflat.curvature.symmetric import SymmetricOperator, check_finite
+from sharpflat.curvature.symmetric import WRONG_PRODUCTS, SymmetricOperator, are_asymmetric, check_finite
 from sharpflat.errors import InputError
 
 _NOISE = 0.1  # products with more asymmetry than this, relative to their size, are rounding errors
@@ -56,10 +56,7 @@ class SearchSpace:
         self.images = torch.cat([self.images, images]) if old else images
         columns, rows = columns.cpu(), rows.cpu()
         asymmetry = float((columns - rows.T).abs().max())
-        # Rounding in a long float32 product reaches 1e-5 of ‖A‖. A wrong operator differs by more than √ε.
-        precision = torch.finfo(block.dtype)
-        underflow = max(precision.tiny, torch.finfo(torch.float64).tiny ** 0.5)  # of products, or of their squares
-        if asymmetry > precision.eps**0.5 * self.scale + underflow:
+        if are_asymmetric(asymmetry, self.scale, block.dtype):
             if not getattr(self.operator, "exact", False):
                 raise InputError(
                     f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {asymmetry:.1e} for unit "
@@ -127,8 +124,7 @@ class SearchSpace:
         if self.asymmetry:
             return (
                 f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {self.asymmetry:.1e} for unit "
-                f"vectors, with ‖A v‖ up to {self.scale:.1e}. They are rounding errors, computed in reduced precision "
-                "(autocast), or an operation's second derivative is wrong (nn.utils.weight_norm, an autograd.Function)"
+                f"vectors, with ‖A v‖ up to {self.scale:.1e}. {WRONG_PRODUCTS}"
             )
         if torch.finfo(self.operator.dtype).eps > 1e-4:
             return f"{self.operator.dtype} is too coarse to tell eigenvectors: convert the model to float32; {largest}"

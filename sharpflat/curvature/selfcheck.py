@@ -44,6 +44,7 @@ class SelfCheck:
         self._modes: list[bool] = []
         self._passed: set[str] = set()
         self._products = ProductCheck(objective)
+        self._earlier: list[Tensor] = []  # the leaves of the forward pass before
 
     def __call__(self, theta: Tensor, *, products: bool, parts: bool) -> bool:
         """Makes the missing checks, and returns whether blocks give the same products as single vectors.
@@ -85,6 +86,7 @@ class SelfCheck:
             with watching(self._objective, theta, (inputs, targets)):
                 losses = self._losses(theta, inputs, targets, walk=True)
             self._check_chunkings(theta, inputs, targets, losses)
+            self._earlier = []
             return
         kind: type[Graph] = HessianGraph if name == "products" else SplitGraph
 
@@ -111,6 +113,8 @@ class SelfCheck:
                 raise _OfTheEvaluation from error
             if walk:
                 self._check_reached(losses)
+            self._check_earlier(losses)
+            self._earlier = leaves
             found = [losses.detach().reshape(-1)]
             if isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.shape[:1] == losses.shape:
                 found.append(outputs.detach().reshape(-1))
@@ -128,9 +132,19 @@ class SelfCheck:
                 "them up when the loss is computed, as in `for p in model.parameters()`"
             )
 
+    def _check_earlier(self, losses: Tensor) -> None:
+        """Refuses a loss that reaches the parameters of an earlier pass."""
+        earlier = {id(leaf) for leaf in self._earlier}
+        if any(id(v) in earlier for v in variables_of(losses)):
+            raise Fault(
+                "the model keeps a tensor that it computed from its parameters in an earlier pass (a cache of its eval "
+                "mode, torch.nn.utils.parametrize.cached()), so its outputs do not follow θ; switch the cache off"
+            )
+
     def _check_chunkings(self, theta: Tensor, inputs: Tree, targets: Tree, whole: Tensor) -> None:
         count = len(tensors_of(targets)[0])
         if count < 2 or not bool(whole.isfinite().all()):
+            self._losses(theta, inputs, targets)  # for caches
             return
         coupled = self._objective.coupled is not None
         if not coupled:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpflat.arguments import check_counts, cpu_generator
 from sharpflat.curvature.inner import inner_products, norms
 from sharpflat.curvature.modes import without_autocast
-from sharpflat.curvature.symmetric import SymmetricOperator, check_finite, check_operator
+from sharpflat.curvature.symmetric import SymmetricOperator, check_finite, check_operator, report_asymmetry
 from sharpflat.errors import InputError
 
 _BASIS_BYTES = 512 << 20
@@ -48,9 +48,10 @@ def spectral_density(
         that ended early is padded with weight 0. Attributes: `width`, `products`.
 
     Raises:
-        InputError: `operator` lacks an attribute, `probes`, `steps` or `grid` is less than 1, the generator is not a
-            CPU generator, or the width is not positive and finite, or less than the distance of the grid's points
-            (which could then miss a peak), or rounding errors of the eigenvalues are as large as that distance.
+        InputError: `operator` lacks an attribute or is not symmetric, `probes`, `steps` or `grid` is less than 1, the
+            generator is not a CPU generator, or the width is not positive and finite, or less than the distance of the
+            grid's points (which could then miss a peak), or rounding errors of the eigenvalues are as large as that
+            distance.
         NonFiniteProductError: A product is not finite.
     """
     check_operator(operator)
@@ -120,6 +121,7 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
     basis = start.new_zeros(count, steps, operator.size)
     current = start / norms(start.T).to(start)[:, None]
     scale = torch.zeros(count, dtype=torch.float64, device="cpu")
+    asymmetry = 0.0
     for j in range(steps):
         basis[:, j] = current
         images = operator.matmat(current.T).T
@@ -128,6 +130,9 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
         products += count
         scale = torch.maximum(scale, sizes)
         alphas[:, j] = inner_products(current.T, images.T).diagonal().cpu().numpy()
+        if j:  # ⟨v_0, A v_j⟩ = ⟨A v_0, v_j⟩, which is the first off-diagonal, or 0
+            back = inner_products(basis[:, 0].T, images.T).diagonal().cpu().numpy()
+            asymmetry = max(asymmetry, float(np.abs(back - betas[:, 0] * (j == 1)).max()))
         made = basis[:, : j + 1]
         for _ in range(2):  # full reorthogonalisation, twice; otherwise copies of the outliers appear
             images = images - (made.transpose(1, 2) @ (made @ images[:, :, None])).squeeze(2)
@@ -137,6 +142,7 @@ def _lanczos(operator: SymmetricOperator, start: Tensor, alphas: np.ndarray, bet
         if not bool((left > 0).any()):
             break
         current = images / torch.where(left > 0, left, torch.inf).to(images)[:, None]
+    report_asymmetry(operator, asymmetry, float(scale.max()))
     return products
 
 

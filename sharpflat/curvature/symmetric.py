@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sharpflat.errors import InputError
+from sharpflat.errors import CurvatureWarning, InputError
 
 
 class SymmetricOperator(Protocol):
@@ -39,6 +40,45 @@ def check_operator(operator: SymmetricOperator) -> None:
             f"operator must have size, dtype, device and matmat(V), like a Hessian; found a {type(operator).__name__}. "
             "For a matrix A, pass an object with size = len(A), its dtype and device, and matmat = A.__matmul__"
         )
+
+
+def are_asymmetric(difference: float, scale: float, dtype: torch.dtype) -> bool:
+    """Whether ⟨u, A v⟩ and ⟨v, A u⟩ differ by more than rounding.
+
+    Rounding in a long float32 product reaches 1e-5 of ‖A‖. A wrong operator differs by more than √ε.
+
+    Args:
+        difference: The difference of the two.
+        scale: The largest ‖A v‖ seen.
+        dtype: dtype of the products.
+    """
+    precision = torch.finfo(dtype)
+    underflow = max(precision.tiny, torch.finfo(torch.float64).tiny ** 0.5)  # of products, or of their squares
+    return bool(difference > precision.eps**0.5 * scale + underflow)
+
+
+def report_asymmetry(operator: SymmetricOperator, difference: float, scale: float) -> None:
+    """Refuses asymmetric products, or warns of them if the operator is symmetric by construction.
+
+    Raises:
+        InputError: The products are asymmetric, and the operator is not `exact`.
+    """
+    if not are_asymmetric(difference, scale, operator.dtype):
+        return
+    if not getattr(operator, "exact", False):
+        raise InputError(f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {difference / scale:.1%}")
+    warnings.warn(
+        f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {difference / scale:.1%}. {WRONG_PRODUCTS}, "
+        "and so is the result",
+        CurvatureWarning,
+        stacklevel=4,
+    )
+
+
+WRONG_PRODUCTS = (
+    "They are rounding errors, computed in reduced precision (autocast), or an operation's second derivative is wrong "
+    "(nn.utils.weight_norm, an autograd.Function)"
+)
 
 
 class NonFiniteProductError(ArithmeticError):

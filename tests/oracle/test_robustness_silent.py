@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,14 +18,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sharpflat import (
+    CurvatureWarning,
     FunctionalHessian,
     GaussNewton,
     Hessian,
     InputError,
     LossHessian,
     Objective,
+    diagonal,
     joint_products,
+    spectral_density,
     top_eigenspace,
+    trace,
 )
 
 DTYPES = [torch.float64, torch.float32]
@@ -290,6 +295,8 @@ def test_max_norm_and_sparse_embeddings_are_refused_by_name() -> None:
         Objective(Tokens(max_norm=1.0), "cross_entropy", tokens, y)
     with pytest.raises(InputError, match="sparse gradients"):
         Objective(Tokens(sparse=True), "cross_entropy", tokens, y)
+    with pytest.raises(InputError, match="scale_grad_by_freq changes gradients by the batch"):
+        Objective(Tokens(scale_grad_by_freq=True), "cross_entropy", tokens, y)
     model = Tokens(sparse=True)
     with pytest.raises(InputError, match="sparse gradients"):
         LossHessian(lambda: F.cross_entropy(model(tokens), y), model.parameters())
@@ -705,6 +712,125 @@ def test_wide_rectifiers_pass_in_float64_and_where_the_model_takes_none(seed: in
         nn.init.normal_(p, std=0.1)
     objective = Objective(model, "cross_entropy", *data(dtype=torch.float32))
     assert (Hessian(objective, objective.theta) @ objective.theta).isfinite().all()
+
+
+class RMSNorm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.float()
+        return (h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda self, h: RMSNorm()(h),
+        lambda self, h: torch.softmax(h, -1, dtype=torch.float32).to(h.dtype),
+        lambda self, h: h.float().to(h.dtype),
+    ],
+    ids=["norm", "softmax", "cast"],
+)
+def test_models_that_compute_a_part_in_float32_are_right(hidden: Any, dtype: torch.dtype, seed: int) -> None:
+    """As language models do. Differences of gradients of such a model are rounding errors."""
+    model = Wrapped(hidden, dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
+    for p in model.parameters():
+        p.data += torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) / 10
+    x, y = data(dtype=dtype)
+    objective = Objective(model, "cross_entropy", x, y)
+    H = Hessian(objective, objective.theta) @ torch.eye(objective.size, dtype=dtype)
+    expected = dense(lambda: F.cross_entropy(model(x), y), model)
+    torch.testing.assert_close(H, expected, rtol=1e-4, atol=1e-5)
+    joint_products(objective, objective.theta, torch.eye(objective.size, 2, dtype=dtype))
+
+
+@pytest.mark.parametrize("first", [0, 6])  # among the examples of the self-check, or only after them
+def test_padding_is_a_constant_wherever_it_lies(first: int) -> None:
+    torch.manual_seed(0)
+    tokens, y = torch.randint(1, 7, (9, 2)), torch.randint(3, (9,))
+    tokens[first:, 1] = 0
+    model = Tokens(padding_idx=0).double()
+    expected = dense(lambda: F.cross_entropy(model(tokens), y), model)
+    assert_right(Objective(model, "cross_entropy", tokens, y), expected)
+
+
+# ---------------------------------------------------------------- caches, and derivatives in the forward pass
+class Caching(nn.Module):
+    """Keeps a tensor that it computes from a parameter, as LeViT does in its eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.shift = net(), nn.Parameter(torch.ones(3, dtype=torch.float64))
+        self.cache: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "shift" not in self.cache:
+            self.cache["shift"] = 2 * self.shift
+        return self.inner(x) + self.cache["shift"]
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_cache_of_what_depends_on_theta_is_refused(count: int) -> None:
+    x, y = data(count)
+    objective = Objective(Caching(), "cross_entropy", x, y)
+    with pytest.raises(InputError, match="computed from its parameters in an earlier pass"):
+        objective.value(objective.theta)
+    model = net()
+    nn.utils.parametrizations.orthogonal(model[0])
+    objective = Objective(model, "cross_entropy", x, y)
+    assert objective.value(objective.theta).isfinite()
+    with nn.utils.parametrize.cached(), pytest.raises(InputError, match="switch the cache off"):
+        Objective(model, "cross_entropy", x, y).value(objective.theta)
+
+
+def test_models_that_differentiate_in_their_forward_pass_have_values_and_outputs() -> None:
+    def slope(self: Any, x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(self.inner[0](x).square().sum(), x, create_graph=True)[0]
+
+    x, y = data()
+    model = Wrapped(first=slope)
+    objective = Objective(model, "cross_entropy", x, y, chunk_size=5)
+    with torch.no_grad():
+        value, outputs = objective.value(objective.theta), objective.outputs(objective.theta)
+    assert not value.requires_grad
+    assert not outputs.requires_grad
+    torch.testing.assert_close(outputs, model(x).detach())
+    torch.testing.assert_close(value, F.cross_entropy(outputs, y))
+    with torch.inference_mode(), pytest.raises(InputError, match="nothing can be differentiated"):
+        objective.value(objective.theta)
+
+
+# ---------------------------------------------------------------- asymmetric products where nothing converges
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("use", [trace, diagonal, spectral_density], ids=lambda use: use.__name__)
+def test_estimates_from_asymmetric_products_are_refused_or_warned_of(use: Any, dtype: torch.dtype) -> None:
+    class Matrix:
+        size, device = 300, torch.device("cpu")
+
+        def __init__(self, skew: float, **claims: bool) -> None:
+            torch.manual_seed(0)
+            A = torch.randn(300, 300, dtype=torch.float64)
+            self.A, self.dtype = (A + A.T + skew * (A - A.T)).to(dtype), dtype
+            self.__dict__ |= claims
+
+        def matmat(self, V: Tensor) -> Tensor:
+            return self.A @ V
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        use(Matrix(skew=0.0))
+        use(Matrix(skew=1e-7 if dtype == torch.float32 else 1e-12))
+    with pytest.raises(InputError, match="the operator is not symmetric"):
+        use(Matrix(skew=0.1))
+    with pytest.warns(CurvatureWarning, match="not symmetric"):
+        use(Matrix(skew=0.1, exact=True))
+    x, y = data(dtype=dtype)
+    model = net(nn.utils.weight_norm(nn.Linear(8, 8)), dtype=dtype)
+    with pytest.warns(CurvatureWarning, match="weight_norm"):
+        use(LossHessian(lambda: F.cross_entropy(model(x), y), model.parameters()))
 
 
 def test_the_self_check_is_made_once_and_can_be_switched_off() -> None:
