@@ -131,8 +131,10 @@ def regularised(panel: Panel) -> Part:
                 if diverged_at(single, label) is not None:
                     parts.append((False, "diverged"))
                     continue
-                own = growth(single, label) / plain[0], drop(single, label) / plain[1]
-                parts.append((own[0] <= MAX_GROWTH and own[1] >= MIN_DROP, f"{own[0]:.0%} and {own[1]:.0%}"))
+                grown, dropped = growth(single, label) / plain[0], drop(single, label)
+                ratio = f"{dropped / plain[1]:.0%}" if plain[1] > 0 else f"a drop of {dropped:.3f}, not {plain[1]:.3f}"
+                held = grown <= MAX_GROWTH and dropped >= MIN_DROP * plain[1]
+                parts.append((held, f"{grown:.0%} and {ratio}"))
     holds = [label for label, parts in found.items() if all(held for held, _ in parts)]
     each = "; ".join(f"{label}: {', '.join(text for _, text in parts)}" for label, parts in found.items())
     which = f"by {', '.join(holds)}" if holds else "by none"

@@ -35,6 +35,11 @@ def k_of(run: xr.Dataset) -> int:
     return specification(run)["problem"]["k"]
 
 
+def threshold_of(run: xr.Dataset) -> str:
+    """The name of a run's stability threshold, as its update rule defines it; for SAM see `edge`."""
+    return "2(1 + μ)/η" if specification(run)["rule"].get("momentum") else "2/η"
+
+
 def every_run(panel: Panel) -> dict[str, list[Member]]:
     """All runs of a panel by label. A single run is a family of one, which does not vary."""
     alone = {label: [Member({}, run, panel.segments.get(label, []))] for label, run in panel.runs.items()}

@@ -14,9 +14,9 @@ THRESHOLD: style.Look = {"color": style.BLACK, "linestyle": style.DASHED, "linew
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """One row for each setting: top eigenvalues of the first run with its stability threshold (2/η; SAM's edge under
-    SAM), its χ_k (of the gradient; of the update under SAM), and the training loss of all runs, branches from the
-    switch on. If the branches are short compared with what precedes them, a fourth panel shows them alone.
+    """One row for each setting: top eigenvalues of the first run with its stability threshold (SAM's edge under SAM),
+    its χ_k (of the gradient; of the update under SAM), and the training loss of all runs, branches from the switch on.
+    If the branches are short compared with what precedes them, a fourth panel shows them alone.
     """
     short = drawing.short_branches(panels)
     figure, rows = style.rows_of_panels(len(panels), 3 + short)
@@ -24,7 +24,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for (left, middle, right, *more), panel in zip(rows, panels, strict=True):
         label, run = next(iter(panel.runs.items()))
         sam = specification(run)["rule"]["kind"] == "sam"
-        threshold = "SAM-edge" if sam else "2/η"
+        threshold = "SAM-edge" if sam else drawing.threshold_of(run)
         thresholds[threshold] = THRESHOLD
 
         drawing.eigenvalues(left, run)

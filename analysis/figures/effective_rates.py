@@ -142,7 +142,7 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
         for x, rate in ((DIFFERENCE_DOM, "dom_lr"), (DIFFERENCE_BULK, "bulk_lr")):
             write(x, y, difference(_number(row[f"published_{rate}_difference"])), fontsize=8.5, ha="right")
 
-    over = f"those of the first {RATE_STEPS:,} steps that were measured"
+    over = f"the first {RATE_STEPS:,} steps, each as at the nearest measured one"
     lacking = "".join(f" Methods {words}." for words in drawing.absent_in_words(panel))
     write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.{lacking}", **SMALL)
     if published:

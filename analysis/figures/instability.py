@@ -42,17 +42,20 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure, rows = style.rows_of_panels(len(panels), len(QUANTITIES))
     figure.set_figwidth(WIDTH * len(QUANTITIES))
     labels: dict[str, style.Look] = {}
+    thresholds: dict[str, style.Look] = {}
     below = 0.0  # points that tables take
     for row, panel in zip(rows, panels, strict=True):
         families = drawing.every_run(panel)
         labels |= style.looks_of(families)
         first = next(iter(families.values()))[0].run
+        threshold = drawing.threshold_of(first)
+        thresholds[threshold] = THRESHOLD
         for axes, (names, values_of) in zip(row, QUANTITIES.items(), strict=True):
             name, symbol = names
             rates = _draw_quantity(axes, families, values_of)
             axes.set_ylabel(f"{name} {symbol}")
             if axes is row[0]:
-                axes.plot(first.spectrum_step, first.stability_threshold, label="2/η", zorder=1.5, **THRESHOLD)
+                axes.plot(first.spectrum_step, first.stability_threshold, label=threshold, zorder=1.5, **THRESHOLD)
             style.log_axis(axes)
             style.mark_switch(axes, first)
             _write_rates(axes, symbol, rates)
@@ -63,7 +66,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         style.head(row[1], "(b) gradient norm")
     figure.set_figheight(figure.get_figheight() + below / 72)
     fits = ("exponential fitted from the switch on", FIT)
-    style.legend_below(figure, [*labels.items(), fits, ("2/η", THRESHOLD)])
+    style.legend_below(figure, [*labels.items(), fits, *thresholds.items()])
     return figure
 
 

@@ -16,8 +16,8 @@ LEAST_FITTED = 5  # values
 
 @dataclass(frozen=True)
 class EffectiveRates:
-    """Effective learning rates (Song et al., Definition 4, with the sign that makes plain GD's +η) over `count`
-    measured steps. Deviations are those of the population, divided by `count` and not by `count` − 1."""
+    """Effective learning rates (Song et al., Definition 4, with the sign that makes plain GD's +η), from `count`
+    measured steps. Deviations are those of the population."""
 
     dom_mean: float
     dom_std: float
@@ -29,6 +29,9 @@ class EffectiveRates:
 def mean_effective_rates(run: xr.Dataset, steps: int = RATE_STEPS) -> EffectiveRates:
     """Means and standard deviations of Dom-LR and Bulk-LR over the updates made at steps 0, …, `steps` − 1.
 
+    Of the steps between two measured ones, half count as the one and half as the other. So the first update, at which
+    rules with a memory are far from their later rates, does not stand for all steps up to the second measurement.
+
     Args:
         run: has `dom_lr` and `bulk_lr` along `rate_step`. If either is NaN, no update was measured there.
         steps: number of steps.
@@ -36,19 +39,23 @@ def mean_effective_rates(run: xr.Dataset, steps: int = RATE_STEPS) -> EffectiveR
     Raises:
         InputError: none was measured.
     """
-    measured = np.empty((0, 2))
+    at, measured = np.empty(0), np.empty((0, 2))
     if {"dom_lr", "bulk_lr"} <= set(run.data_vars):
         early = run[["dom_lr", "bulk_lr"]].sel(rate_step=run.rate_step < steps)
         rates = np.stack([early.dom_lr.values, early.bulk_lr.values], axis=1)
-        measured = rates[~np.isnan(rates).any(axis=1)]
+        there = ~np.isnan(rates).any(axis=1)
+        at, measured = early.rate_step.values[there], rates[there]
     if not len(measured):
         raise InputError(
             f"{run.attrs.get('id', 'run')}: found no effective learning rates (dom_lr, bulk_lr) in the first {steps:,} "
             "steps; its probes must measure them there"
         )
+    between = (np.diff(at) - 1) / 2
+    weights = 1 + np.append(between, 0) + np.insert(between, 0, 0)
     with np.errstate(invalid="ignore"):  # an infinite rate has an infinite mean, and NaN for a deviation
-        (dom_mean, bulk_mean), (dom_std, bulk_std) = measured.mean(axis=0).tolist(), measured.std(axis=0).tolist()
-    return EffectiveRates(dom_mean, dom_std, bulk_mean, bulk_std, len(measured))
+        means = np.average(measured, axis=0, weights=weights)
+        deviations = np.sqrt(np.average((measured - means) ** 2, axis=0, weights=weights))
+    return EffectiveRates(means[0].item(), deviations[0].item(), means[1].item(), deviations[1].item(), len(measured))
 
 
 @dataclass(frozen=True)

@@ -304,6 +304,8 @@ def test_divergence_after_the_switch_is_growth():
     judged = zakarin_singh.unstable(grown({0: diverged(1250)}, {0: FLAT}))
     assert_failed(judged, [])
     assert judged[1].startswith("seed 0: Bulk-SGD, learning rate 0.1, diverged at step 1,250, 250 after the switch; ")
+    alone = Panel("zs-mlp", "MLP", {"SGD": FLAT, "Bulk-SGD": diverged(1250)}, {"SGD": ["a"], "Bulk-SGD": ["b"]}, None)
+    assert verdict("zs-unstable", alone)[0] == "holds", "a profile without seeds has single runs"
     of_sgd = zakarin_singh.unstable(grown({0: diverged(1250)}, {0: diverged(1001)}))
     assert_failed(of_sgd, ["seed 0: SGD, learning rate 0.1, diverged at step 1,001, 1 after the switch"])
 

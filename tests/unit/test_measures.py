@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from analysis.runs.measures import EffectiveRates, final, growth_rate, mean_effective_rates
+from analysis.runs.measures import final, growth_rate, mean_effective_rates
 from sharpflat.errors import InputError
 
 NAN = math.nan
@@ -27,7 +27,7 @@ def run(steps: list[int], dom: list[float], bulk: list[float]) -> xr.Dataset:
 
 def test_means_and_population_deviations():
     dom, bulk = [0.1, -0.2, 0.4], [1.0, 2.0, 6.0]
-    found = mean_effective_rates(run([0, 25, 50], dom, bulk))
+    found = mean_effective_rates(run([7, 8, 9], dom, bulk))
     assert found.dom_mean == pytest.approx(statistics.fmean(dom))
     assert found.dom_std == pytest.approx(statistics.pstdev(dom))
     assert found.bulk_mean == 3
@@ -35,15 +35,33 @@ def test_means_and_population_deviations():
     assert found.count == 3
 
 
-@pytest.mark.parametrize(("steps", "count"), [(1000, 3), (999, 2), (1, 1)])
-def test_only_updates_of_the_first_steps_count(steps, count):
+@pytest.mark.parametrize(
+    ("steps", "weights"), [(1000, [250.5, 499.5, 250]), (999, [250.5, 250.5]), (1, [1])], ids=["all", "two", "one"]
+)
+def test_only_updates_of_the_first_steps_count(steps, weights):
     found = mean_effective_rates(run([0, 500, 999, 1000], [1, 2, 3, 90], [1, 2, 3, 90]), steps)
-    assert (found.count, found.bulk_mean) == (count, np.mean([1, 2, 3][:count]))
+    mean = np.average([1, 2, 3][: len(weights)], weights=weights)
+    assert (found.count, found.bulk_mean) == (len(weights), pytest.approx(mean))
+
+
+def test_steps_between_two_measurements_count_as_both():
+    """Momentum's Bulk-LR begins at η and ends at 10 η. Measured rarely, the first step must not stand for many."""
+    steps = np.arange(1001)
+    rates = 0.1 * (1 - 0.9 ** (steps + 1.0))
+    every = mean_effective_rates(run(list(steps), rates, rates), 1001)
+    assert (every.bulk_mean, every.bulk_std) == (pytest.approx(rates.mean()), pytest.approx(rates.std()))
+    line = mean_effective_rates(run(list(steps[::20]), steps[::20], steps[::20]), 1001)
+    assert line.bulk_mean == 500, "exact for a line"
+    for n in (20, 50):
+        found = mean_effective_rates(run(list(steps[::n]), rates[::n], rates[::n]), 1001)
+        assert abs(found.bulk_mean - every.bulk_mean) < 0.6 * abs(rates[::n].mean() - every.bulk_mean)
 
 
 def test_steps_without_an_update_are_left_out():
     found = mean_effective_rates(run([0, 5, 10], [0.1, 0.3, NAN], [0.1, 0.1, NAN]))
-    assert found == EffectiveRates(pytest.approx(0.2), pytest.approx(0.1), 0.1, 0.0, 2)
+    rates = [found.dom_mean, found.dom_std, found.bulk_mean, found.bulk_std]
+    assert rates == pytest.approx([0.2, 0.1, 0.1, 0])
+    assert found.count == 2
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,12 @@ def test_a_remedy_has_to_stop_the_growth_and_keep_the_drop():
     assert not open_questions.regularised(rated(**{"Bulk-SGD": plain, "cosine": run(drop=0.91, growth=0.21)}))[0]
     gone = run().assign_attrs(status="diverged", diverged_at=20)
     assert "diverged" in open_questions.regularised(rated(**{"Bulk-SGD": plain, "cosine": gone}))[1]
+    rises = run(drop=-0.5, growth=0.4)  # a loss that rises under plain Bulk-SGD
+    for drop, expected in ((0.3, True), (-1.0, False)):
+        kept = rated(**{"Bulk-SGD": rises, "cosine": run(drop=drop, growth=0.1)})
+        holds, text = open_questions.regularised(kept)
+        assert holds is expected
+        assert f"a drop of {drop:.3f}, not -0.500" in text
     with pytest.raises(NotMeasured, match=r"seed 0, learning rate 0\.1: undecided"):
         open_questions.regularised(rated(**{"Bulk-SGD": run(growth=0.05), "cosine": plain}))
 
