@@ -19,7 +19,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             look = looks[label] | {"linewidth": 1.0}
             axes.plot(run.spectrum_step, run.alignment, label=label, **look, zorder=5 - i)
             style.mark_divergence(axes, run, looks[label]["color"])
-        axes.set_ylim(-0.03, 1.03)  # so that a run at 0 is visible above the axis
+        axes.set_ylim(style.FRACTION)
         k = specification(run)["problem"]["k"]
         style.describe(axes, f"{panel.title} (k = {k})", panel.runs)
     all_axes[0].set_ylabel("alignment χₖ(∇L)")

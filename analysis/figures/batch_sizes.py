@@ -32,11 +32,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
             color = families.color(line, scale)
             left.plot(line.run.spectrum_step, line.run.alignment, color=color, linewidth=drawing.THIN)
             style.mark_divergence(left, line.run, color)
-        left.set_ylim(0, 1.03)
+        left.set_ylim(style.FRACTION)
         drawing.switch(left, [line.run for line in whole])
         left.set_ylabel(drawing.ALIGNMENT)
         families.over(middle, whole, scale, late_alignment, diverged_at=0.07)
-        middle.set_ylim(0, 1.03)
+        middle.set_ylim(style.FRACTION)
         families.over(right, lines, scale, branches.drop, diverged_at=0.07)
         right.set_ylabel("drop in ln loss\n(to the last quarter's mean)")
         title = f"{panel.title} (k = {drawing.k_of(whole[0].run)})"

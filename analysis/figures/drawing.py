@@ -145,7 +145,7 @@ def alignment(axes: Axes, run: xr.Dataset, variable: str = "alignment", others: 
     axes.plot(run.spectrum_step, run[variable], label=CHI[variable], **MEASURED)
     for one in (run, *others):
         style.mark_divergence(axes, one, style.BLUE)
-    axes.set_ylim(0, 1.03)
+    axes.set_ylim(style.FRACTION)
 
 
 def since_switch(run: xr.Dataset, variable: str) -> xr.DataArray:

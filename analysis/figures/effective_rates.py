@@ -97,52 +97,46 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
     published = effective_rates_of(panel.setting)
     write = partial(axes.text, va="center")
     end, width = HEAD + len(panel.runs), axes.get_xlim()[1]
-    shade = PUBLISHED_END - PUBLISHED, end - HEAD + 2.4
-    axes.add_patch(Rectangle((PUBLISHED, HEAD - 2.2), *shade, color=SHADE, linewidth=0))
+    right = width if published else BULK
+    if published:
+        shade = PUBLISHED_END - PUBLISHED, end - HEAD + 2.4
+        axes.add_patch(Rectangle((PUBLISHED, HEAD - 2.2), *shade, color=SHADE, linewidth=0))
     for y, thickness in ((HEAD - 2.2, 1.0), (HEAD - 0.1, 0.6), (end + 0.2, 1.0)):
-        axes.plot([0, width], [y, y], color=style.BLACK, linewidth=thickness, clip_on=False)
+        axes.plot([0, right], [y, y], color=style.BLACK, linewidth=thickness, clip_on=False)
 
     write(0, 0.8, panel.title, fontweight="bold", fontsize=10)
     for line, text in enumerate(what_was_run(next(iter(panel.runs.values()))).splitlines()):
         write(0, 1.65 + 0.75 * line, text, **SMALL)
 
-    source = f"published (Song et al., table {published.number})" if published else "published: none"
-    for x, text in (
-        ((STEPS_MEASURED + BULK) / 2, "measured here"),
-        ((PUBLISHED + PUBLISHED_END) / 2, source),
-        ((PUBLISHED_END + width) / 2, "difference"),
-    ):
+    means = {DOM: "dom_lr", BULK: "bulk_lr"}
+    differences = {}
+    heads = [((STEPS_MEASURED + BULK) / 2, "measured here")]
+    if published:
+        means |= {PUBLISHED_DOM: "published_dom_lr", PUBLISHED_BULK: "published_bulk_lr"}
+        differences = {DIFFERENCE_DOM: "dom_lr", DIFFERENCE_BULK: "bulk_lr"}
+        heads.append(((PUBLISHED + PUBLISHED_END) / 2, f"published (Song et al., table {published.number})"))
+        heads.append(((PUBLISHED_END + width) / 2, "difference"))
+    for x, text in heads:
         write(x, HEAD - 1.6, text, fontweight="bold", fontsize=8, ha="center")
     for x, text in ((METHOD, "method"), (RULE, "run as")):
         write(x, HEAD - 0.65, text, fontsize=8)
-    for x, text in (
-        (STEPS_MEASURED, "steps measured"),
-        (DOM, "mean Dom-LR"),
-        (BULK, "mean Bulk-LR"),
-        (PUBLISHED_DOM, "mean Dom-LR"),
-        (PUBLISHED_BULK, "mean Bulk-LR"),
-        (DIFFERENCE_DOM, "Dom-LR"),
-        (DIFFERENCE_BULK, "Bulk-LR"),
-    ):
-        write(x, HEAD - 0.65, text, fontsize=8, ha="right")
+    write(STEPS_MEASURED, HEAD - 0.65, "steps measured", fontsize=8, ha="right")
+    for before, columns in (("mean ", means), ("", differences)):
+        for x, rate in columns.items():
+            write(x, HEAD - 0.65, before + ("Dom-LR" if "dom" in rate else "Bulk-LR"), fontsize=8, ha="right")
 
     for line, row in enumerate(table([panel])):
         run, y = panel.runs[str(row["method"])], HEAD + line + 0.5
         write(METHOD, y, str(row["method"]), fontsize=8.5)
         write(RULE, y, how_it_was_run(run), fontsize=7.5)
         write(STEPS_MEASURED, y, _steps(run, row["steps_measured"]), fontsize=8, ha="right")
-        for x, rate in (
-            (DOM, "dom_lr"),
-            (BULK, "bulk_lr"),
-            (PUBLISHED_DOM, "published_dom_lr"),
-            (PUBLISHED_BULK, "published_bulk_lr"),
-        ):
+        for x, rate in means.items():
             mean, deviation = (_number(row[f"{rate}_{of}"]) for of in ("mean", "std"))
             write(x, y, with_deviation(mean, deviation), fontsize=8.5, ha="right")
-        for x, rate in ((DIFFERENCE_DOM, "dom_lr"), (DIFFERENCE_BULK, "bulk_lr")):
+        for x, rate in differences.items():
             write(x, y, difference(_number(row[f"published_{rate}_difference"])), fontsize=8.5, ha="right")
 
-    over = f"the first {RATE_STEPS:,} steps, each as at the nearest measured one"
+    over = f"up to the first {RATE_STEPS:,} steps, each counted as the nearest measured one"
     lacking = "".join(f" Methods {words}." for words in drawing.absent_in_words(panel))
     write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.{lacking}", **SMALL)
     if published:

@@ -115,7 +115,7 @@ def _draw_fractions(axes: Axes, members: Sequence[Member]) -> None:
         axes.fill_between(run.snapshot_step, np.clip(low, 0, 1), np.clip(high, 0, 1), color=look["color"], **BAND)
     for member in members:
         style.mark_divergence(axes, member.run, style.BLACK)
-    axes.set_ylim(0, 1.03)
+    axes.set_ylim(style.FRACTION)
 
 
 def _band(run: xr.Dataset, variable: str) -> tuple[np.ndarray, np.ndarray]:

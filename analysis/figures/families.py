@@ -24,7 +24,7 @@ NAMES = {  # by what varies: in legends, and on an axis
     "batch_size": ("B = ", "batch size B (examples)"),
     "k": ("k = ", "subspace dimension k"),
     "refresh_every": ("t = ", "refresh interval t (steps)"),
-    "holdout": ("l = ", "holdout size l (examples)"),
+    "holdout": ("ℓ = ", "holdout size ℓ (examples)"),
     "step": ("from step ", "step of the switch"),
     "alpha_dom": ("α = ", "weight α of the dominant part"),
     "beta_bulk": ("β = ", "weight β of the bulk part"),

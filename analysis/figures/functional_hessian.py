@@ -15,6 +15,10 @@ from analysis.runs.panels import Panel
 
 SCALES = {"c = 0": 0.0, "c = ½": 0.5, "": 1.0, "c = 2": 2.0}  # as labels end
 KINDS = ("SGD", "Bulk-SGD")
+SHOWN = (
+    "(a): colours by c, Bulk-SGD dotted, a line for each seed",
+    "(b), (c): a mark for each seed, lines through the means",
+)
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -33,7 +37,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         style.log_axis(left)
         left.set_ylabel("sharpness λ₁")
         first = {label: run for label, run in seeds[0].runs.items() if label in KINDS}
-        style.describe(left, drawing.title_of(panel), first, heading="(a) sharpness after the switch")
+        style.describe(left, drawing.title_of(panel), first, heading="(a) sharpness after the switch", more=SHOWN)
         for kind in KINDS:
             found = [{s: growth(run) for k, s, run in _runs(one) if k == kind} for one in seeds]
             _over(middle, found, style.look_of(kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ from analysis.runs.words import what_was_run
 PLAIN = "Bulk-SGD"
 ROWS = {"λ₁": "eigenvalues", "‖∇L‖": "gradient_norm", drawing.LOSS: "loss", drawing.ACCURACY: "test_accuracy"}
 WIDTH, HEIGHT = 2.1, 1.75  # inches, of a panel
+REFERENCE: style.Look = {"color": style.GREY, "linestyle": style.DASHED, "linewidth": 0.6, "zorder": 3}
 
 
 def table(panels: Sequence[Panel]) -> list[dict[str, str | float]]:
@@ -38,7 +40,7 @@ def table(panels: Sequence[Panel]) -> list[dict[str, str | float]]:
 
 def draw(panels: Sequence[Panel]) -> Figure:
     """λ_1, ‖∇L‖, training loss and test accuracy from the switch on, with a column for each remedy, a line for each
-    seed and a colour for each learning rate. Plain Bulk-SGD is thin and grey. There is one setting."""
+    seed and a colour for each learning rate. Plain Bulk-SGD is thin, grey and dashed. There is one setting."""
     (panel,) = panels
     labels = list(panel.families)
     figure = style.empty_figure(max(WIDTH * len(labels), 2 * style.PANEL_WIDTH), HEIGHT * len(ROWS) + 0.9)
@@ -48,7 +50,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for row, (name, variable) in zip(grid, ROWS.items(), strict=True):
         for axes, label in zip(row, labels, strict=True):
             for member in panel.families[PLAIN]:
-                axes.plot(*_curve(member.run, variable), color=style.GREY, linewidth=0.5, alpha=0.6, zorder=1)
+                axes.plot(*_curve(member.run, variable), **REFERENCE)
             for member in panel.families[label]:
                 color = colors[member.varied["learning_rate"]]
                 axes.plot(*_curve(member.run, variable), color=color, linewidth=drawing.THIN)
@@ -57,7 +59,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
         if variable != "test_accuracy":
             style.log_axis(row[0])
     for axes, label in zip(grid[0], labels, strict=True):
-        axes.set_title(label, fontsize=9)
+        axes.set_title(label.replace("α_dom", r"$\alpha_\mathrm{dom}$"), fontsize=9)
+    for axes in grid.flat:
+        sns.despine(ax=axes)
     for axes in grid[-1]:
         style.over_steps(axes)
     run = panel.families[PLAIN][0].run
@@ -66,7 +70,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     )
     figure.suptitle(title, fontsize=style.DESCRIPTION_SIZE + 1, x=0.01, ha="left")
     entries: list[tuple[str, style.Look]] = [(f"η = {rate:g}", {"color": colors[rate]}) for rate in rates]
-    style.legend_below(figure, [*entries, ("plain Bulk-SGD", {"color": style.GREY, "linewidth": 0.6})])
+    style.legend_below(figure, [*entries, ("plain Bulk-SGD", REFERENCE)])
     return figure
 
 

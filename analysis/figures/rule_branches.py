@@ -30,7 +30,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             alignments.plot(whole.spectrum_step, whole.update_alignment, **UPDATE)
         runs = [one.runs[part + rule] for one in seeds for part in PARTS]
         drawing.log_losses(losses, runs)
-        alignments.set_ylim(0, 1.03)
+        alignments.set_ylim(style.FRACTION)
         style.over_steps(alignments)
         words = [*drawing.seeds_in_words(panel, "a line each"), *_subspaces(rule, seeds[0])]
         title = f"{panel.title}, {rule} (k = {drawing.k_of(runs[0])})"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from analysis.figures import drawing, style
 from analysis.runs.measures import final
@@ -33,9 +34,16 @@ def draw(panels: Sequence[Panel]) -> Figure:
         for (beta, alpha), members in pairs.items():
             look: style.Look = {"color": colors[beta], "marker": "o", "linestyle": "none"}
             x, y = _point(axes, members, look | {"markersize": 4})
-            axes.annotate(
-                f"{alpha:g}", (x, y), xytext=(4, 2), textcoords="offset points", fontsize=6, color=colors[beta]
+            number = axes.annotate(
+                f"{alpha:g}",
+                (x, y),
+                xytext=(4, 2),
+                textcoords="offset points",
+                fontsize=6,
+                color=colors[beta],
+                zorder=5,
             )
+            number.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
             entries[f"β = {beta:g} (number: α)"] = look
         for label, members in panel.families.items():
             if label == CONSTANT:
@@ -45,7 +53,11 @@ def draw(panels: Sequence[Panel]) -> Figure:
             _point(axes, members, look | {"markersize": 6, "zorder": 4})
             entries[label] = look
         runs = {label: family[0].run for label, family in panel.families.items()}
-        more = [*drawing.tested_in_words(runs.values()), *drawing.diverged_in_words(panel)]
+        more = [
+            "means over seeds; bars: their ranges",
+            *drawing.tested_in_words(runs.values()),
+            *drawing.diverged_in_words(panel),
+        ]
         style.describe(axes, drawing.title_of(panel), {CONSTANT: runs[CONSTANT]}, more=more)
         axes.set_xlabel("training loss at the end")
         axes.set_ylabel(drawing.ACCURACY)

@@ -57,6 +57,8 @@ OTHERS: list[Look] = [  # of labels without a look of their own: neighbours diff
 # Of numbers: ever darker, so grey prints keep the order; never as dark as black, which is a reference's.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F5B22D", "#E0602F", "#A82468", "#3D1B75"])
 
+FRACTION = -0.03, 1.03  # limits of an axis from 0 to 1, on which a line at 0 is visible above the spine
+
 PANEL_WIDTH, PANEL_HEIGHT = 3.5, 3.4  # inches
 LEGEND_HEIGHT = 0.35
 TITLE_GAP, LINE_HEIGHT, HEADING_HEIGHT = 6, 9, 13  # points
@@ -281,15 +283,30 @@ def over_steps(axes: Axes) -> None:
     sns.despine(ax=axes)
 
 
+LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (  # for axes of more than such a range: ticks in each decade
+    (1e4, (1,)),
+    (8, (1, 2, 5)),
+    (2.5, (1, 1.5, 2, 3, 4, 5, 6, 8)),
+    (0, (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)),
+)
+
+
+def tick(value: float) -> str:
+    """A number at a tick, in full or with a power of ten."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:,g}"
+    mantissa, exponent = f"{value:.5e}".split("e")
+    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}\times"
+    return f"${factor}10^{{{int(exponent)}}}$"
+
+
 def log_axis(axes: Axes) -> None:
     """A log axis with numbers in full, even if it spans less than a decade."""
     axes.set_yscale(LogScale())
     low, high = axes.get_ylim()
-    subs = (
-        (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    )
+    subs = next(subs for span, subs in LOG_TICKS if high / low > span)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: tick(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -475,7 +475,7 @@ def test_a_common_switch_is_marked(name: str, at: int):
         ("learning_rate", ["SGD", "Bulk-SGD", *(f"η = {r:g}" for r in RATES)]),
         ("k", ["SGD", "Bulk-SGD", "k = 5", "k = 10", "k = 20", "k = 40"]),
         ("refresh_every", ["SGD", "Bulk-SGD", "t = 1", "t = 2", "t = 5"]),
-        ("holdout", ["Bulk-SGD", "l = 100", "l = 250", "l = 500", "l = 1,000"]),
+        ("holdout", ["Bulk-SGD", "ℓ = 100", "ℓ = 250", "ℓ = 500", "ℓ = 1,000"]),
         (
             "step",
             ["SGD before the switch", "Bulk-SGD", "from step 0", "from step 4", "from step 10", "from step 14"],

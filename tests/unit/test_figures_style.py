@@ -291,3 +291,23 @@ def test_the_last_bits_of_a_logarithm_change_no_byte(tmp_path: Path, monkeypatch
     for function in (np.log10, np.exp):
         monkeypatch.setattr(np, function.__name__, lambda x, of=function: np.nextafter(of(x), np.inf))
     assert write("other.pdf") == usual
+
+
+def test_numbers_at_ticks():
+    values = (0, 0.001, 0.25, 5, 20000, 1e6, 2e-5, 1e-5, 2.5e7)
+    found = [style.tick(value) for value in values]
+    assert found[:5] == ["0", "0.001", "0.25", "5", "20,000"]
+    assert found[5:] == ["$10^{6}$", r"$2\times10^{-5}$", "$10^{-5}$", r"$2.5\times10^{7}$"]
+
+
+@pytest.mark.parametrize("span", [1.3, 1.9, 3, 30, 1e3, 1e6])
+def test_log_axes_have_a_few_numbers(span: float):
+    with style.applied():
+        _, rows = style.rows_of_panels(1, 1)
+        (axes,) = rows[0]
+        axes.plot([0, 1], [0.07, 0.07 * span])
+        style.log_axis(axes)
+        axes.figure.canvas.draw()
+        (low, high) = axes.get_ylim()
+        shown = [t for t in axes.yaxis.get_ticklabels() if low <= t.get_position()[1] <= high and t.get_text()]
+        assert 3 <= len(shown) <= 10

@@ -596,7 +596,7 @@ def test_fractions_in_the_dominant_subspace():
         (line,) = of_colour(axes, colour)
         np.testing.assert_array_equal(line.get_ydata(), one.families["SGD"][0].run.fraction_dominant.sel(operator=name))
         assert not line.is_dashed()
-    assert axes.get_ylim() == (0, 1.03)
+    assert axes.get_ylim() == style.FRACTION
 
 
 def test_densities_of_the_last_snapshot():
