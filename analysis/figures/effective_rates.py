@@ -136,7 +136,7 @@ def _draw_table(axes: Axes, panel: Panel) -> None:
         for x, rate in differences.items():
             write(x, y, difference(_number(row[f"published_{rate}_difference"])), fontsize=8.5, ha="right")
 
-    over = f"up to the first {RATE_STEPS:,} steps, each counted as the nearest measured one"
+    over = f"the first {RATE_STEPS:,} steps (or all, if fewer), each counted as the nearest measured one"
     lacking = "".join(f" Methods {words}." for words in drawing.absent_in_words(panel))
     write(0, end + 0.8, f"Mean (standard deviation) of the effective learning rates over {over}.{lacking}", **SMALL)
     if published:
