@@ -291,9 +291,9 @@ LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (  # for axes of more t
 )
 
 
-def tick(value: float) -> str:
-    """A number at a tick, in full or with a power of ten."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
+def tick(value: float, low: float, high: float) -> str:
+    """A number at a tick: in full, or with a power of ten if numbers are long on the axis from `low` to `high`."""
+    if value == 0 or (low >= 5e-4 and high <= 2e6):
         return f"{value:,g}"
     mantissa, exponent = f"{value:.5e}".split("e")
     factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}\times"
@@ -306,7 +306,7 @@ def log_axis(axes: Axes) -> None:
     low, high = axes.get_ylim()
     subs = next(subs for span, subs in LOG_TICKS if high / low > span)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: tick(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: tick(value, *axes.get_ylim())))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

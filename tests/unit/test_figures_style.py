@@ -294,10 +294,10 @@ def test_the_last_bits_of_a_logarithm_change_no_byte(tmp_path: Path, monkeypatch
 
 
 def test_numbers_at_ticks():
-    values = (0, 0.001, 0.25, 5, 20000, 1e6, 2e-5, 1e-5, 2.5e7)
-    found = [style.tick(value) for value in values]
-    assert found[:5] == ["0", "0.001", "0.25", "5", "20,000"]
-    assert found[5:] == ["$10^{6}$", r"$2\times10^{-5}$", "$10^{-5}$", r"$2.5\times10^{7}$"]
+    assert [style.tick(value, 5e-4, 2e6) for value in (0.001, 0.25, 5, 20000)] == ["0.001", "0.25", "5", "20,000"]
+    small = [style.tick(value, 1e-6, 3) for value in (0, 1e-5, 2e-5, 0.01, 1)]
+    assert small == ["0", "$10^{-5}$", r"$2\times10^{-5}$", "$10^{-2}$", "$10^{0}$"]
+    assert [style.tick(value, 10, 1e8) for value in (100, 2.5e7)] == ["$10^{2}$", r"$2.5\times10^{7}$"]
 
 
 @pytest.mark.parametrize("span", [1.3, 1.9, 3, 30, 1e3, 1e6])
