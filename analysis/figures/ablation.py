@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing, families, style
+from analysis.figures import drawing, families, log_scale, style
 from analysis.runs.panels import Panel
 
 HEIGHT = 3.5  # inches a row, without its description
@@ -44,7 +44,7 @@ def curves_and_ends(cells: Sequence[Axes], panel: Panel, scale: families.Scale) 
 
     when = families.at_the_end(lines)
     families.over(losses, lines, scale, partial(families.last, variable="loss"), diverged_at=0.93)
-    style.log_axis(losses)
+    log_scale.log_axis(losses)
     losses.set_xlabel("")
     losses.set_ylabel(drawing.LOSS)
     style.head(losses, f"(b) {when}", steps=False)

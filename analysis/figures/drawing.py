@@ -8,8 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from analysis.figures import style
-from analysis.figures.log_scale import LogScale
+from analysis.figures import log_scale, style
 from analysis.runs.panels import Member, Panel, specification, specifications
 from analysis.runs.words import refreshed
 from analysis.specs import StoppedBy
@@ -36,8 +35,9 @@ def k_of(run: xr.Dataset) -> int:
 
 
 def threshold_of(run: xr.Dataset) -> str:
-    """The name of a run's stability threshold, as its update rule defines it; for SAM see `edge`."""
-    return "2(1 + μ)/η" if specification(run)["rule"].get("momentum") else "2/η"
+    """The name of a run's stability threshold, as its update rule defines it."""
+    rule = specification(run)["rule"]
+    return "SAM-edge" if rule["kind"] == "sam" else "2(1 + μ)/η" if rule.get("momentum") else "2/η"
 
 
 def every_run(panel: Panel) -> dict[str, list[Member]]:
@@ -243,7 +243,7 @@ def switch(axes: Axes, runs: Sequence[xr.Dataset]) -> None:
 
 def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:
     """Sets the log axis of training losses that are already drawn. A diverged run leaves it through the top."""
-    axes.set_yscale(LogScale())
+    axes.set_yscale(log_scale.LogScale())
     seen, diverged = [], False
     for run in runs:
         gone = run.attrs["status"] == "diverged"
@@ -252,4 +252,4 @@ def log_losses(axes: Axes, runs: Iterable[xr.Dataset]) -> None:
         diverged |= gone
     if diverged and seen and axes.get_ylim()[1] > IN_VIEW * max(seen) > 0:
         axes.set_ylim(top=IN_VIEW * max(seen))
-    style.log_axis(axes)
+    log_scale.log_axis(axes)

@@ -24,7 +24,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     for (left, middle, right, *more), panel in zip(rows, panels, strict=True):
         label, run = next(iter(panel.runs.items()))
         sam = specification(run)["rule"]["kind"] == "sam"
-        threshold = "SAM-edge" if sam else drawing.threshold_of(run)
+        threshold = drawing.threshold_of(run)
         thresholds[threshold] = THRESHOLD
 
         drawing.eigenvalues(left, run)

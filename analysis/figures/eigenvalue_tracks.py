@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing, style
+from analysis.figures import drawing, log_scale, style
 from analysis.runs.panels import Panel
 from analysis.runs.tracks import follow
 
@@ -33,7 +33,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
                 axes.plot(steps[:alive], curve, color=color, linewidth=1.2)
                 if alive < len(steps):
                     axes.plot(steps[alive - 1], curve[-1], marker="o", markersize=3.5, color=color)
-        style.log_axis(values)
+        log_scale.log_axis(values)
         seeds = list(drawing.every_run(panel)[label][0].varied.items())
         style.describe(values, f"{panel.title}, {label} (k = {k})", run, more=[f"{n} {v:g}" for n, v in seeds])
         style.over_steps(ranks)

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import drawing, style
-from analysis.figures.log_scale import LogScale
+from analysis.figures import drawing, log_scale, style
 from analysis.runs.panels import Member, Panel
 from sharpflat.errors import InputError
 
@@ -97,7 +96,7 @@ def _draw_energies(axes: Axes, members: Sequence[Member]) -> None:
         for subspace in SUBSPACES:
             line = look | {"linestyle": SUBSPACES[subspace]["linestyle"], "markevery": _marked(run)}
             axes.plot(run.snapshot_step, run[f"energy_{subspace}"], **line)
-    axes.set_yscale(LogScale())
+    axes.set_yscale(log_scale.LogScale())
     lowest = axes.get_ylim()[0]  # so far down a band reaches that has no logarithm there
     for run, look in _each(members):
         low, high = _band(run, "energy_bulk")
@@ -105,7 +104,7 @@ def _draw_energies(axes: Axes, members: Sequence[Member]) -> None:
     axes.set_ylim(bottom=lowest)
     for member in members:
         style.mark_divergence(axes, member.run, style.BLACK)
-    style.log_axis(axes)
+    log_scale.log_axis(axes)
 
 
 def _draw_fractions(axes: Axes, members: Sequence[Member]) -> None:
@@ -135,7 +134,7 @@ def _draw_densities(axes: Axes, members: Sequence[Member]) -> str:
         density = np.maximum(last.density, lowest / 10)  # far below, where a Gaussian ends, there is nothing to see
         axes.plot(last.density_eigenvalue, density, **look, markevery=max(1, last.sizes["point"] // MARKED))
     axes.set_ylim(lowest, 3 * max(peak for peak, _ in peaks))
-    style.log_axis(axes)
+    log_scale.log_axis(axes)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("eigenvalue λ")
     steps = sorted({int(last.snapshot_step) for last, _ in drawn})

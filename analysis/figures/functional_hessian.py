@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing, style
+from analysis.figures import drawing, log_scale, style
 from analysis.runs.branches import drop, growth, of_branch
 from analysis.runs.panels import Panel
 
@@ -34,7 +34,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
                 look = {"linestyle": style.look_of(kind)["linestyle"], "linewidth": drawing.THIN}
                 left.plot(own.spectrum_step, own, color=colors[scale], **look)
                 style.mark_divergence(left, run, colors[scale])
-        style.log_axis(left)
+        log_scale.log_axis(left)
         left.set_ylabel("sharpness λ₁")
         first = {label: run for label, run in seeds[0].runs.items() if label in KINDS}
         style.describe(left, drawing.title_of(panel), first, heading="(a) sharpness after the switch", more=SHOWN)

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing, style
+from analysis.figures import drawing, log_scale, style
 from analysis.runs.measures import growth_rate
 from analysis.runs.numbers import signed
 from analysis.runs.panels import Member, Panel
@@ -56,7 +56,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             axes.set_ylabel(f"{name} {symbol}")
             if axes is row[0]:
                 axes.plot(first.spectrum_step, first.stability_threshold, label=threshold, zorder=1.5, **THRESHOLD)
-            style.log_axis(axes)
+            log_scale.log_axis(axes)
             style.mark_switch(axes, first)
             _write_rates(axes, symbol, rates)
         below += TABLE_GAP + TABLE_LINE * (1 + len(rates))

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import ablation, drawing, families, style
+from analysis.figures import ablation, drawing, families, log_scale, style
 from analysis.runs.panels import Panel
 
 HEIGHT = 2.7  # inches, of what comes below the ablation
@@ -49,7 +49,7 @@ def _drift(axes: Axes, lines: Sequence[families.Line], scale: families.Scale) ->
         color = families.color(line, scale)
         axes.plot(drift.refresh_step - line.switch, drift, color=color, **(MARKED if few else {"linewidth": 0.6}))
         style.mark_divergence(axes, line.run, color, origin=line.switch)
-    style.log_axis(axes)
+    log_scale.log_axis(axes)
     axes.set_ylabel("1 − overlap")
     style.head(axes, "(d) drift: new subspace against the one before")
     axes.set_xlabel("steps after the switch")
@@ -57,7 +57,7 @@ def _drift(axes: Axes, lines: Sequence[families.Line], scale: families.Scale) ->
 
 def _cost(axes: Axes, lines: Sequence[families.Line], scale: families.Scale) -> None:
     families.over(axes, lines, scale, products)
-    style.log_axis(axes)
+    log_scale.log_axis(axes)
     axes.set_ylabel(f"Hessian products per {PER} steps")
     style.head(axes, "(e) cost of the refreshes", steps=False)
 

@@ -9,14 +9,14 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing, style
+from analysis.figures import drawing, log_scale, style
 from analysis.runs.branches import drop, growth, of_branch
 from analysis.runs.panels import Panel
 from analysis.runs.words import what_was_run
 
 PLAIN = "Bulk-SGD"
 ROWS = {"λ₁": "eigenvalues", "‖∇L‖": "gradient_norm", drawing.LOSS: "loss", drawing.ACCURACY: "test_accuracy"}
-WIDTH, HEIGHT = 2.1, 1.75  # inches, of a panel
+WIDTH, HEIGHT = 1.9, 1.75  # inches, of a panel
 REFERENCE: style.Look = {"color": style.GREY, "linestyle": style.DASHED, "linewidth": 0.6, "zorder": 3}
 
 
@@ -49,7 +49,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
     colors = dict(zip(rates, (style.BLUE, style.VERMILION, style.GREEN), strict=False))
     for row, (name, variable) in zip(grid, ROWS.items(), strict=True):
         for axes, label in zip(row, labels, strict=True):
-            for member in panel.families[PLAIN]:
+            for member in panel.families[PLAIN] if label != PLAIN else ():
                 axes.plot(*_curve(member.run, variable), **REFERENCE)
             for member in panel.families[label]:
                 color = colors[member.varied["learning_rate"]]
@@ -57,7 +57,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
                 style.mark_divergence(axes, member.run, color)
         row[0].set_ylabel(name)
         if variable != "test_accuracy":
-            style.log_axis(row[0])
+            log_scale.log_axis(row[0])
     for axes, label in zip(grid[0], labels, strict=True):
         axes.set_title(label.replace("α_dom", r"$\alpha_\mathrm{dom}$"), fontsize=9)
     for axes in grid.flat:

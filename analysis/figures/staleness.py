@@ -9,8 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from analysis.figures import drawing, style
-from analysis.figures.log_scale import LogScale
+from analysis.figures import drawing, log_scale, style
 from analysis.figures.refresh_interval import products
 from analysis.runs.branches import drop, late_sharpness, mean_overlap
 from analysis.runs.panels import Panel
@@ -40,9 +39,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
             for (label, i), drift in drifts.items():
                 x = max(drift, 1e-7) if isfinite(drift) else edge
                 axes.plot(x, number(panel.families[label][i].run), **looks[label])
-            axes.set_xscale(LogScale())
+            axes.set_xscale(log_scale.LogScale())
             axes.set_ylabel(name)
-        style.log_axis(row[-1])
+        log_scale.log_axis(row[-1])
         run = next(iter(panel.families.values()))[0].run
         more = ["right edge: never refreshed", *drawing.diverged_in_words(panel)]
         style.describe(row[0], drawing.title_of(panel), run, more=more)

@@ -18,9 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.log_scale import LogScale
 from analysis.figures.reading import panels_of
 from analysis.runs.panels import Panel
 from analysis.runs.words import how_they_were_run, rule_name, rules, what_was_run
@@ -281,33 +280,6 @@ def over_steps(axes: Axes) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     sns.despine(ax=axes)
-
-
-LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (  # for axes of more than such a range: ticks in each decade
-    (1e4, (1,)),
-    (8, (1, 2, 5)),
-    (2.5, (1, 1.5, 2, 3, 4, 5, 6, 8)),
-    (0, (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)),
-)
-
-
-def tick(value: float, low: float, high: float) -> str:
-    """A number at a tick: in full, or with a power of ten if numbers are long on the axis from `low` to `high`."""
-    if value == 0 or (low >= 5e-4 and high <= 2e6):
-        return f"{value:,g}"
-    mantissa, exponent = f"{value:.5e}".split("e")
-    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}\times"
-    return f"${factor}10^{{{int(exponent)}}}$"
-
-
-def log_axis(axes: Axes) -> None:
-    """A log axis with numbers in full, even if it spans less than a decade."""
-    axes.set_yscale(LogScale())
-    low, high = axes.get_ylim()
-    subs = next(subs for span, subs in LOG_TICKS if high / low > span)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: tick(value, *axes.get_ylim())))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def mark_switch(axes: Axes, run: xr.Dataset, *others: xr.Dataset, left: bool | None = None) -> None:

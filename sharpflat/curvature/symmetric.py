@@ -11,6 +11,11 @@ from torch import Tensor
 
 from sharpflat.errors import CurvatureWarning, InputError
 
+WRONG_PRODUCTS = (
+    "They are rounding errors, computed in reduced precision (autocast), or an operation's second derivative is wrong "
+    "(nn.utils.weight_norm, an autograd.Function)"
+)
+
 
 class SymmetricOperator(Protocol):
     """The interface that the solver needs from an operator on R^P.
@@ -68,17 +73,11 @@ def report_asymmetry(operator: SymmetricOperator, difference: float, scale: floa
     if not getattr(operator, "exact", False):
         raise InputError(f"the operator is not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {difference / scale:.1%}")
     warnings.warn(
-        f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {difference / scale:.1%}. {WRONG_PRODUCTS}, "
-        "and so is the result",
+        f"the products are not symmetric: ⟨u, A v⟩ and ⟨v, A u⟩ differ by {difference / scale:.1%}. {WRONG_PRODUCTS}. "
+        "The result is inaccurate too",
         CurvatureWarning,
         stacklevel=4,
     )
-
-
-WRONG_PRODUCTS = (
-    "They are rounding errors, computed in reduced precision (autocast), or an operation's second derivative is wrong "
-    "(nn.utils.weight_norm, an autograd.Function)"
-)
 
 
 class NonFiniteProductError(ArithmeticError):

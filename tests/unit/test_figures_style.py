@@ -18,7 +18,7 @@ import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.figures import style
+from analysis.figures import log_scale, style
 from analysis.plan.outputs import figure_modules
 from analysis.runs.panels import Panel, concatenate
 from analysis.runs.words import how_it_was_run, how_they_were_run, rule_name
@@ -283,7 +283,7 @@ def test_the_last_bits_of_a_logarithm_change_no_byte(tmp_path: Path, monkeypatch
             figure, rows = style.rows_of_panels(1, 3)
             for i, axes in enumerate(rows[0]):
                 axes.plot([0, 1], [0.23, 0.2301 + 0.002 * i])
-                style.log_axis(axes)
+                log_scale.log_axis(axes)
             style.save(figure, {"pdf": tmp_path / name})
         return (tmp_path / name).read_bytes()
 
@@ -294,10 +294,10 @@ def test_the_last_bits_of_a_logarithm_change_no_byte(tmp_path: Path, monkeypatch
 
 
 def test_numbers_at_ticks():
-    assert [style.tick(value, 5e-4, 2e6) for value in (0.001, 0.25, 5, 20000)] == ["0.001", "0.25", "5", "20,000"]
-    small = [style.tick(value, 1e-6, 3) for value in (0, 1e-5, 2e-5, 0.01, 1)]
+    assert [log_scale.tick(value, 5e-4, 2e6) for value in (0.001, 0.25, 5, 20000)] == ["0.001", "0.25", "5", "20,000"]
+    small = [log_scale.tick(value, 1e-6, 3) for value in (0, 1e-5, 2e-5, 0.01, 1)]
     assert small == ["0", "$10^{-5}$", r"$2\times10^{-5}$", "$10^{-2}$", "$10^{0}$"]
-    assert [style.tick(value, 10, 1e8) for value in (100, 2.5e7)] == ["$10^{2}$", r"$2.5\times10^{7}$"]
+    assert [log_scale.tick(value, 10, 1e8) for value in (100, 2.5e7)] == ["$10^{2}$", r"$2.5\times10^{7}$"]
 
 
 @pytest.mark.parametrize("span", [1.3, 1.9, 3, 30, 1e3, 1e6])
@@ -306,7 +306,7 @@ def test_log_axes_have_a_few_numbers(span: float):
         _, rows = style.rows_of_panels(1, 1)
         (axes,) = rows[0]
         axes.plot([0, 1], [0.07, 0.07 * span])
-        style.log_axis(axes)
+        log_scale.log_axis(axes)
         axes.figure.canvas.draw()
         (low, high) = axes.get_ylim()
         shown = [t for t in axes.yaxis.get_ticklabels() if low <= t.get_position()[1] <= high and t.get_text()]

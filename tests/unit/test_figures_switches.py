@@ -144,9 +144,12 @@ def test_gd_at_the_edge():
     (line,) = of_colour(middle, style.BLUE)
     np.testing.assert_allclose(line.get_ydata(), 0.5 + 0.01 * STEPS)
     assert middle.get_ylabel() == "alignment χₖ(∇L)"
+    assert middle.get_ylim()[0] < 0, "a line at 0 is hidden by the axis"
     assert "gradient" in middle.texts[0].get_text()
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
     assert legend == ["largest k eigenvalues", "next k eigenvalues", "2/η", "GD", "Dom-GD", "Bulk-GD"]
+    momentum = edge.draw([branches("GD", FULL | {"momentum": 0.9})])
+    assert momentum.legends[0].get_texts()[2].get_text() == "2(1 + μ)/η"
 
 
 def test_sam_at_its_edge():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis import archive
+from analysis.__main__ import main
 from analysis.archive.checks import SCHEMAS
 from analysis.measurement.distances import SCHEMA as DISTANCES
 from analysis.measurement.energies import SCHEMA as ENERGIES
@@ -44,12 +45,17 @@ def test_the_archive_of_quick_is_of_the_present_plan():
 
 
 @pytest.mark.slow
-def test_what_is_archived_stays_as_it_is_while_nothing_new_is_run(tmp_path):
+def test_what_is_archived_stays_as_it_is_while_nothing_new_is_run(tmp_path, capsys):
     """Earlier code made the archive of laptop, where figures have one seed and claims of their name have three."""
-    folder = tmp_path / "laptop"
+    folder = tmp_path / archive.REFERENCE / "laptop"
     shutil.copytree(ROOT / "results" / archive.REFERENCE / "laptop", folder)
     before = archive.read_archive(folder)
-    after = archive.pack(load_plan("laptop"), tmp_path / "nothing", folder)
+    assert main(["archive", "--profile", "laptop", "--results", str(tmp_path)]) == 0
+    after = archive.read_archive(folder)
+    part = sum(bool(f.absent) or any(panel.absent for panel in f.panels) for f in after.figures)
+    told = capsys.readouterr().out
+    assert f"; {len(after.figures) - part} of {len(load_plan('laptop').figures)} figures" in told
+    assert told.endswith(f", and {part} in part\n")
     assert [(one.name, one.panels) for one in after.figures] == [(one.name, one.panels) for one in before.figures]
     assert [(one.name, one.panels) for one in after.claims] == [(one.name, one.panels) for one in before.claims]
 
