@@ -745,6 +745,26 @@ def test_models_that_compute_a_part_in_float32_are_right(hidden: Any, dtype: tor
     joint_products(objective, objective.theta, torch.eye(objective.size, 2, dtype=dtype))
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_steep_loss_of_outputs_in_float32_is_no_fault(seed: int) -> None:
+    """Its differences of gradients are off by more than the check allows in float64."""
+
+    class Cast(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input).float().double()
+
+    torch.manual_seed(seed)
+    model = Cast(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 3)).double()
+    x, y = torch.randn(12, 6, dtype=torch.float64), torch.randn(12, 3, dtype=torch.float64)
+    objective = Objective(model, lambda o, y: 1e4 * (o - y).square().sum(-1), x, y)
+    product = Hessian(objective, objective.theta) @ objective.theta
+    loss = 1e4 * (model(x) - y).square().sum(-1).mean()
+    slopes = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+    along = sum((slope * p.detach()).sum() for slope, p in zip(slopes, model.parameters(), strict=True))
+    expected = torch.cat([part.reshape(-1) for part in torch.autograd.grad(along, list(model.parameters()))])
+    torch.testing.assert_close(product, expected, rtol=1e-4, atol=1e-5 * float(product.norm()))
+
+
 @pytest.mark.parametrize("first", [0, 6])  # among the examples of the self-check, or only after them
 def test_padding_is_a_constant_wherever_it_lies(first: int) -> None:
     torch.manual_seed(0)
