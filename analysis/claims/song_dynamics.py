@@ -147,4 +147,4 @@ def _edge_of_one(
         drop(panel, f"Dom-{label}", label, at_most=MAX_DOM_DROP),
         drop(panel, f"Bulk-{label}", label, at_least=MIN_BULK_DROP),
     ]
-    return parts, {f"λ_1/{edge.removeprefix('the ')}": saturation, "χ_k": alignment}
+    return parts, {f"λ_1 relative to {edge}": saturation, "χ_k": alignment}
