@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="*", help="all of the profile's if omitted")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -84,6 +85,8 @@ def main() -> None:
     runs = {label: [path for _, path in members] for label, members in (one_seed | dict(panel.families)).items()}
     for plain, filtered in zip(runs["SAM"], runs["Bulk-SAM"], strict=True):
         shared, spec = plain[0], plan.segments[plain[0]].spec
+        if arguments.seeds and spec.seed not in arguments.seeds:
+            continue
         train, test = (load(one, arguments.data_dir) for one in (spec.problem.data.train, spec.problem.data.test))
         stored = Path("results") / arguments.profile / "segments" / shared / "state.safetensors"
         state = read_state(stored) if stored.exists() else train_segment(spec, shared, train, test, None).state
