@@ -2,9 +2,9 @@
 
 python -m benchmarks.sam_displacement --profile laptop --data-dir DATA --output docs/benchmarks/sam_displacement.json
 
-Two Newton steps within the dominant subspace of SAM's last parameters lead to the bottom of the valley there. From
-there Bulk-SAM keeps no displacement. It also starts from SAM's parameters themselves, and from their mirror image.
-SAM's state is read from `results/` if it is there, and else trained.
+From SAM's last parameters, two Newton steps within the dominant subspace lead to the bottom of the valley. Bulk-SAM
+starts there, with no displacement to keep. It also starts from SAM's parameters, and from their mirror image.
+SAM's state is read from `results/`. If it is not there, SAM is trained.
 """
 
 from __future__ import annotations

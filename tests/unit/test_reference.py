@@ -53,9 +53,9 @@ def test_what_is_archived_stays_as_it_is_while_nothing_new_is_run(tmp_path, caps
     assert main(["archive", "--profile", "laptop", "--results", str(tmp_path)]) == 0
     after = archive.read_archive(folder)
     part = sum(bool(f.absent) or any(panel.absent for panel in f.panels) for f in after.figures)
-    told = capsys.readouterr().out
-    assert f"; {len(after.figures) - part} of {len(load_plan('laptop').figures)} figures" in told
-    assert told.endswith(f", and {part} in part\n")
+    printed = capsys.readouterr().out
+    assert f"; {len(after.figures) - part} of {len(load_plan('laptop').figures)} figures" in printed
+    assert printed.endswith(f", and {part} in part\n")
     assert [(one.name, one.panels) for one in after.figures] == [(one.name, one.panels) for one in before.figures]
     assert [(one.name, one.panels) for one in after.claims] == [(one.name, one.panels) for one in before.claims]
 
